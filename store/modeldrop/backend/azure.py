@@ -1,0 +1,202 @@
+"""Azure Blob Storage: adlfs signs in, its service client does the work.
+
+adlfs's own methods list where a question about one blob would do, commit a file that is collected
+as garbage, and leave azure-core's retries as they are: an address that answers nothing would be
+reported after minutes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final
+
+from adlfs import AzureBlobFileSystem
+from fsspec.asyn import sync
+
+from modeldrop.backend import failures
+from modeldrop.backend.driver import Listed
+from modeldrop.backend.urls import credentials_hint, without_secrets
+from modeldrop.errors import BackendRefused
+
+_ACCOUNT: Final = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
+
+# azure-core pauses 15 s before its first retry, which no option of a single request changes.
+# So its retries are off and ours are below: 3 attempts of 4 s and their pauses.
+_TRIES: Final = 3
+_PAUSE_SECONDS: Final = 0.3
+_LIMITS: Final[Mapping[str, Any]] = {
+    "connection_timeout": 4,
+    "read_timeout": 60,
+    "retry_total": 0,
+}
+_PAGE: Final = 5000
+# Larger bodies must be files, and of what is put whole azure-core makes bytes again.
+_ONE_PIECE: Final = 2**20
+# Where the account has a hierarchical namespace, folders are listed as blobs that say so.
+_FOLDER_MARKS: Final = ("hdi_isfolder", "Hdi_isfolder")
+
+
+class AzureDriver:
+    """A container."""
+
+    exclusive_create = True
+    most_parts = 50_000
+
+    def __init__(self, container: str, options: Mapping[str, object]) -> None:
+        """Connect; no request is sent, but for credentials from a machine's identity."""
+        if not options.get("account_name") and not any(os.environ.get(name) for name in _ACCOUNT):
+            # adlfs would say that it can't connect, as if something had failed.
+            message = f"can't open az://{container}: no storage account is named"
+            raise BackendRefused(message, hint=credentials_hint("az"))
+        self._fs = AzureBlobFileSystem(
+            **options, use_listings_cache=False, skip_instance_cache=True
+        )
+        self._container: Any = self._fs.service_client.get_container_client(container)
+        # The account isn't in the URL, so here the address is never "the usual one".
+        self.endpoint: str | None = without_secrets(str(self._fs.service_client.url)).rstrip("/")
+
+    def prepare(self, prefix: str) -> None:
+        """See that the container is there; it isn't ours to make."""
+        self.check(prefix)
+
+    def check(self, prefix: str) -> None:
+        """List one blob: the container's properties need a right more."""
+        for _ in self._pages(prefix, deep=True, size=1):
+            return
+
+    def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Return bytes by one GET, if they are no more than 32 MiB."""
+        length = None if start is None or end is None else end - start
+
+        async def work() -> bytes:
+            stream = await self._blob(key).download_blob(
+                offset=start, length=length, max_concurrency=1, **_LIMITS
+            )
+            data: bytes = await stream.readall()
+            return data
+
+        found: bytes = self.run(work)
+        return found
+
+    def create(self, key: str, data: bytes) -> None:
+        """Put with `If-None-Match: *`."""
+        self._put(key, data, overwrite=False)
+
+    def size(self, key: str) -> int:
+        """Return the size by one HEAD."""
+        found = self.run(lambda: self._blob(key).get_blob_properties(**_LIMITS))
+        return int(found.size)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put a whole blob: in one request, or in two if it is large."""
+        if len(data) <= _ONE_PIECE:
+            self._put(key, data, overwrite=True)
+            return
+        blocks = self.begin(key)
+        blocks.send(1, data)
+        blocks.complete()
+
+    def begin(self, key: str) -> _Blocks:
+        """Begin a blob of blocks; nothing is sent yet."""
+        return _Blocks(self, self._blob(key))
+
+    def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
+        """Yield pages of up to five thousand names."""
+        return self._pages(start, deep=deep, size=_PAGE)
+
+    def delete(self, key: str) -> None:
+        """Delete a blob."""
+        self.run(lambda: self._blob(key).delete_blob(**_LIMITS))
+
+    def close(self) -> None:
+        """Close the connections now: left to the collector, they'd be closed with a warning."""
+        sync(self._fs.loop, self._fs.service_client.close, timeout=5)
+        close = getattr(self._fs.credential, "close", None)
+        if close is not None:
+            sync(self._fs.loop, close, timeout=5)
+
+    def run(self, work: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - azure's own
+        """Do a request, and do it again after a failure that may pass."""
+        for attempt in range(_TRIES - 1):
+            try:
+                return sync(self._fs.loop, work)
+            except Exception as error:
+                if not failures.is_transient(error):
+                    raise
+            time.sleep(_PAUSE_SECONDS * 2**attempt * (1 + random.random()))  # noqa: S311 - no secret
+        return sync(self._fs.loop, work)
+
+    def _put(self, key: str, data: bytes, *, overwrite: bool) -> None:
+        self.run(lambda: self._blob(key).upload_blob(data, overwrite=overwrite, **_LIMITS))
+
+    def _blob(self, key: str) -> Any:  # noqa: ANN401 - azure's own
+        return self._container.get_blob_client(key)
+
+    def _pages(self, start: str, *, deep: bool, size: int) -> Iterator[list[Listed]]:
+        ask = {"name_starts_with": start, "include": ["metadata"], "results_per_page": size}
+        token: str | None = None
+
+        async def work() -> tuple[list[Listed], str | None]:
+            if deep:
+                found = self._container.list_blobs(**ask, **_LIMITS)
+            else:
+                found = self._container.walk_blobs(**ask, delimiter="/", **_LIMITS)
+            pages = found.by_page(token)
+            async for page in pages:
+                entries = [_listed(each) async for each in page]
+                return [each for each in entries if each is not None], pages.continuation_token
+            return [], None
+
+        while True:
+            # Each page is a request of its own, that can be made again.
+            entries, token = self.run(work)
+            yield entries
+            if not token:
+                return
+
+
+class _Blocks:
+    parallel = 2
+
+    def __init__(self, driver: AzureDriver, blob: Any) -> None:  # noqa: ANN401 - azure's own
+        self._driver = driver
+        self._blob = blob
+        self._sent: set[int] = set()
+
+    def send(self, number: int, part: bytes) -> None:
+        self._driver.run(
+            # Bytes as they are would be sent in one go, and hold up the loop that all requests
+            # share. A new file for each attempt: the one before has been read.
+            lambda: self._blob.stage_block(
+                _block_id(number), io.BytesIO(part), length=len(part), **_LIMITS
+            )
+        )
+        self._sent.add(number)
+
+    def complete(self) -> None:
+        from azure.storage.blob import BlobBlock  # noqa: PLC0415 - adlfs has it loaded
+
+        blocks = [BlobBlock(_block_id(number)) for number in sorted(self._sent)]
+        self._driver.run(lambda: self._blob.commit_block_list(blocks, **_LIMITS))
+
+    def discard(self) -> None:
+        """Do nothing: Azure drops blocks that weren't committed after a week, and at no request."""
+
+
+def _block_id(number: int) -> str:
+    # The ids of a blob's blocks must all have the same length.
+    return f"{number:08d}"
+
+
+def _listed(found: Any) -> Listed | None:  # noqa: ANN401 - azure's own
+    size = getattr(found, "size", None)
+    if size is None:  # BlobPrefix
+        return Listed(found.name.rstrip("/"), None)
+    marks = found.metadata or {}
+    if any(str(marks.get(mark, "")).lower() == "true" for mark in _FOLDER_MARKS):
+        return None
+    return Listed(found.name, size)

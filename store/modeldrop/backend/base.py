@@ -1,0 +1,175 @@
+"""What a backend is: a small protocol, with capabilities that callers ask for.
+
+Callers ask what a backend can do, never what it is. Everything in here is keyed by the keys of
+`layout`, relative to the backend's URL. One contract suite, `tests/test_backend_contract.py`,
+runs against every backend; a backend without the suite is not a backend.
+
+Errors are those of `modeldrop.errors`: an `OSError` or a client library's exception never comes
+out of a backend. A transient failure is `BackendUnreachable` or `BackendError`; whoever gets one
+from a write can't know whether it happened, and reads back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from modeldrop.errors import InvalidName
+from modeldrop.names import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do, as far as callers have to know."""
+
+    # Whether `create` has one winner; the probe measures it, this only says it is worth trying.
+    exclusive_create: bool
+    # Whether a file whose `Writer.finish` returned is known to be what was written, its size
+    # apart. Where it isn't, the transfer reads it back and hashes it.
+    proves_writes: bool
+    # How many transfers at a time are worth while.
+    connections: int
+    # How many bytes at a time are worth sending.
+    chunk_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the backend says of one stored file: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+def check_key(key: str) -> str:
+    """Return the key, unchanged, if it names something below the backend's URL and nothing else.
+
+    Keys are also read from manifests, which somebody else may have written: one with `..` in it
+    would leave a local backend's folder, and SDKs that tidy URLs would let it leave a prefix.
+
+    Raises:
+        InvalidName: it is empty or absolute, or has a component that isn't a name.
+    """
+    components = key.split("/")
+    if any(part in ("", ".", "..") for part in components) or "\0" in key or "\\" in key:
+        message = f"{printable(key)!r} is no key of a backend"
+        raise InvalidName(
+            message, hint="`modeldrop verify` names the record that it was read from, if it was"
+        )
+    return key
+
+
+class Writer(Protocol):
+    """One file on its way into the backend: invisible under its key until `finish`."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send the next bytes."""
+        ...
+
+    def finish(self) -> None:
+        """Make the file visible under its key and durable, as far as the backend can be."""
+        ...
+
+    def abort(self) -> None:
+        """Drop what was sent; nothing is ever visible under the key. Never raises."""
+        ...
+
+
+class Source(Protocol):
+    """One stored file being read."""
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`, and none at the end."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of the file."""
+        ...
+
+
+class Backend(Protocol):
+    """Where bytes live. Every method may be called from several threads."""
+
+    @property
+    def url(self) -> str:
+        """The URL, without anything secret: fit for records, logs and errors."""
+        ...
+
+    @property
+    def endpoint(self) -> str | None:
+        """The address of the server where it isn't the usual one; without anything secret."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    def prepare(self) -> None:
+        """Make what has to be there before the first write, if it is this backend's to make.
+
+        A local folder is made; a bucket isn't.
+
+        Raises:
+            BucketNotFound: the bucket or container is missing.
+        """
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """Return a small record, or None if it is known to be absent."""
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Create a small record if it is absent; return whether it was.
+
+        False may be wrong where an answer was lost: read back who owns the record. After an
+        error the outcome is unknown: read back as well.
+        """
+        ...
+
+    def stat(self, key: str) -> Stored | None:
+        """Return what is stored under a key, or None if it is known to be absent."""
+        ...
+
+    def writer(self, key: str, size: int) -> Writer:
+        """Begin a file of about `size` bytes under a key that is unique and free."""
+        ...
+
+    def source(self, key: str) -> Source | None:
+        """Open a stored file, or return None if it is known to be absent."""
+        ...
+
+    def children(self, folder: str, prefix: str = "") -> Iterator[str]:
+        """Yield the names directly in a folder that begin with `prefix`, files and folders.
+
+        In no particular order; nothing if there is no such folder. Temporary names are left out.
+        """
+        ...
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        """Yield every stored file in a folder and below, in no particular order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete a file, if it is there."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the path of a stored file where this machine can open it, otherwise None."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads; the backend isn't used afterwards. Never raises."""
+        ...

@@ -1,0 +1,246 @@
+"""What a client library's exception means, told without importing any client library.
+
+The same event has many faces: s3fs turns botocore's errors into `OSError`s by a table of its own
+and keeps the original as the cause, adlfs lets some of azure-core's through and wraps others in
+`RuntimeError`, and each server has its own codes. So the whole chain of causes is looked at, for
+error codes first, then for HTTP statuses, then for names of classes.
+
+What comes out is scrubbed, and raised `from None`: the originals carry request URLs with their
+signatures, and a traceback would show them.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from modeldrop.errors import (
+    BackendError,
+    BackendRefused,
+    BackendUnreachable,
+    BucketNotFound,
+    Detail,
+)
+from modeldrop.names import printable
+
+
+class Kind(enum.Enum):
+    """What happened."""
+
+    ABSENT = enum.auto()  # the server named the key as missing
+    NOT_FOUND = enum.auto()  # something is missing: the key or the bucket
+    BUCKET = enum.auto()  # the bucket or container is missing
+    EXISTS = enum.auto()  # create-if-absent found it there
+    REFUSED = enum.auto()  # credentials or permissions
+    UNREACHABLE = enum.auto()  # no answer
+    BUSY = enum.auto()  # the server answered that it can't just now
+    OTHER = enum.auto()
+
+
+_BY_CODE: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(("NoSuchKey", "BlobNotFound", "PathNotFound"), Kind.ABSENT),
+    **dict.fromkeys(
+        ("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "FilesystemNotFound"),
+        Kind.BUCKET,
+    ),
+    **dict.fromkeys(("PreconditionFailed", "BlobAlreadyExists"), Kind.EXISTS),
+    **dict.fromkeys(
+        (
+            *("AccessDenied", "AllAccessDisabled", "AccountProblem", "ExpiredToken"),
+            *("InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "RequestExpired"),
+            *("SignatureDoesNotMatch", "RequestTimeTooSkewed", "TokenRefreshRequired"),
+            *("AuthenticationFailed", "AuthorizationFailure", "AuthorizationPermissionMismatch"),
+            *("NoAuthenticationInformation", "InvalidAuthenticationInfo", "AccountIsDisabled"),
+            *("InsufficientAccountPermissions", "PublicAccessNotPermitted", "Unauthorized"),
+        ),
+        Kind.REFUSED,
+    ),
+    **dict.fromkeys(
+        ("SlowDown", "ServiceUnavailable", "ServerBusy", "InternalError", "OperationTimedOut"),
+        Kind.BUSY,
+    ),
+    # A part of an upload that is gone says nothing of the key.
+    **dict.fromkeys(("NoSuchUpload", "InvalidBlockList"), Kind.OTHER),
+}
+_BY_STATUS: Final[Mapping[int, Kind]] = {
+    401: Kind.REFUSED,
+    403: Kind.REFUSED,
+    404: Kind.NOT_FOUND,
+    412: Kind.EXISTS,
+    **dict.fromkeys((429, 500, 502, 503, 504), Kind.BUSY),
+}
+_BY_CLASS: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(
+        (
+            *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+            *("ClientAuthenticationError", "CredentialUnavailableError", "ProfileNotFound"),
+            *("TokenRetrievalError", "SSOError", "RefreshError", "DefaultCredentialsError"),
+            *("AuthenticationException", "PermissionError"),
+        ),
+        Kind.REFUSED,
+    ),
+    **dict.fromkeys(
+        (
+            *("EndpointConnectionError", "ConnectionClosedError", "HTTPClientError"),
+            *("ServiceRequestError", "ServiceResponseError", "ClientConnectionError"),
+            *("ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ConnectionError"),
+            *("TimeoutError", "FSTimeoutError", "gaierror", "SSLError", "SSHException"),
+            *("NoValidConnectionsError", "TransportError"),
+        ),
+        Kind.UNREACHABLE,
+    ),
+    "FileExistsError": Kind.EXISTS,
+    "FileNotFoundError": Kind.NOT_FOUND,
+    "ResourceNotFoundError": Kind.NOT_FOUND,
+}
+
+_MOST_TEXT: Final = 300
+_HIDDEN: Final = "[hidden]"
+_SCRUBBERS: Final = (
+    # The query of a URL, whole: signatures, tokens and ids under a dozen names.
+    (re.compile(r"(\w+://[^\s?'\"<>]*)\?[^\s'\"<>]*"), rf"\1?{_HIDDEN}"),
+    (re.compile(r"(\w+://)[^/\s@'\"]*@"), rf"\1{_HIDDEN}@"),
+    (
+        re.compile(
+            r"(?i)\b((?:sig|[\w-]*(?:signature|secret|password|token|credential|accountkey"
+            r"|account_key|accesskey|access_key|authorization|sharedkey)[\w-]*)"
+            r"['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&<>]+"
+        ),
+        rf"\1{_HIDDEN}",
+    ),
+    # Azure repeats the signature it got, and what it would have signed.
+    (re.compile(r"(?i)(MAC signature found in the HTTP request ')[^']*"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(?is)(string to sign:?).*"), rf"\1 {_HIDDEN}"),
+    (re.compile(r"(?i)\b(Bearer|SharedKey|AWS4-HMAC-SHA256)\s+\S+"), rf"\1 {_HIDDEN}"),
+    (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}\b"), _HIDDEN),
+    # Keys in base64: long, and mixed as no digest, name or word of ours is.
+    (
+        re.compile(r"(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*[A-Z])[A-Za-z0-9+/]{38,}={0,2}"),
+        _HIDDEN,
+    ),
+)
+_SECRET_VARIABLE: Final = re.compile(
+    r"(?i)^(AWS|AZURE|GOOGLE|GCS|FSSPEC).*(KEY|SECRET|TOKEN|PASSWORD|CONNECTION_STRING)"
+)
+_SHORTEST_SECRET: Final = 6
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Return what an exception of a client library means."""
+    chain = list(_chain(error))
+    for code in (code for each in chain for code in _codes(each)):
+        if code in _BY_CODE:
+            return _BY_CODE[code]
+    for status in (status for each in chain for status in _statuses(each)):
+        if status in _BY_STATUS:
+            return _BY_STATUS[status]
+    for each in chain:
+        for cls in type(each).__mro__:
+            if cls.__name__ in _BY_CLASS:
+                return _BY_CLASS[cls.__name__]
+    return Kind.OTHER
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same request may well succeed a moment later."""
+    return kind_of(error) in {Kind.UNREACHABLE, Kind.BUSY}
+
+
+def failed(
+    error: BaseException, doing: str, place: str, credentials: str, endpoint: str | None
+) -> BackendError:
+    """Return the error to raise, from None, for what went wrong while `doing` something."""
+    kind = kind_of(error)
+    why = describe(error)
+    detail: Detail = {"operation": doing, "place": place}
+    codes = [code for each in _chain(error) for code in _codes(each)]
+    if codes:
+        detail["code"] = scrub(codes[0])
+    if kind is Kind.UNREACHABLE:
+        where = f" at {endpoint}" if endpoint else ""
+        return BackendUnreachable(
+            f"can't {doing} {place}: no answer{where}: {why}",
+            hint="check the network and the endpoint; `modeldrop doctor` tries it again",
+            detail=detail,
+        )
+    if kind is Kind.REFUSED:
+        return BackendRefused(
+            f"can't {doing} {place}: refused: {why}",
+            hint=f"{credentials}; reading, writing, listing and deleting must all be allowed",
+            detail=detail,
+        )
+    if kind is Kind.BUCKET:
+        return no_bucket(place)
+    return BackendError(
+        f"can't {doing} {place}: {why}",
+        hint="`modeldrop doctor` looks at the backend; doing it again is safe",
+        detail=detail,
+    )
+
+
+def no_bucket(place: str) -> BucketNotFound:
+    """Return the error that says that the bucket or container of a place isn't there."""
+    return BucketNotFound(
+        f"the bucket or container of {place} doesn't exist",
+        hint="make it with the store's own tools, or correct the backend's URL",
+        detail={"place": place},
+    )
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's class and text, short, on one line, without secrets."""
+    text = str(error).strip().partition("\n")[0]
+    name = type(error).__name__
+    # The name stays as it is: `NoCredentialsError: …` isn't the value of a credential.
+    return f"{name}: {scrub(text)}" if text else name
+
+
+def scrub(text: str) -> str:
+    """Return a text without anything that looks like a secret, or is one of the environment's."""
+    for name, value in os.environ.items():
+        if _SECRET_VARIABLE.search(name):
+            # A connection string is also taken apart: its key may turn up alone.
+            parts = [part.partition("=")[2] for part in value.split(";") if "Key=" in part]
+            for secret in (value, *parts):
+                if len(secret) >= _SHORTEST_SECRET:
+                    text = text.replace(secret, _HIDDEN)
+    for pattern, instead in _SCRUBBERS:
+        text = pattern.sub(instead, text)
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}…"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        yield at
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+
+
+def _codes(error: BaseException) -> Iterator[str]:
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):  # botocore
+        found = response.get("Error")
+        if isinstance(found, Mapping):
+            yield str(found.get("Code", ""))
+    code = getattr(error, "error_code", None)  # azure-core; an enum of strings or a string
+    if code is not None:
+        yield str(getattr(code, "value", code))
+
+
+def _statuses(error: BaseException) -> Iterator[int]:
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        about = response.get("ResponseMetadata")
+        if isinstance(about, Mapping) and isinstance(about.get("HTTPStatusCode"), int):
+            yield about["HTTPStatusCode"]
+    for holder in (error, response):
+        for name in ("status_code", "status", "code"):
+            status = getattr(holder, name, None)
+            if isinstance(status, int):
+                yield status

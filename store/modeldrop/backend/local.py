@@ -1,0 +1,355 @@
+"""A folder of this machine, or of a file server that it has mounted, as a backend.
+
+Whatever has its final name is whole and on the disk: a record is written aside, synced and linked
+to its name, which one of any number of processes can do; so are the bytes. A crash leaves a
+temporary file at worst, which no listing shows. A folder that becomes empty is removed, so that,
+as in an object store, a folder is there while something is in it.
+
+The root itself isn't made again when it is gone: an unmounted disk would look like an empty store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from modeldrop import files
+from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop.errors import BackendError, BackendRefused, BackendUnreachable, BucketNotFound
+from modeldrop.names import printable
+
+_CHUNK: Final = 4 * 2**20
+_CONNECTIONS: Final = 4
+# Another process may remove a folder as empty just before we put something into it.
+_ATTEMPTS: Final = 20
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# What a mounted file server that went away answers.
+_AWAY: Final = frozenset(
+    {
+        *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+        *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH),
+    }
+)
+_ABSENT: Final = (FileNotFoundError, NotADirectoryError)
+
+_T = TypeVar("_T")
+
+
+class LocalBackend:
+    """The backend that is a folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Take an absolute path; nothing is read or made yet."""
+        self._root = root
+        self._text = str(root)
+        self._exclusive = True
+
+    @property
+    def url(self) -> str:
+        """The folder's path."""
+        return self._text
+
+    @property
+    def endpoint(self) -> str | None:
+        """None: it is this machine."""
+        return None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; `exclusive_create` turns false if the file system is found without."""
+        return Capabilities(
+            exclusive_create=self._exclusive,
+            # The count was checked and fsync succeeded; a disk that lies isn't promised for.
+            proves_writes=True,
+            connections=_CONNECTIONS,
+            chunk_size=_CHUNK,
+        )
+
+    def prepare(self) -> None:
+        """Make the folder, durably."""
+        with self._told("make", self._text):
+            files.make_folders(self._root)
+
+    def read(self, key: str) -> bytes | None:
+        """Return a small record, or None if it is absent."""
+        path = self._path(key)
+        with self._told("read", path):
+            fd = self._open(path)
+            if fd is None:
+                return None
+            with open(fd, "rb", buffering=0) as file:
+                return file.read()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Create a small record if it is absent: whole, durable, and by one process only."""
+        path = self._path(key)
+        with self._told("create", path):
+            try:
+                return self._in_folder(path, lambda: files.create_durable(Path(path), data))
+            except files.NoExclusiveCreate:
+                # Good enough for one writer; `init` asks the capability and demands that.
+                self._exclusive = False
+                if os.path.lexists(path):
+                    return False
+                files.write_durable(Path(path), data)
+                return True
+
+    def stat(self, key: str) -> Stored | None:
+        """Return the size of a stored file, or None if it is absent."""
+        path = self._path(key)
+        with self._told("look at", path):
+            try:
+                found = os.stat(path)
+            except _ABSENT:
+                self._check_root()
+                return None
+            return Stored(key, found.st_size) if stat.S_ISREG(found.st_mode) else None
+
+    def writer(self, key: str, size: int) -> LocalWriter:
+        """Begin a file beside its final name."""
+        del size
+        path = self._path(key)
+        with self._told("write", path):
+            return self._in_folder(path, lambda: LocalWriter(self, Path(path)))
+
+    def source(self, key: str) -> LocalSource | None:
+        """Open a stored file, or return None if it is absent."""
+        path = self._path(key)
+        with self._told("read", path):
+            fd = self._open(path)
+            return None if fd is None else LocalSource(self, path, fd)
+
+    def children(self, folder: str, prefix: str = "") -> Iterator[str]:
+        """Yield the names directly in a folder that begin with `prefix`."""
+        path = self._path(folder) if folder else self._text
+        with self._told("list", path):
+            try:
+                names = os.listdir(path)
+            except _ABSENT:
+                self._check_root()
+                return
+        for name in names:
+            if name.startswith(prefix) and not name.startswith(files.TEMP_PREFIX):
+                yield name
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        """Yield every stored file in a folder and below."""
+        folders = [folder]
+        while folders:
+            at = folders.pop()
+            path = self._path(at) if at else self._text
+            found: list[Stored] = []
+            with self._told("list", path):
+                try:
+                    with os.scandir(path) as entries:
+                        for entry in entries:
+                            key = f"{at}/{entry.name}" if at else entry.name
+                            if entry.name.startswith(files.TEMP_PREFIX):
+                                continue
+                            if entry.is_dir(follow_symlinks=False):
+                                folders.append(key)
+                            elif entry.is_file():
+                                # Removed since it was listed: not there any more.
+                                with contextlib.suppress(FileNotFoundError):
+                                    found.append(Stored(key, entry.stat().st_size))
+                except _ABSENT:
+                    self._check_root()
+            yield from found
+
+    def delete(self, key: str) -> None:
+        """Delete a file, if it is there, and the folders that it leaves empty; durably."""
+        path = self._path(key)
+        with self._told("delete", path):
+            try:
+                os.unlink(path)
+            except _ABSENT:
+                self._check_root()
+                return
+            folder = Path(path).parent
+            with contextlib.suppress(OSError):
+                while folder != self._root:
+                    folder.rmdir()
+                    folder = folder.parent
+            # Where a folder was removed by somebody else meanwhile, its parent is as good: the
+            # name is gone with it.
+            while folder != self._root and not folder.is_dir():
+                folder = folder.parent
+            with contextlib.suppress(FileNotFoundError):
+                files.sync_folder(folder)
+
+    def local_path(self, key: str) -> Path | None:
+        """Return where a stored file is."""
+        return Path(self._path(key))
+
+    def close(self) -> None:
+        """Do nothing: nothing is held."""
+
+    def _path(self, key: str) -> str:
+        return f"{self._text}/{check_key(key)}"
+
+    def _open(self, path: str) -> int | None:
+        try:
+            # Without O_NONBLOCK, a FIFO that somebody put there would hold us for ever.
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except _ABSENT:
+            self._check_root()
+            return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return fd
+
+    def _in_folder(self, path: str, action: Callable[[], _T]) -> _T:
+        """Do what needs the path's folder, and make that first if it is missing."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return action()
+            except FileNotFoundError:
+                self._check_root()
+                with contextlib.suppress(FileNotFoundError):
+                    files.make_folders(Path(path).parent)
+        return action()
+
+    def _check_root(self) -> None:
+        """Raise `BucketNotFound` unless the root is there: then what wasn't found is absent."""
+        if not os.path.isdir(self._text):
+            message = f"the backend's folder {printable(self._text)} doesn't exist"
+            raise BucketNotFound(
+                message,
+                hint="mount it, if it is on another disk; `modeldrop init` makes a new one",
+                detail={"place": self._text},
+            )
+
+    @contextlib.contextmanager
+    def _told(self, doing: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise told(error, doing, path) from error
+
+
+class LocalWriter:
+    """A file on its way into a folder, under a temporary name beside its final one."""
+
+    def __init__(self, backend: LocalBackend, path: Path) -> None:
+        """Open the temporary file; its folder must be there."""
+        self._backend = backend
+        self._path = path
+        self._temp = files.temp_beside(path)
+        self._sent = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._temp, flags, 0o644)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write the next bytes."""
+        with self._told():
+            view = memoryview(data)
+            while view:
+                written = os.write(self._fd, view)
+                self._sent += written
+                view = view[written:]
+
+    def finish(self) -> None:
+        """Check the count, sync, and give the file its name; an error leaves nothing behind."""
+        try:
+            with self._told():
+                if os.fstat(self._fd).st_size != self._sent:
+                    self._refuse("it isn't as long as what was written to it")
+                files.sync_file(self._fd)
+                self._close()
+                try:
+                    linked = files.link_if_absent(self._temp, self._path)
+                except files.NoExclusiveCreate:
+                    # The key is unique: nobody else writes to it.
+                    linked = not os.path.lexists(self._path)
+                    if linked:
+                        files.rename(self._temp, self._path)
+                if not linked:
+                    self._refuse("it is there already")
+                self._temp.unlink(missing_ok=True)
+                files.sync_folder(self._path.parent)
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Drop the temporary file."""
+        with contextlib.suppress(OSError):
+            self._close()
+        with contextlib.suppress(OSError):
+            self._temp.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _refuse(self, why: str) -> None:
+        message = f"can't write {printable(str(self._path))}: {why}"
+        raise BackendError(message, hint="`modeldrop verify` looks at the whole backend")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise told(error, "write", str(self._path)) from error
+
+
+class LocalSource:
+    """A stored file being read."""
+
+    def __init__(self, backend: LocalBackend, path: str, fd: int) -> None:
+        """Take over the open descriptor."""
+        self._backend = backend
+        self._path = path
+        self._fd = fd
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`, and none at the end."""
+        try:
+            return os.read(self._fd, size)
+        except OSError as error:
+            raise told(error, "read", self._path) from error
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def told(error: OSError, doing: str, path: str) -> BackendError:
+    """Return what an operating system's error means for a backend."""
+    place = printable(path)
+    why = error.strerror or type(error).__name__
+    message = f"can't {doing} {place}: {why}"
+    detail: dict[str, object] = {"operation": doing, "place": path, "errno": error.errno}
+    if error.errno in _FULL:
+        hint = "make room on the disk, or raise the quota; `modeldrop gc` frees what is unused"
+        return BackendError(message, hint=hint, detail=detail)
+    if error.errno in _REFUSED:
+        hint = "let this user read and write the backend's folder (`ls -ld` shows who may)"
+        return BackendRefused(message, hint=hint, detail=detail)
+    if error.errno in _AWAY:
+        hint = "see whether the file server is there and mounted; doing it again is safe"
+        return BackendUnreachable(message, hint=hint, detail=detail)
+    hint = "`modeldrop doctor` looks at the backend; doing it again is safe"
+    return BackendError(message, hint=hint, detail=detail)

@@ -1,0 +1,262 @@
+"""Any object store as a backend, over the driver of its kind.
+
+What is read is what the store says now: nothing is cached, and "absent" is answered only when the
+bucket is known to be there. A record is created in one request, and seen by no one or whole; bytes
+are sent in parts and seen when all are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from modeldrop.backend import failures
+from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop.backend.failures import Kind
+from modeldrop.backend.streams import PartWriter, RangeSource
+from modeldrop.backend.urls import Address, credentials_hint
+from modeldrop.errors import ConfigError, DriverMissing, ModeldropError
+from modeldrop.files import TEMP_PREFIX
+
+if TYPE_CHECKING:
+    from modeldrop.backend.driver import Driver, Listed
+
+_CONNECTIONS: Final = 8
+_PART: Final = 8 * 2**20
+_MIB: Final = 2**20
+
+_T = TypeVar("_T")
+
+
+class _Connection:
+    """A driver and its threads; they don't outlive a fork."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.pid = os.getpid()
+        self.bucket_seen = False
+        # Two parts of each transfer are on their way at a time.
+        self.pool = ThreadPoolExecutor(2 * _CONNECTIONS, thread_name_prefix="modeldrop-backend")
+
+
+class ObjectBackend:
+    """The backend that is a prefix in a bucket or container."""
+
+    def __init__(self, address: Address, connect: Callable[[], Driver]) -> None:
+        """Take how to connect; it is done when it is first needed."""
+        self._address = address
+        self._connect = connect
+        self._connected: _Connection | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """The URL, which has nothing secret in it."""
+        return self._address.url
+
+    @property
+    def endpoint(self) -> str | None:
+        """The address of the server where it isn't the usual one."""
+        return self._connection().driver.endpoint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return Capabilities(
+            exclusive_create=self._connection().driver.exclusive_create,
+            # ETags aren't digests, and checksums differ from server to server.
+            proves_writes=False,
+            connections=_CONNECTIONS,
+            chunk_size=_PART,
+        )
+
+    def prepare(self) -> None:
+        """See that the bucket is there and may be listed."""
+        with self._told("open", None):
+            self._missing_is_bucket(lambda: self._driver.prepare(self._address.prefix))
+
+    def read(self, key: str) -> bytes | None:
+        """Return a small record by one request, or None if it is known to be absent."""
+        full = self._key(key)
+        with self._told("read", key):
+            return self._unless_absent(lambda: self._driver.read(full))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Create a small record by one request, if it is absent; return whether it was."""
+        full = self._key(key)
+        with self._told("create", key):
+            try:
+                self._driver.create(full, data)
+            except Exception as error:
+                # Only a server that looked answers this. Its other answers, and none at all,
+                # leave open what happened.
+                if failures.kind_of(error) is not Kind.EXISTS:
+                    raise
+                return False
+            return True
+
+    def stat(self, key: str) -> Stored | None:
+        """Return the size of a stored file by one request, or None if it is known to be absent."""
+        full = self._key(key)
+        with self._told("look at", key):
+            size = self._unless_absent(lambda: self._driver.size(full))
+        return None if size is None else Stored(key, size)
+
+    def writer(self, key: str, size: int) -> PartWriter:
+        """Begin a file; parts are larger where `size` would make them too many."""
+        full = self._key(key)
+        with self._told("write", key):
+            connection = self._connection()
+            # A tenth is kept back: `size` is what the file had when somebody looked.
+            least = size * 10 // (9 * connection.driver.most_parts) + 1
+            part = max(_PART, -(-least // _MIB) * _MIB)
+            return PartWriter(
+                connection.driver, connection.pool, full, part, lambda doing: self._told(doing, key)
+            )
+
+    def source(self, key: str) -> RangeSource | None:
+        """Open a stored file, or return None if it is known to be absent."""
+        found = self.stat(key)
+        if found is None:
+            return None
+        connection = self._connection()
+        return RangeSource(
+            connection.driver,
+            connection.pool,
+            self._key(key),
+            found.size,
+            _PART,
+            lambda doing: self._told(doing, key),
+        )
+
+    def children(self, folder: str, prefix: str = "") -> Iterator[str]:
+        """Yield the names directly in a folder that begin with `prefix`, page by page."""
+        start = self._start(folder)
+        for entry in self._listing(f"{start}{prefix}", folder, deep=False):
+            name = entry.key[len(start) :]
+            # A key that ends with a slash is a folder's marker, that some tools leave.
+            if name and not name.endswith("/") and not name.startswith(TEMP_PREFIX):
+                yield name
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        """Yield every stored file in a folder and below, page by page."""
+        cut = len(self._start(""))
+        for entry in self._listing(self._start(folder), folder, deep=True):
+            if entry.size is not None and not entry.key.endswith("/"):
+                yield Stored(entry.key[cut:], entry.size)
+
+    def delete(self, key: str) -> None:
+        """Delete a file, if it is there."""
+        full = self._key(key)
+        with self._told("delete", key):
+            self._unless_absent(lambda: self._driver.delete(full))
+
+    def local_path(self, key: str) -> Path | None:
+        """Return None: only the store can open it."""
+        check_key(key)
+        return None
+
+    def close(self) -> None:
+        """Let go of connections and threads. Never raises."""
+        with self._lock:
+            connection, self._connected = self._connected, None
+        if connection is not None and connection.pid == os.getpid():
+            connection.pool.shutdown(wait=True, cancel_futures=True)
+            with contextlib.suppress(Exception):
+                connection.driver.close()
+
+    @property
+    def _driver(self) -> Driver:
+        return self._connection().driver
+
+    def _connection(self) -> _Connection:
+        with self._lock:
+            connection = self._connected
+            # A forked child has neither the threads nor the loop of its parent.
+            if connection is None or connection.pid != os.getpid():
+                with self._told("open", None):
+                    connection = self._connected = _Connection(self._new_driver())
+            return connection
+
+    def _new_driver(self) -> Driver:
+        try:
+            return self._connect()
+        except ImportError as error:
+            message = f"{self._address.protocol}:// can't be opened: {failures.describe(error)}"
+            raise DriverMissing(message, hint="install what its fsspec driver needs") from None
+        except TypeError as error:
+            message = f"a backend option isn't known: {failures.describe(error)}"
+            raise ConfigError(message, hint="options are those of the fsspec driver") from None
+        except ValueError as error:
+            if failures.kind_of(error) is not Kind.OTHER:
+                raise
+            message = f"{self.url} can't be opened: {failures.describe(error)}"
+            raise ConfigError(message, hint=credentials_hint(self._address.protocol)) from None
+
+    def _key(self, key: str) -> str:
+        return f"{self._start('')}{check_key(key)}"
+
+    def _start(self, folder: str) -> str:
+        if folder:
+            check_key(folder)
+        both = "/".join(part for part in (self._address.prefix, folder) if part)
+        return f"{both}/" if both else ""
+
+    def _listing(self, start: str, folder: str, *, deep: bool) -> Iterator[Listed]:
+        with self._told("list", folder):
+            pages = self._driver.pages(start, deep=deep)
+        while True:
+            with self._told("list", folder):
+                page = self._missing_is_bucket(lambda: next(pages, None))
+            if page is None:
+                return
+            yield from page
+
+    def _unless_absent(self, ask: Callable[[], _T]) -> _T | None:
+        """Return the answer, or None if the key is absent from a bucket that is there."""
+        connection = self._connection()
+        try:
+            found = ask()
+        except Exception as error:
+            kind = failures.kind_of(error)
+            if kind not in {Kind.ABSENT, Kind.NOT_FOUND}:
+                raise
+            # A HEAD has no body, so its 404 doesn't say what is missing. Once is enough.
+            if kind is Kind.NOT_FOUND and not connection.bucket_seen:
+                self._missing_is_bucket(lambda: connection.driver.check(self._address.prefix))
+            connection.bucket_seen = True
+            return None
+        connection.bucket_seen = True
+        return found
+
+    def _missing_is_bucket(self, ask: Callable[[], _T]) -> _T:
+        """Return the answer; what is missing, where no key was asked for, is the bucket."""
+        try:
+            return ask()
+        except Exception as error:
+            if failures.kind_of(error) not in {Kind.ABSENT, Kind.NOT_FOUND, Kind.BUCKET}:
+                raise
+            raise failures.no_bucket(self.url) from None
+
+    @contextlib.contextmanager
+    def _told(self, doing: str, key: str | None) -> Iterator[None]:
+        """Turn whatever a client library raises into one of our errors."""
+        try:
+            yield
+        except ModeldropError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever they raise has to become ours
+            place = f"{self.url}/{key}" if key else self.url
+            connection = self._connected
+            raise failures.failed(
+                error,
+                doing,
+                place,
+                credentials_hint(self._address.protocol),
+                connection.driver.endpoint if connection else None,
+            ) from None

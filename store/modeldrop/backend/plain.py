@@ -1,0 +1,163 @@
+"""Any other store that fsspec opens, by fsspec's own methods alone.
+
+Of these only Google's is known to create if absent; the others are for a single writer, which
+`init` asks for. A store with folders gets its files under temporary names first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import fsspec
+
+from modeldrop.backend.driver import Listed
+from modeldrop.backend.urls import GCS, Address
+from modeldrop.files import TEMP_PREFIX
+
+_COPY: Final = 2**20
+
+
+class PlainDriver:
+    """A bucket or a folder of a store that has no driver of its own here."""
+
+    most_parts = 10_000
+    endpoint: str | None = None
+
+    def __init__(self, address: Address, options: Mapping[str, object]) -> None:
+        """Connect, where fsspec's class does that at once."""
+        self.exclusive_create = address.protocol in GCS
+        self._in_bucket = address.in_bucket
+        # The prefix is a part of our keys, so the root is what stands before it.
+        self._fs, root = fsspec.core.url_to_fs(
+            f"{address.protocol}://{address.bucket}/",
+            **options,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+        self._root = root.rstrip("/")
+
+    def prepare(self, prefix: str) -> None:
+        """Make the folder, or see that the bucket is there."""
+        if not self._in_bucket:
+            self._fs.makedirs(self._path(prefix), exist_ok=True)
+        self.check(prefix)
+
+    def check(self, prefix: str) -> None:
+        """Ask for the bucket, or for the folder."""
+        self._fs.info(self._root if self._in_bucket else self._path(prefix))
+
+    def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Return bytes."""
+        data: bytes = self._fs.cat_file(self._path(key), start=start, end=end)
+        return data
+
+    def create(self, key: str, data: bytes) -> None:
+        """Create if absent; but for Google's, with nobody else at it."""
+        path = self._path(key)
+        if self.exclusive_create:
+            self._fs.pipe_file(path, data, mode="create")
+        elif self._fs.exists(path):
+            raise FileExistsError(path)
+        else:
+            self.put(key, data)
+
+    def size(self, key: str) -> int:
+        """Return the size."""
+        found = self._fs.info(self._path(key))
+        if found["type"] != "file":
+            raise FileNotFoundError(key)
+        return int(found["size"])
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a whole file."""
+        if self._in_bucket:
+            self._fs.pipe_file(self._path(key), data)
+            return
+        upload = self.begin(key)
+        try:
+            upload.send(1, data)
+            upload.complete()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                upload.discard()
+            raise
+
+    def begin(self, key: str) -> _Stream:
+        """Open a file to write to."""
+        path = self._path(key)
+        if self._in_bucket:
+            return _Stream(self._fs, self._fs.open(path, "wb", autocommit=False), None, path)
+        folder = path.rpartition("/")[0]
+        self._fs.makedirs(folder, exist_ok=True)
+        temp = f"{folder}/{TEMP_PREFIX}{secrets.token_hex(8)}"
+        return _Stream(self._fs, self._fs.open(temp, "wb"), temp, path)
+
+    def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
+        """Yield a page for each folder."""
+        folder, _, prefix = start.rpartition("/")
+        folders = [self._path(folder)]
+        while folders:
+            try:
+                found: list[dict[str, Any]] = self._fs.ls(folders.pop(), detail=True)
+            except FileNotFoundError:
+                continue
+            page = []
+            for each in found:
+                path = str(each["name"]).rstrip("/")
+                name = path.rpartition("/")[2]
+                if name.startswith(TEMP_PREFIX):
+                    continue
+                is_folder = each["type"] == "directory"
+                if is_folder and deep:
+                    folders.append(path)
+                elif deep or name.startswith(prefix):
+                    key = path.removeprefix(f"{self._root}/")
+                    page.append(Listed(key, None if is_folder else int(each["size"])))
+            yield page
+
+    def delete(self, key: str) -> None:
+        """Delete a file."""
+        self._fs.rm_file(self._path(key))
+
+    def close(self) -> None:
+        """Do nothing: fsspec has no way to close a file system."""
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}".rstrip("/")
+
+
+class _Stream:
+    # The parts go through one open file, one after another.
+    parallel = 1
+
+    def __init__(self, fs: Any, file: Any, temp: str | None, path: str) -> None:  # noqa: ANN401 - fsspec's own
+        self._fs = fs
+        self._file = file
+        self._temp = temp
+        self._path = path
+
+    def send(self, number: int, part: bytes) -> None:
+        del number
+        view = memoryview(part)
+        for start in range(0, len(view), _COPY):
+            self._file.write(bytes(view[start : start + _COPY]))
+
+    def complete(self) -> None:
+        self._file.close()
+        if self._temp is None:
+            self._file.commit()
+        else:
+            self._fs.mv(self._temp, self._path)
+
+    def discard(self) -> None:
+        if self._temp is None:
+            self._file.discard()
+            # Otherwise closing it when it is collected would send the rest.
+            self._file.closed = True
+            return
+        with contextlib.suppress(Exception):
+            self._file.close()
+        self._fs.rm_file(self._temp)

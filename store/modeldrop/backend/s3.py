@@ -1,0 +1,151 @@
+"""Amazon S3 and what speaks its protocol, through s3fs.
+
+s3fs's files and listings do more than is asked of them (`info` falls back to a listing, a file
+that is collected as garbage commits what it has), so requests go through its `call_s3`, one for
+each method here, with s3fs's session, retries and credentials.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import s3fs
+from fsspec.asyn import sync
+
+from modeldrop.backend.driver import Listed
+from modeldrop.backend.urls import without_secrets
+
+# botocore tries a connection again, and s3fs an answer that breaks off. An address that doesn't
+# answer is reported after two attempts of 5 s.
+_TRIES: Final = 2
+_CONNECT_SECONDS: Final = 5
+# Completing a large upload takes a store minutes, but it sends something all the while.
+_READ_SECONDS: Final = 60
+# botocore's 10 would put the probe's 16 racers one after another.
+_CONNECTIONS: Final = 32
+
+
+class S3Driver:
+    """A bucket."""
+
+    exclusive_create = True
+    most_parts = 10_000
+
+    def __init__(self, bucket: str, options: Mapping[str, object]) -> None:
+        """Connect; no request is sent, but for credentials from a machine's role."""
+        self._bucket = bucket
+        self._fs = s3fs.S3FileSystem(
+            **_arguments(options), use_listings_cache=False, skip_instance_cache=True
+        )
+        self._fs.retries = _TRIES
+        address = str(self._fs.s3.meta.endpoint_url)
+        self.endpoint = None if ".amazonaws.com" in address else without_secrets(address)
+
+    def prepare(self, prefix: str) -> None:
+        """See that the bucket is there; it isn't ours to make."""
+        self.check(prefix)
+
+    def check(self, prefix: str) -> None:
+        """List one key: a HEAD of the bucket says less, and needs a right more."""
+        self._call("list_objects_v2", Prefix=prefix, MaxKeys=1)
+
+    def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Return bytes by one GET: with more than one connection s3fs asks for the size first."""
+        path = f"{self._bucket}/{key}"
+        data: bytes = self._fs.cat_file(path, start=start, end=end, max_concurrency=1)
+        return data
+
+    def create(self, key: str, data: bytes) -> None:
+        """Put with `If-None-Match: *`, in one part: some servers ignore it for several."""
+        self._fs.pipe_file(f"{self._bucket}/{key}", data, mode="create")
+
+    def size(self, key: str) -> int:
+        """Return the size by one HEAD."""
+        return int(self._call("head_object", Key=key)["ContentLength"])
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put a whole object."""
+        self._call("put_object", Key=key, Body=data)
+
+    def begin(self, key: str) -> _Multipart:
+        """Begin a multipart upload."""
+        return _Multipart(self, key, self._call("create_multipart_upload", Key=key)["UploadId"])
+
+    def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
+        """Yield pages of up to a thousand keys."""
+        ask: dict[str, Any] = {"Prefix": start}
+        if not deep:
+            ask["Delimiter"] = "/"
+        while True:
+            page = self._call("list_objects_v2", **ask)
+            yield [
+                *(Listed(each["Key"], each["Size"]) for each in page.get("Contents", ())),
+                *(Listed(each["Prefix"][:-1], None) for each in page.get("CommonPrefixes", ())),
+            ]
+            if not page.get("IsTruncated"):
+                return
+            ask["ContinuationToken"] = page["NextContinuationToken"]
+
+    def delete(self, key: str) -> None:
+        """Delete an object; S3 says the same whether it was there."""
+        self._call("delete_object", Key=key)
+
+    def close(self) -> None:
+        """Close the connections now: left to the collector, they'd be closed with a warning."""
+        creator = getattr(self._fs, "_s3creator", None)
+        if creator is not None:
+            sync(self._fs.loop, creator.__aexit__, None, None, None, timeout=5)
+
+    def _call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401 - botocore's own
+        return self._fs.call_s3(method, Bucket=self._bucket, **arguments)
+
+
+class _Multipart:
+    parallel = 2
+
+    def __init__(self, driver: S3Driver, key: str, upload: str) -> None:
+        self._driver = driver
+        self._of = {"Key": key, "UploadId": upload}
+        self._parts: dict[int, str] = {}
+
+    def send(self, number: int, part: bytes) -> None:
+        sent = self._driver._call("upload_part", **self._of, PartNumber=number, Body=part)  # noqa: SLF001 - same module
+        self._parts[number] = sent["ETag"]
+
+    def complete(self) -> None:
+        parts = [{"PartNumber": n, "ETag": tag} for n, tag in sorted(self._parts.items())]
+        self._driver._call(  # noqa: SLF001 - same module
+            "complete_multipart_upload", **self._of, MultipartUpload={"Parts": parts}
+        )
+
+    def discard(self) -> None:
+        self._driver._call("abort_multipart_upload", **self._of)  # noqa: SLF001 - same module
+
+
+def _arguments(options: Mapping[str, object]) -> dict[str, Any]:
+    given: dict[str, Any] = dict(options)
+    client: dict[str, Any] = dict(given.pop("client_kwargs", None) or {})
+    # s3fs hands an unknown option to the session, which knows no region.
+    if "region_name" in given:
+        client["region_name"] = given.pop("region_name")
+    config: dict[str, Any] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "read_timeout": _READ_SECONDS,
+        "max_pool_connections": _CONNECTIONS,
+        "retries": {"total_max_attempts": _TRIES, "mode": "standard"},
+    }
+    elsewhere = (
+        given.get("endpoint_url")
+        or client.get("endpoint_url")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    if elsewhere and "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
+        # The CRC trailers that botocore sends of its own accord aren't understood by every
+        # server that speaks S3. What is stored is read back and hashed anyway.
+        config["request_checksum_calculation"] = "when_required"
+        config["response_checksum_validation"] = "when_required"
+    config |= given.pop("config_kwargs", None) or {}
+    return {**given, "client_kwargs": client, "config_kwargs": config}

@@ -1,0 +1,194 @@
+"""What can go wrong, as one tree; each class has its exit code.
+
+    ModeldropError                  1   another error
+    ├── UsageError                  2   a call or a setting that can't be right
+    │   ├── InvalidName             2   a name, GUID, path or reference that isn't valid
+    │   ├── ConfigError             2   config.toml, MODELDROP_* or a URL
+    │   ├── DriverMissing           2   the fsspec driver of a URL isn't installed
+    │   ├── DropRefused             2   what was dropped can't be stored as it is
+    │   ├── AmbiguousArtifact       2   several artifacts and none named
+    │   └── NewerFormat             2   written by a later modeldrop
+    ├── PartialFailure              3   some of it failed
+    ├── NotFound                   10
+    │   ├── HomeNotFound           10
+    │   ├── RunNotFound            10
+    │   ├── ArtifactNotFound       10
+    │   └── VersionNotFound        10
+    ├── Conflict                   11   it exists already, with other content
+    ├── Locked                     12   somebody else holds the lock
+    │   └── NotReady               12   waited for it, and the time ran out
+    ├── IntegrityError             20   bytes are not what they were
+    │   ├── JournalDamaged         20
+    │   ├── RecordDamaged          20
+    │   ├── CounterDamaged         20
+    │   ├── ArtifactDamaged        20
+    │   └── SourceChanged          20   a file changed while it was read
+    ├── BackendError               30   the store failed
+    │   ├── BackendUnreachable     30
+    │   ├── BackendRefused         30   credentials or permissions
+    │   ├── BucketNotFound         30
+    │   ├── ConditionNotHeld       30   create-if-absent has several winners
+    │   └── OutcomeUnknown         30   it may or may not have happened
+    └── Interrupted               130
+
+A message says what failed, on what, and why; `hint` says what to do next, naming the command
+where there is one. `detail` carries what a program would want (JSON types only).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+# What a program may find in `detail`: JSON types only.
+Detail = dict[str, object]
+
+EXIT_DONE: Final = 0
+
+
+class ModeldropError(Exception):
+    """The root of the tree: catch this to catch all that modeldrop raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "", detail: Detail | None = None) -> None:
+        """Keep the message, what to do next, and the facts for programs."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail: Detail = detail or {}
+
+    def __str__(self) -> str:
+        """Return the message, without the hint."""
+        return self.message
+
+
+class UsageError(ModeldropError):
+    """A call, an option or a setting that can't be right, whatever the store holds."""
+
+    exit_code = 2
+
+
+class InvalidName(UsageError):
+    """A name, a GUID, a path or a reference that isn't valid."""
+
+
+class ConfigError(UsageError):
+    """A setting in config.toml, in the environment or in a URL that isn't valid."""
+
+
+class DriverMissing(UsageError):
+    """The URL's fsspec driver isn't installed; the hint names the extra."""
+
+
+class DropRefused(UsageError):
+    """What was dropped can't be stored as it is; a person has to change it."""
+
+
+class AmbiguousArtifact(UsageError):
+    """The run has several artifacts and none was named; the message lists them."""
+
+
+class NewerFormat(UsageError):
+    """A record or a home was written in a later format; nothing is written to it."""
+
+
+class PartialFailure(ModeldropError):
+    """Some of what was asked for is done, and some isn't; the message says which."""
+
+    exit_code = 3
+
+
+class NotFound(ModeldropError):
+    """What was named isn't there; the message says where it was looked for."""
+
+    exit_code = 10
+
+
+class HomeNotFound(NotFound):
+    """There is no home at or above the working folder, nor in the user's folder."""
+
+
+class RunNotFound(NotFound):
+    """No such run, or no such revision of it, is committed at the backend."""
+
+
+class ArtifactNotFound(NotFound):
+    """The run has no artifact of that name; the message lists those it has."""
+
+
+class VersionNotFound(NotFound):
+    """The experiment has no such version, or no version at all."""
+
+
+class Conflict(ModeldropError):
+    """It exists already with other content, or the state isn't the one that was expected."""
+
+    exit_code = 11
+
+
+class Locked(ModeldropError):
+    """Another process holds the lock; the message names it where it can be known."""
+
+    exit_code = 12
+
+
+class NotReady(Locked):
+    """It was waited for, and the time ran out before it was there."""
+
+
+class IntegrityError(ModeldropError):
+    """Bytes are not what they were when they were acknowledged."""
+
+    exit_code = 20
+
+
+class JournalDamaged(IntegrityError):
+    """The journal below its HEAD isn't what was written; the message names the offset."""
+
+
+class RecordDamaged(IntegrityError):
+    """A record doesn't have the digest that it carries, or can't be parsed."""
+
+
+class CounterDamaged(IntegrityError):
+    """The version counter of an experiment can't be read; it never restarts at 1."""
+
+
+class ArtifactDamaged(IntegrityError):
+    """Stored bytes don't have the digest that was recorded; the message names the files."""
+
+
+class SourceChanged(IntegrityError):
+    """A file changed while it was read, so nothing of it was committed."""
+
+
+class BackendError(ModeldropError):
+    """The store failed, or answered what it never should."""
+
+    exit_code = 30
+
+
+class BackendUnreachable(BackendError):
+    """No answer from the store: network, name or server."""
+
+
+class BackendRefused(BackendError):
+    """The store refused the credentials, or they lack a permission, or there are none."""
+
+
+class BucketNotFound(BackendError):
+    """The bucket or container of the URL isn't there."""
+
+
+class ConditionNotHeld(BackendError):
+    """Several writers won the same create-if-absent: numbers would be given twice."""
+
+
+class OutcomeUnknown(BackendError):
+    """A write may or may not have happened; its intent stays open and is settled later."""
+
+
+class Interrupted(ModeldropError):
+    """Stopped by the user or by a signal; what was acknowledged stays."""
+
+    exit_code = 130

@@ -1,0 +1,246 @@
+"""The durable write, and the few other calls that change a file system for good.
+
+Nobody else calls `os.replace`, `os.link`, `os.rename` or `os.fsync`. What is written here is
+whole or absent under its final name, after a crash as well: temp file in the same folder, write,
+check the count, fsync, rename or link, fsync the folder. Temp files start with `.tmp-`; a crash
+may leave one behind, and nothing ever reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+TEMP_PREFIX: Final = ".tmp-"
+
+# Linux's renameat2(): from linux/fs.h and fcntl.h.
+_RENAME_NOREPLACE: Final = 1
+_AT_FDCWD: Final = -100
+
+# What link() answers where a file system has no hard links.
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+class NoExclusiveCreate(OSError):
+    """This file system can't create a file only if it is absent, and whole at once."""
+
+
+def temp_beside(path: Path) -> Path:
+    """Return a new temporary name in the same folder as `path`."""
+    return path.parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}"
+
+
+def write_durable(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace the file by `data`: readers see the old file or the new one, after a crash too."""
+    with _whole_temp(path, data, mode) as temp:
+        temp.replace(path)
+    sync_folder(path.parent)
+
+
+def write_quick(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace the file by `data` without waiting for the disk: for what can be made again.
+
+    Readers see the old file or the new one; after a power loss it may be empty or gone.
+    """
+    with _whole_temp(path, data, mode, sync=False) as temp:
+        temp.replace(path)
+
+
+def write_in_folder(folder: int, name: str, data: bytes, mode: int = 0o644) -> None:
+    """Replace a file in an open folder, as `write_quick` does, and nowhere else."""
+    temp = f"{TEMP_PREFIX}{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(temp, flags, mode, dir_fd=folder)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.replace(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temp, dir_fd=folder)
+        raise
+
+
+def create_durable(path: Path, data: bytes, mode: int = 0o644) -> bool:
+    """Create the file with `data` if it is absent; return whether this call created it.
+
+    One winner among any number of processes, and never a part of `data` under the name.
+
+    Raises:
+        NoExclusiveCreate: the file system has neither hard links nor rename without replace.
+    """
+    with _whole_temp(path, data, mode) as temp:
+        if not link_if_absent(temp, path):
+            return False
+    sync_folder(path.parent)
+    return True
+
+
+def link_if_absent(temp: Path, path: Path) -> bool:
+    """Give a whole, synced file its final name if that is free; the caller syncs the folder.
+
+    The temporary name may be gone afterwards, or not: where there are no hard links, the file is
+    renamed without replacing.
+
+    Raises:
+        NoExclusiveCreate: the file system can do neither.
+    """
+    try:
+        os.link(temp, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return _rename_if_absent(temp, path)
+        raise
+    return True
+
+
+def _rename_if_absent(temp: Path, path: Path) -> bool:
+    import ctypes  # noqa: PLC0415 - needed on vfat, exfat and a few others only
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        renameat2 = libc.renameat2
+    except AttributeError:
+        raise NoExclusiveCreate(errno.ENOSYS, "the system has no rename without replace") from None
+    names = (_AT_FDCWD, os.fsencode(temp), _AT_FDCWD, os.fsencode(path))
+    if renameat2(*names, _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code == errno.EEXIST:
+        return False
+    if code in _NO_LINKS or code == errno.EINVAL:
+        raise NoExclusiveCreate(code, "the file system has no exclusive create")
+    raise OSError(code, os.strerror(code), str(path))
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename what is whole and synced, replacing a file at `target`, and make that last."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def rename_if_absent(source: Path, target: Path) -> None:
+    """Give what is whole and synced its final name if that is free, and make that last.
+
+    Raises:
+        FileExistsError: there is something at `target`.
+    """
+    if source.is_dir():
+        # Replaces nothing but an empty folder; fails with ENOTEMPTY on any other.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        os.rename(source, target)
+    else:
+        try:
+            free = link_if_absent(source, target)
+        except NoExclusiveCreate:
+            free = not os.path.lexists(target)
+            if free:
+                os.rename(source, target)
+        if not free:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        source.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def append_durable(fd: int, data: bytes, offset: int) -> None:
+    """Write `data` at `offset` of an open file and wait until it is on the disk.
+
+    Raises:
+        OSError: the write or the sync failed. How much is on the disk is unknown then, and
+            the sync mustn't be tried again: the kernel forgets the failed pages.
+    """
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        offset += written
+        view = view[written:]
+    os.fdatasync(fd)
+
+
+def truncate_durable(fd: int, size: int) -> None:
+    """Cut an open file at `size` and make that last."""
+    os.ftruncate(fd, size)
+    os.fsync(fd)
+
+
+def remove_durable(path: Path) -> None:
+    """Remove a file, if it is there, and make that last."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        sync_folder(path.parent)
+
+
+def make_folders(path: Path, mode: int = 0o755) -> None:
+    """Make a folder and those above it that are missing, each of them durable."""
+    missing: list[Path] = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        # Another process may be quicker; its folder is as good.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode)
+        sync_folder(folder.parent)
+
+
+def sync_file(fd: int) -> None:
+    """Wait until an open file is on the disk, its size and times included."""
+    os.fsync(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's entries are on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_tree(path: Path) -> None:
+    """Wait until a folder and everything in it is on the disk."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            fd = os.open(Path(folder) / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        sync_folder(Path(folder))
+
+
+def others_can_write(path: Path) -> bool:
+    """Return whether somebody else than the owner may write to a file or folder."""
+    return bool(path.stat().st_mode & stat.S_IWOTH)
+
+
+@contextlib.contextmanager
+def _whole_temp(
+    path: Path, data: bytes, mode: int, *, sync: bool = True
+) -> Iterator[Path]:
+    temp = temp_beside(path)
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        yield temp
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temp.unlink()

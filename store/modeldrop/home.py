@@ -1,0 +1,197 @@
+"""The home: the local store, where it is, and which host it is.
+
+A home is one host. Its id is random and bound to the machine and to the folder's inode, so that a
+copied or restored home notices: before it writes anything it takes a new id and begins a new
+journal, which names the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Final
+
+from modeldrop import config, locks
+from modeldrop.config import Config
+from modeldrop.errors import ConfigError, HomeNotFound
+from modeldrop.files import make_folders, others_can_write, rename, write_durable
+from modeldrop.layout import HomePaths
+from modeldrop.records import HomeRecord, Probe, now
+
+FOLDER: Final = ".mlops"
+VARIABLE: Final = "MODELDROP_HOME"
+
+
+def find(start: Path | None = None) -> Path:
+    """Return the home to use from `start`, the working folder by default.
+
+    It is `MODELDROP_HOME` where that is set, else the nearest `.mlops/` at or above `start`, else
+    `~/.mlops`.
+
+    Raises:
+        HomeNotFound: none of them is a home.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        root = Path(named).expanduser().absolute()
+        if HomePaths(root).record.exists():
+            return root
+        message = f"{VARIABLE} names {root}, which is no home"
+        raise HomeNotFound(message, hint="`modeldrop init` makes it one")
+    start = (start or Path.cwd()).absolute()
+    personal = Path.home() / FOLDER
+    for candidate in (*(folder / FOLDER for folder in (start, *start.parents)), personal):
+        if HomePaths(candidate).record.exists():
+            return candidate
+    message = f"there is no home: no {FOLDER}/ at or above {start}, and no {personal}"
+    raise HomeNotFound(message, hint="`modeldrop init` makes one in the working folder")
+
+
+class Home:
+    """An open home."""
+
+    def __init__(self, paths: HomePaths, record: HomeRecord, settings: Config) -> None:
+        """Use `open_home` or `make_home`."""
+        self.paths = paths
+        self.config = settings
+        self.host = os.uname().nodename
+        self.user = user_name()
+        self._record = record
+
+    @property
+    def id(self) -> str:
+        """The home's id; after `claim`, for good."""
+        return self._record.home
+
+    @property
+    def repository(self) -> str:
+        """The id of the repository that its backend holds."""
+        return self._record.repository
+
+    @property
+    def staging(self) -> Path:
+        """The staging folder."""
+        named = self.config.staging.path
+        return Path(named).expanduser() if named else self.paths.staging
+
+    @property
+    def backend_url(self) -> str:
+        """The backend's URL as configured, or the path of the default one."""
+        return self.config.backend.url or str(self.paths.model_repository)
+
+    def probe(self) -> Probe | None:
+        """Return the recorded verdict on the backend, or None if it was never probed."""
+        try:
+            data = self.paths.probe.read_bytes()
+        except FileNotFoundError:
+            return None
+        return Probe.from_bytes(data, str(self.paths.probe))
+
+    def claim(self) -> str | None:
+        """Make sure that this home is this host's before it writes; return the id it had if not.
+
+        A copied home takes a new id; the journal it came with is kept as
+        `journal-<old id>.jsonl`. The caller then begins the new journal by naming the old id.
+        """
+        if self._is_this_host():
+            return None
+        with locks.hold(self.paths.locks / "home", what=f"the home {self.paths.root}"):
+            # Another process may have done it meanwhile.
+            self._record = _read_record(self.paths)
+            if self._is_this_host():
+                return None
+            old = self._record
+            # The id goes last: until then, whoever comes next does the rest.
+            for path in (self.paths.journal, self.paths.head):
+                if path.exists():
+                    rename(path, path.with_name(f"{path.stem}-{old.home}{path.suffix}"))
+            self._record = HomeRecord(
+                home=str(uuid.uuid4()),
+                repository=old.repository,
+                machine=machine_id(),
+                inode=self.paths.root.stat().st_ino,
+                created_at=now(),
+                created_by=self.user,
+            )
+            write_durable(self.paths.record, self._record.to_bytes())
+            return old.home
+
+    def _is_this_host(self) -> bool:
+        return (
+            self._record.machine == machine_id()
+            and self._record.inode == self.paths.root.stat().st_ino
+        )
+
+
+def open_home(root: Path | None = None) -> Home:
+    """Return the home at `root`, or the one that `find` finds.
+
+    Raises:
+        HomeNotFound: there is none.
+        NewerFormat: a later modeldrop made it.
+        ConfigError: its settings aren't valid, or others may write to it.
+    """
+    paths = HomePaths((root or find()).absolute())
+    record = _read_record(paths)
+    if others_can_write(paths.root):
+        message = f"{paths.root} may be changed by every user of this machine"
+        raise ConfigError(message, hint=f"run `chmod o-w {paths.root}`")
+    return Home(paths, record, config.load(paths.config))
+
+
+def make_home(root: Path, settings: Config, repository: str, probe: Probe) -> Home:
+    """Make a home at `root` for a backend that was probed.
+
+    `home.json` is written last: a crash before it leaves no home, and the next try completes it.
+    """
+    paths = HomePaths(root.absolute())
+    make_folders(paths.root, mode=0o700)
+    for folder in paths.folders():
+        make_folders(folder)
+    config.save(paths.config, settings)
+    write_durable(paths.probe, probe.to_bytes())
+    record = HomeRecord(
+        home=str(uuid.uuid4()),
+        repository=repository,
+        machine=machine_id(),
+        inode=paths.root.stat().st_ino,
+        created_at=now(),
+        created_by=user_name(),
+    )
+    home = Home(paths, record, settings)
+    make_folders(home.staging)
+    write_durable(paths.record, record.to_bytes())
+    return home
+
+
+def _read_record(paths: HomePaths) -> HomeRecord:
+    try:
+        data = paths.record.read_bytes()
+    except FileNotFoundError:
+        message = f"{paths.root} is no home"
+        raise HomeNotFound(message, hint="`modeldrop init` makes one") from None
+    return HomeRecord.from_bytes(data, str(paths.record))
+
+
+def machine_id() -> str:
+    """Return what tells this machine from others, or an empty text where there is nothing.
+
+    It is derived from /etc/machine-id, which machine-id(5) asks not to show as it is.
+    """
+    try:
+        raw = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(b"modeldrop home\n" + raw).hexdigest()[:32]
+
+
+def user_name() -> str:
+    """Return the name of the user that runs this process, or the user id where it has none."""
+    import pwd  # noqa: PLC0415 - not on every platform that can read a store
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

@@ -1,0 +1,30 @@
+"""From a folder that somebody is still writing to, to a committed revision.
+
+`walk` looks at a run without opening what it finds, `lease` asks the kernel for writers, `marker`
+and `declared` read the two small files by which a run speaks for itself, and `settling` judges
+from all of that whether the run is complete. `storing` sends it and commits it, `memory` lets a
+restart read nothing again, `receipts` and `status` tell people, and `engine` is the loop around
+them all. `dropping` puts files into staging whole.
+"""
+
+from __future__ import annotations
+
+from modeldrop.intake.dropping import drop, new_run
+from modeldrop.intake.engine import Engine
+from modeldrop.intake.lease import is_network
+from modeldrop.intake.lease import prepare as prepare_leases
+from modeldrop.intake.status import RunStatus, ServiceStatus, read_status
+from modeldrop.intake.storing import Storing, upload_path
+
+__all__ = [
+    "Engine",
+    "RunStatus",
+    "ServiceStatus",
+    "Storing",
+    "drop",
+    "is_network",
+    "new_run",
+    "prepare_leases",
+    "read_status",
+    "upload_path",
+]

@@ -1,0 +1,117 @@
+"""What the service remembers of a run that it committed, so that a restart reads no byte again.
+
+One record a run, in `service/runs/` of the home. It is a cache: without it, or with one that can't
+be read, a run is read and hashed once more and found to be stored already.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Self
+
+from modeldrop.errors import IntegrityError, UsageError
+from modeldrop.files import make_folders, write_quick
+from modeldrop.intake.settling import History
+from modeldrop.intake.walk import Observation, Signature
+from modeldrop.layout import HomePaths
+from modeldrop.records import Part, Record, Revision, StoredFile, now, parts_of
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile(Part):
+    """A file of the run as it was when it was stored: its signature, its bytes, their key."""
+
+    path: str
+    signature: str
+    sha256: str
+    size: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunMemory(Record):
+    """`service/runs/<xx>/<run>.json`."""
+
+    kind: ClassVar[str] = "run-memory"
+    run: str
+    revision: int
+    signature: str
+    marker: str | None
+    noted_at: str
+    files: tuple[KnownFile, ...] = parts_of(KnownFile)
+
+    @classmethod
+    def of(
+        cls, revision: Revision, observation: Observation, stored: dict[str, StoredFile]
+    ) -> Self:
+        """Return what to remember of an observation that is committed as this revision."""
+        return cls(
+            run=revision.run,
+            revision=revision.revision,
+            signature=observation.signature(),
+            marker=_spell(observation.marker.signature) if observation.marker else None,
+            noted_at=now(),
+            files=tuple(
+                KnownFile(
+                    path=seen.path,
+                    signature=_spell(seen.signature),
+                    sha256=stored[seen.path].sha256,
+                    size=stored[seen.path].size,
+                    key=stored[seen.path].key,
+                )
+                for seen in observation.files
+                if seen.path in stored
+            ),
+        )
+
+    def history(self, clock: float) -> History:
+        """Return what the judgement of the run begins with; `clock` is its present time."""
+        age = time.time() - datetime.fromisoformat(self.noted_at).timestamp()
+        return History(
+            committed=self.signature,
+            committed_marker=_parse(self.marker) if self.marker else None,
+            # A clock that was set back must not hold the next revision up for longer.
+            committed_at=clock - max(age, 0.0),
+        )
+
+    def known(self) -> dict[tuple[str, str], KnownFile]:
+        """Return the files by path and signature: an equal pair means equal bytes."""
+        return {(file.path, file.signature): file for file in self.files}
+
+
+def known_as(path: str, signature: Signature) -> tuple[str, str]:
+    """Return the key under which `RunMemory.known` has a file, if it is unchanged."""
+    return path, _spell(signature)
+
+
+def recall(paths: HomePaths, run: str) -> RunMemory | None:
+    """Return what is remembered of a run, or None if that is nothing that can be relied on."""
+    path = paths.run_state(run)
+    try:
+        memory = RunMemory.from_bytes(path.read_bytes(), str(path))
+        datetime.fromisoformat(memory.noted_at)
+        if memory.marker:
+            _parse(memory.marker)
+    except (OSError, IntegrityError, UsageError, ValueError, TypeError):
+        return None
+    return memory if memory.run == run else None
+
+
+def remember(paths: HomePaths, memory: RunMemory) -> None:
+    """Remember a run; after a power loss it may be forgotten."""
+    path = paths.run_state(memory.run)
+    make_folders(path.parent)
+    write_quick(path, memory.to_bytes())
+
+
+def _spell(signature: Signature) -> str:
+    return (
+        f"{signature.device} {signature.inode} {signature.size} "
+        f"{signature.mtime_ns} {signature.ctime_ns}"
+    )
+
+
+def _parse(text: str) -> Signature:
+    return Signature(*(int(part) for part in text.split(" ")))

@@ -1,0 +1,59 @@
+"""The receipt in a run's staging folder: for people, never read back.
+
+It says what became of the drop: the revision and its digests, or why it isn't stored and what to
+do. A receipt that can't be written fails nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from modeldrop.files import write_in_folder
+from modeldrop.names import RECEIPT, printable
+from modeldrop.records import Json, Revision, now
+
+
+def committed(staging: Path, name: str, revision: Revision, url: str) -> None:
+    """Leave a receipt that says which revision the run became, and how to go on."""
+    artifacts: list[Json] = [
+        {"artifact": each.artifact, "type": each.type, "sha256": each.sha256, "size": each.size}
+        for each in revision.artifacts
+    ]
+    _leave(
+        staging,
+        name,
+        {
+            "state": "committed",
+            "run": revision.run,
+            "revision": revision.revision,
+            "backend": url,
+            "artifacts": artifacts,
+            "refused": [each.as_json() for each in revision.refused],
+            "committed_at": revision.committed_at,
+            "next": f"modeldrop register {revision.run} -e EXPERIMENT",
+        },
+    )
+
+
+def stuck(staging: Path, name: str, run: str, state: str, reason: str, step: str) -> None:
+    """Leave a receipt that says why the run isn't stored, and what to do."""
+    _leave(
+        staging,
+        name,
+        {"state": state, "run": run, "reason": printable(reason), "at": now(), "next": step},
+    )
+
+
+def _leave(staging: Path, name: str, fields: dict[str, Json]) -> None:
+    text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+    with contextlib.suppress(OSError):
+        # Never through a link: the folder is another user's to change.
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        folder = os.open(staging / name, flags)
+        try:
+            write_in_folder(folder, RECEIPT, text.encode("utf-8", "backslashreplace"))
+        finally:
+            os.close(folder)

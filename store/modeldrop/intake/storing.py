@@ -1,0 +1,270 @@
+"""Storing what was observed: the bytes, checked, and then the revision.
+
+What is committed is exactly one observation. Every file is opened with the signature that was
+seen, compared again while it is read and after; at the end the whole run is observed once more.
+Any difference ends the attempt with nothing committed; bytes that were sent by then are under an
+upload id that no manifest names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from modeldrop import layout
+from modeldrop.errors import DropRefused, SourceChanged
+from modeldrop.intake import declared, walk
+from modeldrop.intake.marker import Marker
+from modeldrop.intake.memory import KnownFile, known_as
+from modeldrop.intake.observation import Observation, SeenFile, artifact_of
+from modeldrop.ledger import Request
+from modeldrop.names import MARKER, printable
+from modeldrop.records import Artifact, Refused, Revision, StoredFile
+from modeldrop.runs import Committed, Draft, Runs
+from modeldrop.transfer import Transfer
+
+_log = logging.getLogger(__name__)
+
+CHANGED_HINT: Final = "nothing to do: it is stored once it is quiet"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One observation of one run that is to be stored."""
+
+    staging: Path
+    name: str
+    run: str
+    observation: Observation
+    observe: Callable[[], Observation]
+    """Looks again, to know whether it is what it was."""
+    marker: Marker | None = None
+    known: Mapping[tuple[str, str], KnownFile] | None = None
+    """Files whose bytes are known by their signature, from `RunMemory.known`."""
+    seen: int = 0
+    """A revision of the run that is known to exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a drop."""
+
+    committed: Committed
+    files: dict[str, StoredFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What follows and may stop the storing of a drop; called from several threads."""
+
+    moved: Callable[[int], None] = lambda _: None
+    """Takes note that so many bytes were moved."""
+    verifying: Callable[[], None] = lambda: None
+    """Takes note that all bytes are at the backend."""
+    check: Callable[[], None] = lambda: None
+    """Raises to stop."""
+
+
+class Storing:
+    """Stores drops at one backend."""
+
+    def __init__(self, runs: Runs, transfer: Transfer, connections: int) -> None:
+        """Commit to `runs`, with so many files of a run in flight at a time."""
+        self._runs = runs
+        self._transfer = transfer
+        self._connections = connections
+
+    def store(self, drop: Drop, request: Request, watch: Watch) -> Outcome:
+        """Store a drop, and return the revision that holds it.
+
+        Raises:
+            SourceChanged: something changed since it was observed; nothing is committed.
+            DropRefused: a person has to change it first.
+            PermissionError: a file can't be read.
+            BackendError: the backend failed; nothing is committed, as far as is known.
+        """
+        refused = list(drop.observation.refused)
+        parked = {artifact_of(each.path) for each in refused}
+        wanted = [
+            seen
+            for seen in drop.observation.files
+            if printable(artifact_of(seen.path)) not in parked
+        ]
+        experiment, complaint = self._declared(drop)
+        refused += complaint
+        if not wanted:
+            raise _nothing(refused)
+        last = self._runs.latest(drop.run, drop.seen)
+        upload = layout.new_upload_id()
+        _log.debug("step: ready")
+        files = self._send_all(drop, wanted, last, upload, watch)
+        _log.debug("step: bytes stored")
+        watch.verifying()
+        _check_digests(drop, files)
+        self._check_unchanged(drop)
+        draft = Draft(drop.run, upload, experiment, artifacts_of(files), tuple(refused))
+        committed = self._runs.commit(draft, request)
+        _log.debug("step: committed")
+        return Outcome(committed, files)
+
+    def _declared(self, drop: Drop) -> tuple[str | None, list[Refused]]:
+        seen = drop.observation.declared
+        if seen is None:
+            return None, []
+        found = declared.read(drop.staging, drop.name, seen)
+        return (None, [found]) if isinstance(found, Refused) else (found.experiment, [])
+
+    def _send_all(
+        self,
+        drop: Drop,
+        wanted: Iterable[SeenFile],
+        last: Revision | None,
+        upload: str,
+        watch: Watch,
+    ) -> dict[str, StoredFile]:
+        by_content = (
+            {(file.sha256, file.size): file.key for file in last.files().values()} if last else {}
+        )
+
+        def send(seen: SeenFile) -> StoredFile:
+            watch.check()
+            known = (drop.known or {}).get(known_as(seen.path, seen.signature))
+            if known and by_content.get((known.sha256, known.size)) == known.key:
+                watch.moved(known.size)
+                return StoredFile(seen.path, known.sha256, known.size, known.key)
+            key = layout.bytes_key(drop.run, upload, seen.path)
+            return self._send(drop, seen, key, by_content, watch)
+
+        every = list(wanted)
+        if len(every) == 1:
+            return {every[0].path: send(every[0])}
+        with ThreadPoolExecutor(self._connections, thread_name_prefix="send") as pool:
+            tasks = {seen.path: pool.submit(send, seen) for seen in every}
+            try:
+                return {path: task.result() for path, task in tasks.items()}
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _send(
+        self,
+        drop: Drop,
+        seen: SeenFile,
+        key: str,
+        by_content: Mapping[tuple[str, int], str],
+        watch: Watch,
+    ) -> StoredFile:
+        fd = walk.open_file(drop.staging, drop.name, seen.path, seen.signature)
+        try:
+
+            def unchanged() -> None:
+                watch.check()
+                walk.check_unchanged(fd, seen.path, seen.signature)
+
+            if by_content:
+                # What the last revision has already isn't sent again.
+                digest = self._transfer.digest(fd, unchanged)
+                there = by_content.get((digest.sha256, digest.size))
+                if there is not None:
+                    watch.moved(digest.size)
+                    return StoredFile(seen.path, digest.sha256, digest.size, there)
+                os.lseek(fd, 0, os.SEEK_SET)
+            sent = self._transfer.send(fd, key, seen.signature.size, unchanged, watch.moved)
+            return StoredFile(seen.path, sent.sha256, sent.size, key)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _check_unchanged(drop: Drop) -> None:
+        if drop.observe().signature() != drop.observation.signature():
+            message = f"run {drop.run} changed while it was stored"
+            raise SourceChanged(message, hint=CHANGED_HINT)
+
+
+def artifacts_of(files: Mapping[str, StoredFile]) -> tuple[Artifact, ...]:
+    """Return the artifacts that stored files make up, from their paths relative to the run."""
+    folders: dict[str, list[StoredFile]] = {}
+    artifacts: list[Artifact] = []
+    for path, file in files.items():
+        top, slash, below = path.partition("/")
+        if slash:
+            folders.setdefault(top, []).append(
+                StoredFile(below, file.sha256, file.size, file.key)
+            )
+        else:
+            artifacts.append(Artifact.of_file(file))
+    artifacts += [Artifact.of_folder(name, parts) for name, parts in folders.items()]
+    return tuple(sorted(artifacts, key=lambda each: each.artifact.encode("utf-8")))
+
+
+def upload_path(
+    storing: Storing, run: str, path: Path, request: Request, moved: Callable[[int], None]
+) -> Committed:
+    """Store a file or a folder that isn't in staging as the artifact of a run's revision.
+
+    Raises:
+        DropRefused: there is nothing at the path, or something in it can't be stored.
+        SourceChanged: it changed while it was read; nothing is committed.
+    """
+    # A link that was named is followed; those in a folder are refused.
+    place = path.resolve()
+    shown = printable(str(path))
+    if not place.exists() or not place.parent.name:
+        where = "there is nothing" if not place.exists() else "the root of the file system is"
+        message = f"{shown} can't be stored: {where} at that path"
+        raise DropRefused(message, hint="name a file or a folder inside of another folder")
+
+    def look() -> Observation:
+        return _as_artifact(place)
+
+    observation = look()
+    trouble = (*observation.refused, *observation.unreadable)
+    if trouble or observation.temporary or not observation.files:
+        names = [f"{each.path} ({each.reason})" for each in trouble]
+        names += [f"{printable(each)} (a temporary file)" for each in observation.temporary]
+        why = ", ".join(names) or "it has no file"
+        message = f"{shown} can't be stored: {why}"
+        raise DropRefused(message, hint="leave only regular files in it")
+    # The folder above plays the run's folder: the artifact is one entry of it.
+    drop = Drop(place.parent.parent, place.parent.name, run, observation, look)
+    return storing.store(drop, request, Watch(moved=moved)).committed
+
+
+def _as_artifact(place: Path) -> Observation:
+    """Return what is at a path as if it were the only entry of a run."""
+    if not place.is_dir():
+        seen = SeenFile(place.name, walk.Signature.of(place.stat(follow_symlinks=False)))
+        return Observation(files=(seen,))
+    inner = walk.observe(place.parent, place.name)
+    return Observation(
+        # What says something of a run is a file like any other inside of an artifact.
+        files=tuple(
+            SeenFile(f"{place.name}/{seen.path}", seen.signature) for seen in inner.everything()
+        ),
+        refused=inner.refused,
+        temporary=inner.temporary,
+        unreadable=inner.unreadable,
+    )
+
+
+def _check_digests(drop: Drop, files: Mapping[str, StoredFile]) -> None:
+    wrong = sorted(
+        path
+        for path, digest in (drop.marker.digests if drop.marker else {}).items()
+        if path in files and files[path].sha256 != digest
+    )
+    if wrong:
+        listed = ", ".join(printable(path) for path in wrong)
+        message = f"{MARKER} has another digest than the file: {listed}"
+        raise DropRefused(message, hint=f"copy it again, or correct {MARKER}")
+
+
+def _nothing(refused: list[Refused]) -> DropRefused:
+    listed = "; ".join(f"{each.path}: {each.reason}" for each in refused)
+    message = f"nothing in it can be stored: {listed}"
+    return DropRefused(message, hint="replace it by regular files")

@@ -1,0 +1,176 @@
+"""Where everything is: every key at the backend and every path of the home, in one place.
+
+Keys are relative to the backend's URL, with `/` between their components. docs/format.md is the
+specification of both trees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from modeldrop.names import parse_guid
+
+META: Final = ".modeldrop"
+FORMAT_KEY: Final = f"{META}/format.json"
+EXPERIMENTS: Final = f"{META}/experiments"
+PROBES: Final = f"{META}/probes"
+
+# A component of a key as it stands; every other byte is percent-encoded. None of these has a
+# meaning in a URL, a glob, a shell or an SDK's path, so no layer between here and the store can
+# read a name as something else.
+_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+# Local file systems end names at 255 bytes, S3 ends keys at 1,024, prefix included.
+_MOST_COMPONENT: Final = 200
+_MOST_PATH: Final = 700
+
+_RECORD: Final = re.compile(r"(\d{8,})\.json")
+
+
+def new_upload_id() -> str:
+    """Return a readable, unique name for one upload: UTC time and 64 random bits."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
+
+
+def encode_path(path: str) -> str:
+    """Return the part of a key that stands for a path relative to a run.
+
+    Readers take keys from manifests and never compute them, so this may lose information: what
+    would be too long becomes `~` and the sha256 of the path.
+    """
+    components = [_encode(component) for component in path.split("/")]
+    encoded = "/".join(components)
+    if len(encoded) > _MOST_PATH or any(len(c) > _MOST_COMPONENT for c in components):
+        return "~" + hashlib.sha256(path.encode("utf-8")).hexdigest()
+    return encoded
+
+
+def _encode(component: str) -> str:
+    raw = component.encode("utf-8")
+    text = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
+    # "." and ".." mean something to a file system, and a leading dot may hide a temporary file.
+    return f"%2E{text[1:]}" if text.startswith(".") else text
+
+
+def bytes_key(run: str, upload: str, path: str) -> str:
+    """Return the key of one uploaded file."""
+    return f"{run}/{upload}/{encode_path(path)}"
+
+
+def revisions(run: str) -> str:
+    """Return the folder of a run's revisions: a sequence."""
+    return f"{run}/revisions"
+
+
+def versions(experiment: str) -> str:
+    """Return the folder of an experiment's versions: a sequence."""
+    return f"{EXPERIMENTS}/{experiment}/versions"
+
+
+def registration(experiment: str, owner: str) -> str:
+    """Return the key of a registration's claim."""
+    return f"{EXPERIMENTS}/{experiment}/registrations/{owner}.json"
+
+
+def registration_done(experiment: str, owner: str) -> str:
+    """Return the key of what a registration came to."""
+    return f"{EXPERIMENTS}/{experiment}/registrations/{owner}.done.json"
+
+
+def numbered(sequence: str, number: int) -> str:
+    """Return the key of record `number` of a sequence."""
+    return f"{sequence}/{number:08d}.json"
+
+
+def number_of(key: str) -> int | None:
+    """Return the number in the key of a sequence's record, or None if it isn't one."""
+    found = _RECORD.fullmatch(key.rpartition("/")[2])
+    return int(found[1]) if found else None
+
+
+def probe(round_id: str) -> str:
+    """Return the key that one round of the probe races for."""
+    return f"{PROBES}/{round_id}.json"
+
+
+class HomePaths:
+    """The paths in a home."""
+
+    def __init__(self, root: Path) -> None:
+        """Lay out the home at `root`, an absolute path."""
+        self.root = root
+        self.config = root / "config.toml"
+        self.record = root / "home.json"
+        self.probe = root / "backend.json"
+        self.journal = root / "journal.jsonl"
+        self.head = root / "HEAD"
+        self.refs = root / "refs"
+        self.objects = root / "objects"
+        self.staging = root / "staging"
+        self.model_repository = root / "model-repository"
+        self.intents = root / "intents"
+        self.torn = root / "torn"
+        self.service = root / "service"
+        self.locks = root / "locks"
+
+    def folders(self) -> tuple[Path, ...]:
+        """Return every folder that a home is made with, but for staging and backend."""
+        return (
+            self.refs,
+            self.objects,
+            self.intents,
+            self.torn,
+            self.service,
+            self.service / "runs",
+            self.locks,
+            self.locks / "refs",
+            self.locks / "runs",
+        )
+
+    def counter(self, experiment: str) -> Path:
+        """Return the version counter of an experiment."""
+        return self.refs / experiment
+
+    def counter_lock(self, experiment: str) -> Path:
+        """Return the lock of an experiment's versions on this host."""
+        return self.locks / "refs" / experiment
+
+    def run_lock(self, run: str) -> Path:
+        """Return the lock of a run's revisions on this host, which 256 groups of runs share.
+
+        A lock file is never unlinked, so one for each run would stay for ever.
+        """
+        return self.locks / "runs" / run[:2]
+
+    def journal_lock(self) -> Path:
+        """Return the lock of those that write to the journal."""
+        return self.locks / "journal"
+
+    def service_lock(self) -> Path:
+        """Return the lock that the service of this home holds while it lives."""
+        return self.locks / "service"
+
+    def intent(self, request: str) -> Path:
+        """Return the file of an open intent."""
+        return self.intents / f"{request}.json"
+
+    def run_state(self, run: str) -> Path:
+        """Return what the service remembers of a run."""
+        return self.service / "runs" / run[:2] / f"{run}.json"
+
+    def status(self) -> Path:
+        """Return the status that the service writes for people and programs."""
+        return self.service / "status.json"
+
+    def cached(self, sha256: str, name: str) -> Path:
+        """Return where a pulled artifact is cached."""
+        return self.objects / sha256[:2] / sha256 / name
+
+
+def is_run_folder(name: str) -> bool:
+    """Return whether a folder at the top of a backend is a run's."""
+    return parse_guid(name) == name

@@ -1,0 +1,127 @@
+"""Appending to a sequence so that the journal knows of it, whatever happens in between.
+
+The order is: intent, durable; append to the sequence; journal, acknowledged; intent removed. A
+crash between any two of them leaves an open intent, and the next append to the same sequence
+settles it first, by reading what the sequence holds. The caller holds the sequence's lock from
+before `settle` until after `append`, so every intent it meets is a dead request's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from modeldrop.errors import BackendError, OutcomeUnknown
+from modeldrop.intents import Intents
+from modeldrop.journal import Journal, NewEntry
+from modeldrop.records import Intent, now
+from modeldrop.sequence import Appended, Sequence
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks for an append: the id that the journal and the intent carry, and the person."""
+
+    id: str
+    user: str
+
+
+class Meaning(Protocol):
+    """What records of a sequence mean to the rest of the store."""
+
+    def entry(self, number: int, data: bytes, request: Request) -> NewEntry | None:
+        """Return the journal entry that says that this record was appended.
+
+        None if another home appended it: its journal says so.
+        """
+        ...
+
+    def settled(self, number: int, data: bytes) -> None:
+        """Bring forward whatever follows this sequence: counters, notes of what is done."""
+        ...
+
+
+class Ledger:
+    """One sequence, its intents, and the journal."""
+
+    def __init__(
+        self, sequence: Sequence, intents: Intents, journal: Journal, meaning: Meaning
+    ) -> None:
+        """Append to `sequence`; `meaning` says what that means."""
+        self._sequence = sequence
+        self._intents = intents
+        self._journal = journal
+        self._meaning = meaning
+
+    def settle(self) -> None:
+        """Finish what requests began that died: find their records, and journal them.
+
+        A request whose record isn't there did not happen; its intent goes.
+        """
+        for intent in self._intents.of(self._sequence.folder):
+            found = self._sequence.find(intent.owner, intent.starts_at)
+            if isinstance(found, tuple):
+                number, data = found
+                _log.info("settling %s: it is record %d", intent.request, number)
+                self._meaning.settled(number, data)
+                if not self._journaled(intent):
+                    self._acknowledge(number, data, Request(intent.request, intent.user))
+            self._intents.end(intent.request)
+
+    def append(
+        self,
+        make: Callable[[int], bytes],
+        request: Request,
+        *,
+        owner: str,
+        at: int,
+        shared: bool = False,
+    ) -> Appended:
+        """Append a record and have the journal acknowledge it; see `Sequence.append`.
+
+        Raises:
+            OutcomeUnknown: it may have happened; its intent stays open until that is known.
+            BackendError: it did not happen.
+        """
+        head = self._journal.head()
+        self._intents.begin(
+            Intent(
+                request=request.id,
+                sequence=self._sequence.folder,
+                owner=owner,
+                starts_at=at,
+                journal_seq=head.seq if head else 0,
+                journal_offset=head.offset if head else 0,
+                user=request.user,
+                begun_at=now(),
+            )
+        )
+        _log.debug("step: intent written")
+        try:
+            appended = self._sequence.append(make, owner=owner, at=at, shared=shared)
+        except OutcomeUnknown:
+            raise
+        except BackendError:
+            self._intents.end(request.id)
+            raise
+        _log.debug("step: record appended")
+        self._meaning.settled(appended.number, appended.data)
+        _log.debug("step: followers brought forward")
+        if appended.created:
+            self._acknowledge(appended.number, appended.data, request)
+        _log.debug("step: journal acknowledged")
+        self._intents.end(request.id)
+        return appended
+
+    def _acknowledge(self, number: int, data: bytes, request: Request) -> None:
+        entry = self._meaning.entry(number, data, request)
+        if entry is not None:
+            self._journal.append(entry)
+
+    def _journaled(self, intent: Intent) -> bool:
+        since = self._journal.entries(intent.journal_offset)
+        return any(entry.request == intent.request for entry in since)

@@ -1,0 +1,581 @@
+"""The façade: everything that a user of the library does, on one open home.
+
+    with Repository.open() as repository:
+        repository.upload(run, "model.onnx")
+        registered = repository.register(run, "churn")
+        repository.pull(f"churn/{registered.version.version}", "models")
+
+Opening is cheap: the backend is connected, the journal's history read and the bytes moved only by
+what needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from modeldrop import layout, references
+from modeldrop.backend import open_backend
+from modeldrop.config import BackendSettings, Config, StagingSettings
+from modeldrop.errors import (
+    ArtifactDamaged,
+    BackendError,
+    Conflict,
+    ConfigError,
+    HomeNotFound,
+    InvalidName,
+    IntegrityError,
+    RunNotFound,
+    VersionNotFound,
+)
+from modeldrop.home import Home, make_home, open_home
+from modeldrop.journal import Entry, Journal, NewEntry
+from modeldrop.ledger import Request
+from modeldrop.names import check_experiment, check_guid, parse_guid_prefix, printable
+from modeldrop.records import (
+    Artifact,
+    Json,
+    Probe,
+    RepositoryRecord,
+    Revision,
+    Version,
+    now,
+)
+from modeldrop.references import Reference, RunReference, VersionReference
+from modeldrop.runs import COMMITTED, Committed, Runs, choose_artifact
+from modeldrop.versions import Registered, Versions
+
+if TYPE_CHECKING:
+    from modeldrop.backend import Backend
+    from modeldrop.intake import Engine, Storing
+    from modeldrop.transfer import Transfer
+    from modeldrop.verify import Report
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a reference stands for at the backend's present state."""
+
+    revision: Revision
+    artifact: Artifact | None
+    """The artifact that is meant; None where a run has several and none was named."""
+    version: Version | None
+
+    @property
+    def name(self) -> str:
+        """The full reference: `churn/3` or `run:<guid>~1`."""
+        if self.version:
+            return f"{self.version.experiment}/{self.version.version}"
+        return f"run:{self.revision.run}~{self.revision.revision}"
+
+
+class Repository:
+    """An open home with its backend. Close it, or use it in a `with` statement."""
+
+    def __init__(self, home: Home) -> None:
+        """Use `Repository.open` or `Repository.init`."""
+        self.home = home
+        self._checked = False
+
+    @classmethod
+    def open(cls, home: Path | str | None = None) -> Self:
+        """Open the home at a path, or the one that the working folder and environment name.
+
+        Raises:
+            HomeNotFound: there is none.
+            NewerFormat: a later modeldrop made it.
+            ConfigError: its settings aren't valid.
+        """
+        return cls(open_home(Path(home) if home is not None else None))
+
+    @classmethod
+    def init(
+        cls,
+        root: Path,
+        *,
+        backend: str = "",
+        staging: str = "",
+        options: Mapping[str, object] | None = None,
+        single_writer: bool = False,
+    ) -> tuple[Self, bool]:
+        """Make a home at `root`, or open the one that is there; return whether it was made.
+
+        The backend is raced for create-if-absent first, and the verdict recorded.
+
+        Raises:
+            Conflict: there is a home with another backend or staging folder.
+            ConditionNotHeld: create-if-absent doesn't hold, and `single_writer` isn't given.
+            BackendError: the backend can't be used.
+        """
+        try:
+            there = cls.open(root)
+        except HomeNotFound:
+            pass
+        else:
+            _refuse_change(there.home, backend, staging)
+            return there, False
+        settings = Config(
+            backend=BackendSettings(
+                url=backend, options=dict(options or {}), single_writer=single_writer
+            ),
+            staging=StagingSettings(path=staging),
+        )
+        paths = layout.HomePaths(root.absolute())
+        from modeldrop.backend import probe  # noqa: PLC0415 - only `init` races
+
+        opened = open_backend(
+            backend or str(paths.model_repository), settings.backend.options, None
+        )
+        opened.prepare()
+        verdict = probe.race(opened, single_writer=single_writer)
+        if not single_writer:
+            probe.require(verdict)
+        repository_id = _join(opened)
+        home = make_home(root, settings, repository_id, verdict)
+        made = cls(home)
+        made.journal.append(
+            NewEntry(
+                kind="home-created",
+                about=("home",),
+                request=str(uuid.uuid4()),
+                user=home.user,
+                details={
+                    "repository": repository_id,
+                    "backend": verdict.url,
+                    "create_if_absent_holds": verdict.holds,
+                },
+            )
+        )
+        return made, True
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        if "transfer" in self.__dict__:
+            self.transfer.close()
+
+    def __enter__(self) -> Self:
+        """Return the repository."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    # What it is made of; each part is made when it is first used.
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The backend."""
+        settings = self.home.config.backend
+        backend = open_backend(self.home.backend_url, settings.options, self.home.paths.root)
+        verdict = self.home.probe()
+        if verdict is None or verdict.url != backend.url:
+            probed = "no backend" if verdict is None else verdict.url
+            message = f"this home was made for {probed}, and its settings name {backend.url}"
+            raise ConfigError(
+                message,
+                hint="a home has one backend: `modeldrop init --backend URL` in another folder "
+                "makes a home for the other one",
+            )
+        return backend
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The journal of this home."""
+        return Journal(self.home.paths, self.home.id, self.home.host)
+
+    @cached_property
+    def runs_at_backend(self) -> Runs:
+        """The runs and their revisions."""
+        return Runs(self.home, self.backend, self.journal)
+
+    @cached_property
+    def versions_at_backend(self) -> Versions:
+        """The experiments and their versions."""
+        return Versions(self.home, self.backend, self.journal)
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """What moves bytes."""
+        from modeldrop.transfer import Transfer  # noqa: PLC0415 - not needed to register
+
+        return Transfer(self.backend)
+
+    def engine(self) -> Engine:
+        """Return the intake: what watches over staging, for the service and for one scan."""
+        from modeldrop.intake import Engine  # noqa: PLC0415 - not needed to register
+
+        self.ready_to_write()
+        return Engine(self.home, self.runs_at_backend, self._storing())
+
+    def _storing(self) -> Storing:
+        from modeldrop.intake import Storing  # noqa: PLC0415 - not needed to register
+
+        connections = self.backend.capabilities.connections
+        return Storing(self.runs_at_backend, self.transfer, connections)
+
+    # Writing
+
+    def ready_to_write(self) -> None:
+        """Make sure that this home may write to its backend, before the first write.
+
+        Raises:
+            NewerFormat: a later modeldrop made this repository.
+            ConfigError: the backend holds another repository than it did.
+        """
+        if self._checked:
+            return
+        found = _repository_record(self.backend)
+        if found is None or found.repository != self.home.repository:
+            held = "no repository" if found is None else f"the repository {found.repository}"
+            message = (
+                f"{self.backend.url} holds {held}, and this home belongs to "
+                f"{self.home.repository}"
+            )
+            raise ConfigError(message, hint="`modeldrop init` in another folder makes a home for it")
+        old = self.home.claim()
+        if old is not None:
+            # They still hold the old id.
+            for part in ("journal", "runs_at_backend", "versions_at_backend"):
+                self.__dict__.pop(part, None)
+            self.journal.append(
+                NewEntry(
+                    kind="home-copied",
+                    about=("home",),
+                    request=str(uuid.uuid4()),
+                    user=self.home.user,
+                    details={"copied_from": old},
+                )
+            )
+        self._checked = True
+
+    def upload(
+        self, run: str, path: Path | str, *, moved: Progress = lambda _: None
+    ) -> Committed:
+        """Store a file or a folder as an artifact of a run, without staging; return its revision.
+
+        Raises:
+            InvalidName: `run` is no GUID, or something in the folder can't be stored.
+            SourceChanged: something changed while it was read; nothing is committed.
+        """
+        from modeldrop.intake import upload_path  # noqa: PLC0415 - not needed to register
+
+        self.ready_to_write()
+        guid = check_guid(run)
+        return upload_path(self._storing(), guid, Path(path), self._request(), moved)
+
+    def register(
+        self,
+        run: str,
+        experiment: str | None = None,
+        artifact: str | None = None,
+        by: str | None = None,
+        description: str = "",
+        *,
+        again: bool = False,
+    ) -> Registered:
+        """Give an artifact of a run the next version of an experiment; return that version.
+
+        Registering the same artifact again answers the version that it has, unless `again`.
+        `run` is a run's reference; it may name the revision and the artifact. `experiment` may
+        be left out if the run named its own.
+
+        Raises:
+            RunNotFound: the run isn't committed.
+            ArtifactNotFound: it has no such artifact, or the artifact isn't stored whole.
+            AmbiguousArtifact: it has several, and none was named.
+            ArtifactDamaged: the artifact isn't at the backend as it was committed.
+        """
+        reference = references.parse_run(run)
+        if experiment is not None:
+            check_experiment(experiment)
+        if artifact and reference.artifact and artifact != reference.artifact:
+            message = f"{run} names {reference.artifact!r}, and {artifact!r} was asked for"
+            raise InvalidName(message, hint="name the artifact once")
+        revision = self._revision(reference)
+        experiment = experiment or revision.experiment
+        if experiment is None:
+            message = f"run {revision.run} names no experiment"
+            raise InvalidName(message, hint="name it with `-e EXPERIMENT`")
+        chosen = choose_artifact(revision, artifact or reference.artifact)
+        self._check_stored(chosen)
+        self.ready_to_write()
+        return self.versions_at_backend.register(
+            experiment,
+            revision,
+            chosen,
+            self._request(),
+            by=by or self.home.user,
+            description=description,
+            again=again,
+        )
+
+    # Reading
+
+    def resolve(self, reference: str) -> Resolved:
+        """Return what a reference stands for.
+
+        Raises:
+            InvalidName: it has no form of a reference.
+            RunNotFound, VersionNotFound, ArtifactNotFound: there is no such thing.
+        """
+        parsed = references.parse(reference)
+        if isinstance(parsed, VersionReference):
+            try:
+                return self._resolve_version(parsed)
+            except VersionNotFound:
+                # `3f2b` may be the beginning of a GUID, as in git.
+                if parsed.version is not None or not parse_guid_prefix(parsed.experiment):
+                    raise
+                try:
+                    parsed = RunReference(self.runs_at_backend.complete(parsed.experiment))
+                except RunNotFound:
+                    parsed = None
+                if parsed is None:
+                    raise
+        revision = self._revision(parsed)
+        if parsed.artifact is None and len(revision.artifacts) != 1:
+            return Resolved(revision, None, None)
+        return Resolved(revision, choose_artifact(revision, parsed.artifact), None)
+
+    def artifact(self, reference: str) -> tuple[Resolved, Artifact]:
+        """Return the one artifact that a reference names.
+
+        Raises:
+            AmbiguousArtifact: the run has several, and none was named.
+        """
+        resolved = self.resolve(reference)
+        return resolved, resolved.artifact or choose_artifact(resolved.revision, None)
+
+    def pull(
+        self, reference: str, to: Path | str = ".", *, moved: Progress = lambda _: None
+    ) -> Path:
+        """Bring a verified copy of an artifact into the folder `to`; return its path.
+
+        Raises:
+            Conflict: there is something else of that name.
+            ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
+        """
+        resolved, artifact = self.artifact(reference)
+        return self.transfer.pull(artifact, Path(to) / _file_name(resolved, artifact), moved)
+
+    def path(self, reference: str, *, moved: Progress = lambda _: None) -> Path:
+        """Return the path of a verified, cached copy of an artifact; pull it if it isn't cached.
+
+        The copy is read-only; what was changed in the cache is noticed by size and time, and
+        pulled again.
+        """
+        from modeldrop.cache import cached  # noqa: PLC0415 - not needed to register
+
+        resolved, artifact = self.artifact(reference)
+        place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
+        return cached(self.transfer, artifact, place, moved)
+
+    def verify(
+        self, reference: str | None = None, *, deep: bool = False, moved: Progress = lambda _: None
+    ) -> Report:
+        """Check one artifact's bytes, or the whole store; return what was found.
+
+        With a reference every byte of it is read. Without one, the journal, the records and the
+        stored sizes are checked; `deep` reads every byte too.
+        """
+        from modeldrop.verify import verify_artifact, verify_store  # noqa: PLC0415 - see above
+
+        if reference is None:
+            return verify_store(
+                self.home,
+                self.journal,
+                self.runs_at_backend,
+                self.versions_at_backend,
+                self.transfer,
+                deep=deep,
+                moved=moved,
+            )
+        resolved, artifact = self.artifact(reference)
+        return verify_artifact(resolved.name, artifact, self.transfer, moved=moved)
+
+    def runs(self) -> Iterator[Revision]:
+        """Yield the last revision of every run at the backend, newest commit first."""
+        every = (self.runs_at_backend.latest(guid) for guid in self.runs_at_backend.guids())
+        found = [revision for revision in every if revision is not None]
+        yield from sorted(found, key=lambda each: (each.committed_at, each.run), reverse=True)
+
+    def experiments(self) -> list[Version]:
+        """Return the newest version of every experiment, by name."""
+        return [
+            self.versions_at_backend.version(name)
+            for name in sorted(self.versions_at_backend.experiments())
+            if self.versions_at_backend.last(name)
+        ]
+
+    def versions(self, experiment: str) -> list[Version]:
+        """Return the versions of an experiment, oldest first.
+
+        Raises:
+            VersionNotFound: there are none.
+        """
+        return self.versions_at_backend.all(experiment)
+
+    def log(self, reference: str | None = None) -> Iterator[Entry]:
+        """Yield the journal's entries, newest first; those about one thing if it is named.
+
+        Raises:
+            JournalDamaged: the journal isn't what was acknowledged; the message has the offset.
+        """
+        wanted = None if reference is None else self._about(reference)
+        for entry in self.journal.newest():
+            if wanted is None or any(wanted(about) for about in entry.about):
+                yield entry
+
+    def describe(self, version: Version) -> dict[str, Json]:
+        """Return a version as the JSON object of docs/json.md."""
+        revision = self.runs_at_backend.revision(version.run, version.revision)
+        artifact = pinned(version, revision)
+        return {
+            "experiment": version.experiment,
+            "version": version.version,
+            "run": version.run,
+            "revision": version.revision,
+            "artifact": version.artifact,
+            "sha256": version.sha256,
+            "size": version.size,
+            "files": [
+                {"path": each.path, "sha256": each.sha256, "size": each.size}
+                for each in artifact.files
+            ],
+            "registered_by": version.registered_by,
+            "registered_at": version.registered_at,
+            "description": version.description,
+            "aliases": [],
+            "targets": [],
+        }
+
+    def last_run(self) -> str:
+        """Return the run that this home committed last: what `run:@last` means.
+
+        Raises:
+            RunNotFound: it committed none.
+        """
+        for entry in self.journal.newest():
+            if entry.kind == COMMITTED:
+                return str(entry.details["run"])
+        message = f"the home {self.home.paths.root} has committed no run yet"
+        raise RunNotFound(message, hint="`modeldrop drop FILE` drops one")
+
+    def _resolve_version(self, reference: VersionReference) -> Resolved:
+        version = self.versions_at_backend.version(reference.experiment, reference.version)
+        revision = self.runs_at_backend.revision(version.run, version.revision)
+        return Resolved(revision, pinned(version, revision), version)
+
+    def _revision(self, reference: RunReference) -> Revision:
+        run = self._guid(reference)
+        if reference.revision is not None:
+            return self.runs_at_backend.revision(run, reference.revision)
+        return self.runs_at_backend.committed(run)
+
+    def _guid(self, reference: RunReference) -> str:
+        if reference.run == references.LAST:
+            return self.last_run()
+        return reference.run if reference.whole else self.runs_at_backend.complete(reference.run)
+
+    def _about(self, reference: str) -> Callable[[str], bool]:
+        parsed: Reference = references.parse(reference)
+        if isinstance(parsed, VersionReference):
+            name = parsed.experiment
+            if parsed.version is not None:
+                exact = f"{name}/{parsed.version}"
+                return lambda about: about == exact
+            runs = f"run:{parse_guid_prefix(name)}" if parse_guid_prefix(name) else None
+            return lambda about: about.startswith(f"{name}/") or bool(
+                runs and about.startswith(runs)
+            )
+        run = self.last_run() if parsed.run == references.LAST else parsed.run
+        if parsed.revision is not None:
+            exact = f"run:{run}~{parsed.revision}"
+            return lambda about: about == exact
+        return lambda about: about.startswith(f"run:{run}")
+
+    def _check_stored(self, artifact: Artifact) -> None:
+        from modeldrop.transfer import Transfer, damage  # noqa: PLC0415
+
+        missing = Transfer.missing(self.transfer, artifact)
+        if missing:
+            raise damage(artifact, missing, self.backend.url)
+
+    def _request(self) -> Request:
+        return Request(str(uuid.uuid4()), self.home.user)
+
+
+def pinned(version: Version, revision: Revision) -> Artifact:
+    """Return the artifact that a version pins, checked against the version's digest.
+
+    Raises:
+        IntegrityError: the manifest names other bytes than the version.
+    """
+    artifact = choose_artifact(revision, version.artifact)
+    if (artifact.sha256, artifact.size) != (version.sha256, version.size):
+        message = (
+            f"{version.experiment}/{version.version} pins {version.sha256}, and the manifest of "
+            f"run {version.run}~{version.revision} has {artifact.sha256}"
+        )
+        raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+    return artifact
+
+
+def _file_name(resolved: Resolved, artifact: Artifact) -> str:
+    # The whole run has no name of its own.
+    return resolved.revision.run if artifact.artifact == "." else artifact.artifact
+
+
+def _repository_record(backend: Backend) -> RepositoryRecord | None:
+    data = backend.read(layout.FORMAT_KEY)
+    if data is None:
+        return None
+    return RepositoryRecord.from_bytes(data, f"{backend.url}/{layout.FORMAT_KEY}")
+
+
+def _join(backend: Backend) -> str:
+    """Return the id of the repository at a backend; make one if there is none."""
+    found = _repository_record(backend)
+    if found is None:
+        from modeldrop.home import user_name  # noqa: PLC0415
+
+        fresh = RepositoryRecord(str(uuid.uuid4()), now(), user_name())
+        try:
+            backend.create(layout.FORMAT_KEY, fresh.to_bytes())
+        except BackendError:
+            found = _repository_record(backend)
+            if found is None:
+                raise
+        found = found or _repository_record(backend)
+    if found is None:
+        message = f"{backend.url}/{layout.FORMAT_KEY} was written and isn't there"
+        raise BackendError(message, hint="check the store, and try again")
+    return found.repository
+
+
+def _refuse_change(home: Home, backend: str, staging: str) -> None:
+    changed = [
+        f"{what} {printable(asked)}, and it has {printable(has)}"
+        for what, asked, has in (
+            ("backend", backend, home.backend_url),
+            ("staging", staging, str(home.staging)),
+        )
+        if asked and os.path.expanduser(asked) != has
+    ]
+    if changed:
+        message = f"{home.paths.root} is a home already: asked for {'; '.join(changed)}"
+        raise Conflict(message, hint="make another home in another folder, or leave this option out")

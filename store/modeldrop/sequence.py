@@ -1,0 +1,163 @@
+"""The primitive that carries everything that must be agreed on.
+
+Purpose: a folder of write-once JSON records numbered 1, 2, 3 …, on any backend that can create a
+file only if it is absent. Any number of processes and hosts append; numbers are dense, never
+given twice, and each caller learns its own, through lost answers as well.
+
+Calling sequence: make `Sequence(backend, folder)`; `last()` finds the newest number, `append()`
+adds a record. Every record carries an `owner`, the id of the request that made it, which is how a
+request recognises its own record when the answer was lost.
+
+What readers see: whole records; number N is there only if 1 … N - 1 are.
+
+What a crash leaves: a record or none. The caller's intent, written before, says what to look for.
+
+The rules are those of docs/format.md, "Appending to a sequence".
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from modeldrop import layout
+from modeldrop.backend.base import Backend
+from modeldrop.errors import BackendError, BackendRefused, BucketNotFound, OutcomeUnknown
+from modeldrop.records import owner_of
+
+# With the pauses below, a store may stay silent for about half a minute before a caller hears
+# "unknown".
+_ATTEMPTS: Final = 8
+_PAUSE_FIRST: Final = 0.05
+_PAUSE_MOST: Final = 8.0
+# After so many conflicts in a row, look how far the others have come.
+_GALLOP_AFTER: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The record that bears the caller's owner."""
+
+    number: int
+    data: bytes
+    created: bool
+    """Whether it is what this call sent; False if an equal request was earlier."""
+    conflicts: int
+
+
+class Sequence:
+    """A sequence of write-once records in one folder of a backend."""
+
+    def __init__(self, backend: Backend, folder: str) -> None:
+        """Read and append below `folder`, a key without a slash at its end."""
+        self._backend = backend
+        self.folder = folder
+
+    def key(self, number: int) -> str:
+        """Return the key of a record."""
+        return layout.numbered(self.folder, number)
+
+    def read(self, number: int) -> bytes | None:
+        """Return record `number`, or None if it is absent."""
+        return self._backend.read(self.key(number)) if number > 0 else None
+
+    def last(self, seen: int = 0) -> int:
+        """Return the newest number, 0 if there is none, by galloping from one that was seen.
+
+        Costs about twice the logarithm of how many were added since; never lists.
+        """
+        low, step = seen, 1
+        while self._exists(low + step):
+            low += step
+            step *= 2
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._exists(middle):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def find(self, owner: str, starts_at: int) -> tuple[int, bytes] | int:
+        """Return the record of this owner at or above a number, or the first absent number."""
+        number = starts_at
+        while (data := self.read(number)) is not None:
+            if self._owner(number, data) == owner:
+                return number, data
+            number += 1
+        return number
+
+    def append(
+        self, make: Callable[[int], bytes], *, owner: str, at: int, shared: bool = False
+    ) -> Appended:
+        """Append the record that `make` gives for the number it gets; return that number.
+
+        Args:
+            make: gives the record of a number. It is called once a number, and what it gave is
+                sent again, unchanged, when an answer was lost.
+            owner: what the record carries as its `owner`.
+            at: the first number to try: one above the newest that the caller knows of.
+            shared: other callers may append with the same owner, and all are to get one record.
+                Then no number may be passed over unread.
+
+        Raises:
+            OutcomeUnknown: the store doesn't say whether it happened. The intent stays open.
+            BackendError: it did not happen.
+        """
+        number, conflicts = at, 0
+        while True:
+            data = make(number)
+            found = self._create(number, data, owner)
+            if found is None:
+                return Appended(number, data, created=True, conflicts=conflicts)
+            if self._owner(number, found) == owner:
+                return Appended(number, found, created=found == data, conflicts=conflicts)
+            conflicts += 1
+            number += 1
+            if not shared and conflicts % _GALLOP_AFTER == 0:
+                number = self.last(number - 1) + 1
+            time.sleep(random.uniform(0, min(0.01 * 2 ** min(conflicts, 6), 0.5)))  # noqa: S311 - jitter, no secret
+
+    def _create(self, number: int, data: bytes, owner: str) -> bytes | None:
+        """Create a record; return None if that is known to have worked, else what is there."""
+        key = self.key(number)
+        pause, answered, refused = _PAUSE_FIRST, False, True
+        trouble: BackendError | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                if self._backend.create(key, data):
+                    return None
+                answered, refused = True, False
+            except BackendError as error:
+                trouble = error
+                refused = refused and isinstance(error, BackendRefused | BucketNotFound)
+            found: bytes | None = None
+            try:
+                found = self._backend.read(key)
+            except BackendError as error:
+                trouble = trouble or error
+            # Ours, but no call has answered yet: the backend failed after making it visible,
+            # perhaps before making it durable. Asked once more, it either confirms or fails.
+            if found is not None and (answered or self._owner(number, found) != owner):
+                return found
+            if found is None and trouble is not None and refused:
+                # The store said no each time, so it did not happen.
+                raise trouble
+            time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter, no secret
+            pause = min(pause * 2, _PAUSE_MOST)
+        message = f"whether {self._backend.url}/{key} was written is unknown: {trouble}"
+        raise OutcomeUnknown(
+            message,
+            hint="run the same command again: it finds out, and does nothing twice",
+            detail={"key": key, "owner": owner},
+        ) from trouble
+
+    def _exists(self, number: int) -> bool:
+        return self._backend.stat(self.key(number)) is not None
+
+    def _owner(self, number: int, data: bytes) -> str:
+        return owner_of(data, f"{self._backend.url}/{self.key(number)}")

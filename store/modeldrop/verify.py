@@ -1,0 +1,213 @@
+"""Checking what the store promises: the journal, the records, the bytes; and naming what is off.
+
+Nothing is changed. A finding is damage: something is not what was acknowledged. What a crash
+leaves behind, bytes that no manifest names or an open intent, is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from modeldrop.errors import CounterDamaged, IntegrityError, JournalDamaged, ModeldropError, NotFound
+from modeldrop.home import Home
+from modeldrop.journal import Journal
+from modeldrop.names import printable
+from modeldrop.records import Artifact, Json, Revision, Version
+from modeldrop.runs import COMMITTED, Runs, choose_artifact
+from modeldrop.transfer import Transfer
+from modeldrop.versions import REGISTERED, Versions
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not what was acknowledged."""
+
+    kind: str
+    """`journal`, `home`, `revision`, `version`, or `file`."""
+    where: str
+    what: str
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {"kind": self.kind, "where": self.where, "what": self.what}
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked and what was found."""
+
+    deep: bool
+    findings: list[Finding] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Note that so many more were checked."""
+        self.checked[what] = self.checked.get(what, 0) + number
+
+    def add(self, kind: str, where: str, what: str) -> None:
+        """Note what is off."""
+        self.findings.append(Finding(kind, printable(where), printable(what)))
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the report as JSON."""
+        return {
+            "ok": self.ok,
+            "deep": self.deep,
+            "checked": {**self.checked},
+            "findings": [each.as_json() for each in self.findings],
+        }
+
+
+def verify_artifact(
+    name: str, artifact: Artifact, transfer: Transfer, *, moved: Progress
+) -> Report:
+    """Read every byte of one artifact, and return what differs."""
+    report = Report(deep=True)
+    _check_files(report, name, artifact, transfer, moved=moved)
+    return report
+
+
+def verify_store(  # noqa: PLR0913 - the parts of a repository
+    home: Home,
+    journal: Journal,
+    runs: Runs,
+    versions: Versions,
+    transfer: Transfer,
+    *,
+    deep: bool,
+    moved: Progress,
+) -> Report:
+    """Check the whole store, and return what differs; `deep` reads every byte."""
+    report = Report(deep=deep)
+    known: dict[tuple[str, int], Revision] = {}
+    for guid in sorted(runs.guids()):
+        for revision in _revisions(report, runs, guid):
+            known[guid, revision.revision] = revision
+            name = f"run:{guid}~{revision.revision}"
+            for artifact in revision.artifacts:
+                _check_files(report, name, artifact, transfer, deep=deep, moved=moved)
+    pinned: dict[tuple[str, int], Version] = {}
+    for experiment in sorted(versions.experiments()):
+        for version in _versions(report, versions, experiment):
+            pinned[experiment, version.version] = version
+            _check_version(report, version, known)
+        _check_counter(report, versions, experiment)
+    _check_journal(report, journal, known, pinned)
+    _check_home(report, home)
+    return report
+
+
+def _revisions(report: Report, runs: Runs, guid: str) -> Iterator[Revision]:
+    number = 1
+    try:
+        last = runs.last(guid)
+    except ModeldropError as error:
+        report.add("revision", f"run:{guid}", error.message)
+        return
+    for number in range(1, last + 1):
+        try:
+            yield runs.revision(guid, number)
+            report.count("revisions")
+        except (IntegrityError, NotFound) as error:
+            report.add("revision", f"run:{guid}~{number}", error.message)
+
+
+def _versions(report: Report, versions: Versions, experiment: str) -> Iterator[Version]:
+    for number in range(1, versions.last_at_backend(experiment) + 1):
+        try:
+            yield versions.version(experiment, number)
+            report.count("versions")
+        except (IntegrityError, NotFound) as error:
+            report.add("version", f"{experiment}/{number}", error.message)
+
+
+def _check_files(
+    report: Report,
+    name: str,
+    artifact: Artifact,
+    transfer: Transfer,
+    *,
+    deep: bool = True,
+    moved: Progress,
+) -> None:
+    bad = transfer.damaged(artifact, moved) if deep else transfer.missing(artifact)
+    report.count("files", len(artifact.files))
+    keys = {file.path: file.key for file in artifact.files}
+    for path in bad:
+        shown = artifact.artifact if artifact.type == "file" else f"{artifact.artifact}/{path}"
+        what = "its stored bytes are not what was recorded" if deep else "it is missing or of another size"
+        report.add("file", f"{name}/{shown}", f"{what}: {keys[path]}")
+
+
+def _check_version(
+    report: Report, version: Version, known: dict[tuple[str, int], Revision]
+) -> None:
+    name = f"{version.experiment}/{version.version}"
+    revision = known.get((version.run, version.revision))
+    if revision is None:
+        report.add("version", name, f"run:{version.run}~{version.revision} is not there")
+        return
+    try:
+        artifact = choose_artifact(revision, version.artifact)
+    except ModeldropError as error:
+        report.add("version", name, error.message)
+        return
+    if artifact.sha256 != version.sha256:
+        report.add("version", name, "its run's manifest names other bytes than it pins")
+
+
+def _check_counter(report: Report, versions: Versions, experiment: str) -> None:
+    try:
+        seen = versions.counter(experiment)
+    except CounterDamaged as error:
+        report.add("home", experiment, error.message)
+        return
+    last = versions.last_at_backend(experiment)
+    if seen is not None and seen > last:
+        what = f"the counter says {seen}, and the backend has {last} versions"
+        report.add("version", experiment, what)
+
+
+def _check_journal(
+    report: Report,
+    journal: Journal,
+    known: dict[tuple[str, int], Revision],
+    pinned: dict[tuple[str, int], Version],
+) -> None:
+    """Check every line, and that what the journal acknowledged is at the backend."""
+    try:
+        for entry in journal.entries():
+            report.count("entries")
+            details = entry.details
+            if entry.kind == COMMITTED:
+                place = (str(details.get("run")), _number(details.get("revision")))
+                if place not in known:
+                    report.add("revision", f"run:{place[0]}~{place[1]}", "the journal has it, and it is not at the backend")
+            elif entry.kind == REGISTERED:
+                spot = (str(details.get("experiment")), _number(details.get("version")))
+                version = pinned.get(spot)
+                if version is None:
+                    report.add("version", f"{spot[0]}/{spot[1]}", "the journal has it, and it is not at the backend")
+                elif version.sha256 != details.get("sha256"):
+                    report.add("version", f"{spot[0]}/{spot[1]}", "the journal has another digest than the backend")
+    except (JournalDamaged, IntegrityError) as error:
+        report.add("journal", str(error.detail.get("offset", "")), error.message)
+
+
+def _check_home(report: Report, home: Home) -> None:
+    try:
+        home.probe()
+    except IntegrityError as error:
+        report.add("home", str(home.paths.probe), error.message)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,324 @@
+"""Versions of experiments: the file-locked counter in front of the sequence, and registering.
+
+The sequence at the backend is the truth. The counter, `refs/<experiment>` of the home, says how
+far this home has seen it, so that a registration needs no search; its lock lets one process of
+this host append at a time, so that no conflict ever happens here. Across hosts the sequence
+decides.
+
+Registering is idempotent by content. The owner of a registration is the digest of what is
+registered, and its claim, `registrations/<owner>.json`, says from which number on a record with
+that owner may stand: whoever registers the same again, on any host and at any time, reads upward
+from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from modeldrop import layout, locks
+from modeldrop.backend.base import Backend
+from modeldrop.errors import (
+    BackendError,
+    CounterDamaged,
+    IntegrityError,
+    OutcomeUnknown,
+    RecordDamaged,
+    VersionNotFound,
+)
+from modeldrop.files import write_durable
+from modeldrop.home import Home
+from modeldrop.intents import Intents
+from modeldrop.journal import Journal, NewEntry
+from modeldrop.ledger import Ledger, Request
+from modeldrop.names import check_experiment, is_experiment
+from modeldrop.records import (
+    Artifact,
+    Counter,
+    Registration,
+    RegistrationDone,
+    Revision,
+    Version,
+    now,
+    registration_owner,
+)
+from modeldrop.sequence import Sequence
+
+REGISTERED: Final = "registered"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The version that an artifact has."""
+
+    version: Version
+    created: bool
+    """Whether this call registered it; False if it had been registered before."""
+
+
+class Versions:
+    """The versions at a backend."""
+
+    def __init__(self, home: Home, backend: Backend, journal: Journal) -> None:
+        """Read from and register at `backend`."""
+        self._home = home
+        self._backend = backend
+        self._journal = journal
+        self._intents = Intents(home.paths.intents)
+
+    def experiments(self) -> Iterator[str]:
+        """Yield the names of the experiments at the backend, in no particular order."""
+        for name in self._backend.children(layout.EXPERIMENTS):
+            if is_experiment(name):
+                yield name
+
+    def last(self, experiment: str) -> int:
+        """Return the newest version's number at the backend, 0 if there is none."""
+        return self._sequence(experiment).last(self._seen(experiment))
+
+    def last_at_backend(self, experiment: str) -> int:
+        """Return the same without any hint, for those who check the hint."""
+        return self._sequence(experiment).last()
+
+    def version(self, experiment: str, number: int | None = None) -> Version:
+        """Return a version, the newest one by default.
+
+        Raises:
+            InvalidName: it is no valid experiment name.
+            VersionNotFound: there is no such version.
+        """
+        check_experiment(experiment)
+        number = self.last(experiment) if number is None else number
+        found = self._read(experiment, number)
+        if found is None:
+            what = f"version {experiment}/{number}" if number else f"experiment {experiment!r}"
+            message = (
+                f"there is no {what} at {self._backend.url}, by the home {self._home.paths.root}"
+            )
+            raise VersionNotFound(message, hint="`modeldrop list` lists what there is")
+        return found
+
+    def all(self, experiment: str) -> list[Version]:
+        """Return the experiment's versions, oldest first.
+
+        Raises:
+            InvalidName: it is no valid experiment name.
+            VersionNotFound: there are none.
+        """
+        newest = self.version(experiment)
+        with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
+            older = pool.map(
+                lambda number: self.version(experiment, number), range(1, newest.version)
+            )
+            return [*older, newest]
+
+    def register(
+        self,
+        experiment: str,
+        revision: Revision,
+        artifact: Artifact,
+        request: Request,
+        *,
+        by: str,
+        description: str,
+        again: bool = False,
+    ) -> Registered:
+        """Give an artifact the next version of an experiment, or find the one that it has.
+
+        The caller has checked that revision and artifact are at the backend. The answer is the
+        caller's own version, never merely the newest.
+
+        Raises:
+            Locked: another process of this host registers for longer than the time-out.
+            CounterDamaged: the counter can't be read.
+            OutcomeUnknown: it may have happened; registering again finds out.
+        """
+        nonce = request.id if again else None
+        owner = registration_owner(
+            experiment, revision.run, artifact.artifact, artifact.sha256, nonce
+        )
+        what = f"the experiment {experiment}"
+        with locks.hold(self._home.paths.counter_lock(experiment), what=what):
+            sequence = self._sequence(experiment)
+            ledger = Ledger(sequence, self._intents, self._journal, _Meaning(self, experiment))
+            ledger.settle()
+            seen = self.counter(experiment)
+            claim = Registration(
+                owner=owner,
+                experiment=experiment,
+                run=revision.run,
+                artifact=artifact.artifact,
+                sha256=artifact.sha256,
+                nonce=nonce,
+                starts_at=sequence.last(seen or 0) + 1,
+                claimed_by=by,
+                claimed_at=now(),
+            )
+            starts_at = self._claim(claim)
+            if starts_at != claim.starts_at:
+                # Claimed before: it may have its version already.
+                found = self._look_up(experiment, owner, starts_at, sequence)
+                if isinstance(found, Version):
+                    self.bring_forward(experiment, found.version)
+                    return Registered(found, created=False)
+                starts_at = found
+
+            def make(number: int) -> bytes:
+                return Version(
+                    owner=owner,
+                    experiment=experiment,
+                    version=number,
+                    run=revision.run,
+                    revision=revision.revision,
+                    artifact=artifact.artifact,
+                    sha256=artifact.sha256,
+                    size=artifact.size,
+                    description=description,
+                    home=self._home.id,
+                    host=self._home.host,
+                    registered_by=by,
+                    registered_at=claim.claimed_at,
+                ).to_bytes()
+
+            appended = ledger.append(make, request, owner=owner, at=starts_at, shared=True)
+            version = self.parse(appended.data, experiment, appended.number)
+            return Registered(version, created=appended.created)
+
+    def counter(self, experiment: str) -> int | None:
+        """Return how far this home has seen the versions, or None if it never looked.
+
+        Raises:
+            CounterDamaged: the counter can't be read.
+        """
+        path = self._home.paths.counter(experiment)
+        try:
+            counter = Counter.from_bytes(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            return None
+        except RecordDamaged as error:
+            message = f"the version counter of {experiment} is damaged: {error}"
+            raise CounterDamaged(
+                message,
+                hint=f"remove {path}: the next registration counts at the backend, not from 1",
+                detail={"counter": str(path), "experiment": experiment},
+            ) from error
+        # A counter of another repository says nothing about this one.
+        return counter.version if counter.repository == self._home.repository else None
+
+    def bring_forward(self, experiment: str, number: int) -> None:
+        """Move the counter up to a number that was seen in the sequence; never back."""
+        seen = self.counter(experiment)
+        if seen is None or seen < number:
+            counter = Counter(experiment, number, self._home.repository)
+            write_durable(self._home.paths.counter(experiment), counter.to_bytes())
+
+    def note_done(self, version: Version) -> None:
+        """Note which version a registration came to, so that nobody has to read far again.
+
+        Whoever finds the note missing and learns the answer writes it, so failing to is no error.
+        """
+        done = RegistrationDone(version.owner, version.experiment, version.version)
+        key = layout.registration_done(version.experiment, version.owner)
+        with contextlib.suppress(BackendError):
+            self._backend.create(key, done.to_bytes())
+
+    def parse(self, data: bytes, experiment: str, number: int) -> Version:
+        """Return the version that these bytes hold, checked to be the one that was asked for."""
+        key = layout.numbered(layout.versions(experiment), number)
+        version = Version.from_bytes(data, f"{self._backend.url}/{key}")
+        if (version.experiment, version.version) != (experiment, number):
+            message = (
+                f"{self._backend.url}/{key} says that it is {version.experiment}/{version.version}"
+            )
+            raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+        return version
+
+    def home_id(self) -> str:
+        """Return the id of the home that registers here."""
+        return self._home.id
+
+    def _claim(self, claim: Registration) -> int:
+        """Make the claim unless it is there; return the number from which on to look."""
+        key = layout.registration(claim.experiment, claim.owner)
+        try:
+            if self._backend.create(key, claim.to_bytes()):
+                return claim.starts_at
+        except BackendError:
+            # Whether it was written is read back; without an answer there, the error stands.
+            data = self._backend.read(key)
+            if data is None:
+                raise
+        else:
+            data = self._backend.read(key)
+        if data is None:
+            message = f"{self._backend.url}/{key} is neither there nor absent"
+            raise OutcomeUnknown(message, hint="register it again: nothing happens twice")
+        return Registration.from_bytes(data, f"{self._backend.url}/{key}").starts_at
+
+    def _look_up(
+        self, experiment: str, owner: str, starts_at: int, sequence: Sequence
+    ) -> Version | int:
+        """Return the version of a registration that was claimed, or where to go on from."""
+        key = layout.registration_done(experiment, owner)
+        data = self._backend.read(key)
+        if data is not None:
+            done = RegistrationDone.from_bytes(data, f"{self._backend.url}/{key}")
+            return self.version(experiment, done.version)
+        found = sequence.find(owner, starts_at)
+        if isinstance(found, int):
+            return found
+        version = self.parse(found[1], experiment, found[0])
+        self.note_done(version)
+        return version
+
+    def _seen(self, experiment: str) -> int:
+        """Return the counter as a hint for readers, who need none."""
+        try:
+            return self.counter(experiment) or 0
+        except CounterDamaged:
+            return 0
+
+    def _sequence(self, experiment: str) -> Sequence:
+        return Sequence(self._backend, layout.versions(experiment))
+
+    def _read(self, experiment: str, number: int) -> Version | None:
+        data = self._sequence(experiment).read(number)
+        return None if data is None else self.parse(data, experiment, number)
+
+
+class _Meaning:
+    """What an experiment's records mean to the counter, to registrations and to the journal."""
+
+    def __init__(self, versions: Versions, experiment: str) -> None:
+        self._versions = versions
+        self._experiment = experiment
+
+    def entry(self, number: int, data: bytes, request: Request) -> NewEntry | None:
+        version = self._versions.parse(data, self._experiment, number)
+        if version.home != self._versions.home_id():
+            return None
+        return NewEntry(
+            kind=REGISTERED,
+            about=(f"{version.experiment}/{number}", f"run:{version.run}~{version.revision}"),
+            request=request.id,
+            user=request.user,
+            details={
+                "experiment": version.experiment,
+                "version": number,
+                "run": version.run,
+                "revision": version.revision,
+                "artifact": version.artifact,
+                "sha256": version.sha256,
+                "size": version.size,
+                "registered_by": version.registered_by,
+                "description": version.description,
+            },
+        )
+
+    def settled(self, number: int, data: bytes) -> None:
+        version = self._versions.parse(data, self._experiment, number)
+        self._versions.bring_forward(self._experiment, number)
+        self._versions.note_done(version)
