@@ -170,6 +170,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "str": (str,),
     "str | None": (str, type(None)),
     "int": (int,),
+    "int | None": (int, type(None)),
     "bool": (bool,),
 }
 

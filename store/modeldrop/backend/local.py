@@ -170,7 +170,7 @@ class LocalBackend:
         with self._told("delete", path):
             try:
                 os.unlink(path)
-            except _ABSENT:
+            except (*_ABSENT, IsADirectoryError):
                 self._check_root()
                 return
             folder = Path(path).parent

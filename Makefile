@@ -1,0 +1,140 @@
+# What people and CI run; `make` alone says what there is. A fresh machine needs Python 3.11 or
+# newer, make and git: each target installs what it lacks into .venv and remembers that by a
+# stamp file, so the second run starts at once. Nothing is installed outside this folder.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two pips in one environment undo each other; parallel work belongs inside the targets.
+.NOTPARALLEL:
+
+PYTHON  ?= python3
+# demo: local, s3 or azure
+BACKEND ?= local
+# test: how many tests at once, and what to select: TESTS="tests/test_names.py -k alias"
+JOBS    ?= 2
+TESTS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+# Nothing but errors: what pip says about a good installation helps nobody.
+PIP  := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-check
+# The second constraint holds for the isolated environments that packages are built in.
+INSTALL := $(PIP) install --constraint constraints.txt --build-constraint constraints.txt
+
+# Azurite comes from npm, by name and exact version: a lock file would record addresses.
+AZURITE_VERSION := 3.37.0
+# The oldest Node.js that it runs on.
+NODE_MAJOR := 22
+
+MADE    := $(VENV)/.made
+RUNTIME := $(VENV)/.runtime
+SERVERS := $(VENV)/.servers
+DEV     := $(VENV)/.dev
+AZURITE := $(VENV)/node/.azurite-$(AZURITE_VERSION)
+
+DEMO_NEEDS_s3    := $(SERVERS)
+DEMO_NEEDS_azure := $(AZURITE)
+
+# Pages with generated parts; cog leaves the others as they are.
+DOCS := $(wildcard README.md ARCHITECTURE.md docs/*.md tests/README.md)
+# The reference is generated from --help, which must not depend on who runs it and where.
+# -P: what goes into a page is printed, so that what makes it is a function like any other.
+COG  := COLUMNS=80 NO_COLOR=1 TERM=dumb $(BIN)/cog -P -I tests -n UTF-8 -U --verbosity=1
+
+.PHONY: help
+help: ## say what there is
+	@echo "Usage: make TARGET"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{printf "%-8s  %s\n", $$1, $$2}'
+
+# --- use ---------------------------------------------------------------------------------------
+
+# In a home of its own unless MODELDROP_HOME names another, so that trying it out here never
+# touches the home that a person works with.
+.PHONY: start
+start: $(RUNTIME) ## run the service in the foreground; makes a home in .mlops/ if there is none
+	@MODELDROP_HOME="$${MODELDROP_HOME:-$(CURDIR)/.mlops}"; export MODELDROP_HOME; \
+	[ -e "$$MODELDROP_HOME/config.toml" ] || $(BIN)/modeldrop init || exit; \
+	exec $(BIN)/modeldropd
+
+.PHONY: demo
+demo: $(RUNTIME) $(DEMO_NEEDS_$(BACKEND)) ## show what it does, in a temporary folder: BACKEND=local, s3 or azure
+	@$(BIN)/python tests/demo.py --backend $(BACKEND)
+
+# --- check -------------------------------------------------------------------------------------
+
+# The data of all processes is put together even when tests failed: it shows what they reached.
+# What a selection covers, if anything, is for information; only the whole suite is held to a floor.
+.PHONY: test
+test: $(DEV) $(AZURITE) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
+	@rm -f .coverage .coverage.*
+	@status=0; \
+	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(TESTS) || status=$$?; \
+	$(BIN)/python -m coverage combine --quiet && \
+	$(BIN)/python -m coverage report $(if $(strip $(TESTS)),--fail-under=0) || \
+	$(if $(strip $(TESTS)),:,[ $$status -ne 0 ] || status=1); \
+	exit $$status
+
+.PHONY: lint
+lint: $(DEV) ## check style, types, the house's architecture, the generated docs and the units
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "Try: $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+	@$(if $(DOCS),$(COG) --check --check-fail-msg="Try: make docs" $(DOCS))
+	@.ci/check-tree
+	@.ci/check-units
+
+.PHONY: bench
+bench: $(DEV) $(AZURITE) ## measure, and show each figure beside its bar
+	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+
+.PHONY: docs
+docs: $(DEV) ## write the generated parts of the docs anew
+	@$(if $(DOCS),$(COG) -r $(DOCS))
+
+# A home in .mlops/ stays: it may hold the only copy of a model.
+.PHONY: clean
+clean: ## remove the environment and what the tools left behind
+	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache \
+	    .mypy_cache .pytest_cache .ruff_cache
+	@find store daemon cli tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# --- install -----------------------------------------------------------------------------------
+
+# pip first: the one that comes with Python 3.11 knows no dependency groups.
+$(MADE): constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("modeldrop needs Python 3.11 or newer. Try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@echo "Making $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt pip
+	@touch $@
+
+$(RUNTIME): $(MADE) pyproject.toml
+	@echo "Installing modeldrop into $(VENV)" >&2
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(SERVERS): $(RUNTIME)
+	@echo "Installing the object stores for tests into $(VENV)" >&2
+	@$(INSTALL) --group servers
+	@touch $@
+
+# All of it in one resolution; what the other stamps stand for is part of it.
+$(DEV): $(MADE) pyproject.toml
+	@echo "Installing modeldrop and its tools into $(VENV)" >&2
+	@$(INSTALL) --group lint --group test --editable .
+	@touch $(RUNTIME) $(SERVERS) $@
+
+# Azurite needs Node.js; where the machine has none, or one too old, it comes from PyPI. A change
+# of pyproject.toml is no reason to fetch it again, a new environment is.
+$(AZURITE): $(MADE) | $(RUNTIME)
+	@echo "Installing Azurite into $(VENV)/node" >&2
+	@major=$$(node --version 2>/dev/null | sed -n 's/^v\([0-9]*\).*/\1/p'); \
+	if [ "$${major:-0}" -lt $(NODE_MAJOR) ] || ! command -v npm >/dev/null; then \
+	    $(INSTALL) --group node; \
+	fi
+	@mkdir -p $(@D)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix $(@D) --no-save --no-package-lock \
+	    --no-audit --no-fund --no-update-notifier --loglevel=error azurite@$(AZURITE_VERSION) >/dev/null
+	@touch $@

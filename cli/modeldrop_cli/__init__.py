@@ -1,0 +1,1 @@
+"""The program `modeldrop`: the command line of the library `modeldrop`."""

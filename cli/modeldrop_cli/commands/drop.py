@@ -1,0 +1,88 @@
+"""`modeldrop drop`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from modeldrop_cli.command import (
+    Command,
+    complete_runs,
+    exits,
+    experiment_option,
+    open_repository,
+    output_options,
+    wait_option,
+)
+
+if TYPE_CHECKING:
+    from modeldrop_cli.objects import DropObject
+    from modeldrop_cli.output import Output
+
+
+@click.command(
+    "drop",
+    cls=Command,
+    examples=(
+        ("modeldrop drop model.onnx -e churn", "a new run of churn, with one artifact"),
+        (
+            "modeldrop register $(modeldrop drop --wait model.onnx) -e churn",
+            "drops a model, waits until it is stored, and registers it",
+        ),
+        ("modeldrop drop --run 3f2b8c1e-… metrics.json tokenizer/", "more for a run"),
+    ),
+    exits=exits(
+        3,
+        10,
+        12,
+        30,
+        e3="with --wait: the run can't be stored before somebody changes it",
+        e10="there is no home",
+        e12="with --wait=SECONDS: the time ran out",
+    ),
+)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--run",
+    "named",
+    metavar="GUID",
+    shell_complete=complete_runs,
+    help="The run to drop into; a new one by default.",
+)
+@experiment_option("The experiment that the run belongs to.")
+@wait_option
+@output_options
+def command(
+    paths: tuple[Path, ...],
+    named: str | None,
+    experiment: str | None,
+    wait: float | None,
+    output: Output,
+) -> None:
+    """Drop files into a run, whole.
+
+    Each PATH, a file or a folder, becomes an artifact of the run. It is copied aside and then
+    moved into staging in one step, so the service stores it at once. Prints the run's GUID.
+    """
+    from modeldrop import intake  # noqa: PLC0415 - not for `--help`
+
+    with open_repository() as repository:
+        staging = repository.home.staging
+        run = intake.drop(staging, paths, run=named, experiment=experiment)
+        if not output.json:
+            # Before anything can fail: whoever waits for it needs the GUID most when it does.
+            output.id(run)
+        revision = None
+        if wait is not None:
+            from modeldrop_cli.waiting import wait_for  # noqa: PLC0415 - only with `--wait`
+
+            revision = wait_for(repository, run, wait, output)
+    if output.json:
+        told: DropObject = {"run": run, "folder": str(staging / run), "revision": revision}
+        output.object(told)
+    elif revision is None:
+        output.say("Dropped. `modeldrop status` shows when it is stored.")
+    else:
+        output.say(f"Stored as run:{run}~{revision}")

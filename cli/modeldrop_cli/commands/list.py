@@ -1,0 +1,78 @@
+"""`modeldrop list`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from modeldrop_cli.command import (
+    Command,
+    complete_experiments,
+    exits,
+    open_repository,
+    output_options,
+)
+
+if TYPE_CHECKING:
+    from modeldrop.records import Version
+    from modeldrop_cli.objects import ExperimentsObject, VersionsObject
+    from modeldrop_cli.output import Output
+
+
+@click.command(
+    "list",
+    cls=Command,
+    examples=(
+        ("modeldrop list", "every experiment with its newest version"),
+        ("modeldrop list churn", "every version of churn, the newest first"),
+        ("modeldrop list churn -q", "churn/3, churn/2, churn/1, one a line"),
+    ),
+    exits=exits(10, 20, 30, e10="there is no home, or no such experiment"),
+)
+@click.argument("experiment", required=False, shell_complete=complete_experiments)
+@output_options
+def command(experiment: str | None, output: Output) -> None:
+    """List experiments, or the versions of one."""
+    from modeldrop_cli.stored import version_summary  # noqa: PLC0415 - not for `--help`
+
+    with open_repository() as repository:
+        if experiment is None:
+            found = repository.experiments()
+        else:
+            found = list(reversed(repository.versions(experiment)))
+    if output.json:
+        listed = [version_summary(each) for each in found]
+        told: ExperimentsObject | VersionsObject = (
+            {"experiments": listed} if experiment is None else {"versions": listed}
+        )
+        output.object(told)
+    elif output.quiet:
+        for each in found:
+            name = each.experiment
+            output.id(name if experiment is None else f"{name}/{each.version}")
+    else:
+        _tell(found, output)
+
+
+def _tell(found: list[Version], output: Output) -> None:
+    from modeldrop_cli.output import size, when  # noqa: PLC0415 - not for `--help`
+
+    output.table(
+        ("version", "artifact", "size", "run", "registered", "by", "description"),
+        [
+            (
+                f"{each.experiment}/{each.version}",
+                each.artifact,
+                size(each.size),
+                f"{each.run}~{each.revision}",
+                when(each.registered_at),
+                each.registered_by,
+                each.description,
+            )
+            for each in found
+        ],
+        right="size",
+    )
+    if not found:
+        output.say("There is no version yet. `modeldrop register RUN -e EXPERIMENT` makes one.")

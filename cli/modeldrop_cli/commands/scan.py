@@ -1,0 +1,91 @@
+"""`modeldrop scan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from modeldrop_cli.command import Command, exits, open_repository, output_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeldrop.intake import RunStatus
+    from modeldrop_cli.objects import ScanObject
+    from modeldrop_cli.output import Output
+
+
+@click.command(
+    "scan",
+    cls=Command,
+    examples=(
+        ("modeldrop scan --once", "stores what is complete, and says what became of each run"),
+        ("modeldrop scan --once -q", "prints the GUIDs of the runs that are stored"),
+    ),
+    exits=exits(
+        3,
+        10,
+        12,
+        30,
+        e3="something isn't stored, and needs a person or another try",
+        e10="there is no home",
+        e12="the service is running, and does this itself",
+    ),
+)
+@click.option("--once", is_flag=True, help="Look at the staging folder once.")
+@output_options
+def command(once: bool, output: Output) -> None:  # noqa: FBT001 - click's signature
+    """Store what was dropped, once.
+
+    Runs whose files still change get the quiet time to come to rest. `modeldropd` does the same
+    all the time.
+    """
+    from modeldrop import locks  # noqa: PLC0415 - not for `--help`
+    from modeldrop.errors import UsageError  # noqa: PLC0415 - not for `--help`
+
+    if not once:
+        raise UsageError(
+            "`modeldrop scan` works once and needs to be told so",
+            hint="`modeldrop scan --once`, or start `modeldropd`, the service that goes on",
+        )
+    with (
+        open_repository() as repository,
+        locks.hold(repository.home.paths.service_lock(), what="the service's work", timeout=0),
+    ):
+        engine = repository.engine()
+        try:
+            found = engine.scan_once()
+        finally:
+            engine.close()
+    _tell(found, output)
+
+
+def _tell(found: Sequence[RunStatus], output: Output) -> None:
+    from modeldrop.errors import PartialFailure  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.statuses import STORED, is_junk, junk_object, run_object, run_rows
+
+    runs = [each for each in found if not is_junk(each)]
+    junk = [each for each in found if is_junk(each)]
+    if output.json:
+        told: ScanObject = {
+            "runs": [run_object(each) for each in runs],
+            "junk": [junk_object(each.folder, each.reason) for each in junk],
+        }
+        output.object(told)
+    elif output.quiet:
+        for each in runs:
+            if each.state in STORED:
+                output.id(each.run)
+    else:
+        columns, rows = run_rows(found)
+        output.table(columns, rows)
+        if not found:
+            output.say("There is nothing in the staging folder.")
+    troubled = [each for each in found if each.needs_attention or is_junk(each)]
+    if troubled:
+        raise PartialFailure(
+            f"{len(troubled)} of {len(found)} in the staging folder not stored, or not whole",
+            hint="`modeldrop status` shows each with its reason",
+            detail={"runs": [each.run or each.folder for each in troubled]},
+        )

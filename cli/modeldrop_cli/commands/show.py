@@ -1,0 +1,113 @@
+"""`modeldrop show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from modeldrop_cli.command import (
+    Command,
+    complete_references,
+    exits,
+    open_repository,
+    output_options,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeldrop.records import Artifact, Revision, Version
+    from modeldrop_cli.output import Output
+
+
+@click.command(
+    "show",
+    cls=Command,
+    examples=(
+        ("modeldrop show churn", "the newest version of churn, with its files and digests"),
+        ("modeldrop show run:@last", "the run that was stored last"),
+        ("modeldrop show churn/3 --json | jq -r .sha256", "the digest of version 3"),
+    ),
+    exits=exits(10, 20, 30),
+)
+@click.argument("reference", metavar="REF", shell_complete=complete_references)
+@output_options
+def command(reference: str, output: Output) -> None:
+    """Show a version or a run.
+
+    With -q its full reference is printed: churn/3, or run:GUID~1.
+    """
+    from modeldrop_cli.stored import revision_object, version_object  # noqa: PLC0415 - not for `--help`
+
+    with open_repository() as repository:
+        found = repository.resolve(reference)
+        if output.quiet:
+            output.id(found.name)
+        elif found.version is None:
+            if output.json:
+                output.object(revision_object(found.revision))
+            else:
+                _tell_run(found.revision, output)
+        elif output.json:
+            output.object(version_object(repository, found.version))
+        else:
+            _tell_version(found.version, found.artifact, output)
+
+
+def _tell_version(version: Version, artifact: Artifact | None, output: Output) -> None:
+    from modeldrop_cli.output import size, when  # noqa: PLC0415 - not for `--help`
+
+    output.fields(
+        {
+            "version": f"{version.experiment}/{version.version}",
+            "run": f"run:{version.run}~{version.revision}",
+            "artifact": version.artifact,
+            "size": size(version.size),
+            "sha256": version.sha256,
+            "registered": f"{when(version.registered_at)} by {version.registered_by}",
+            "description": version.description,
+        }
+    )
+    _tell_files([artifact] if artifact else [], output)
+
+
+def _tell_run(revision: Revision, output: Output) -> None:
+    from modeldrop_cli.output import size, when  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.stored import total  # noqa: PLC0415 - the same
+
+    output.fields(
+        {
+            "run": revision.run,
+            "revision": str(revision.revision),
+            "experiment": revision.experiment or "",
+            "artifacts": ", ".join(each.artifact for each in revision.artifacts),
+            "size": size(total(revision)),
+            "stored": f"{when(revision.committed_at)} by {revision.committed_by}@{revision.host}",
+        }
+    )
+    _tell_files(revision.artifacts, output)
+    if revision.refused:
+        output.blank()
+        output.table(
+            ("not stored", "reason"), [(each.path, each.reason) for each in revision.refused]
+        )
+
+
+def _tell_files(artifacts: Iterable[Artifact], output: Output) -> None:
+    from modeldrop_cli.output import size  # noqa: PLC0415 - not for `--help`
+
+    output.blank()
+    output.table(
+        ("file", "size", "sha256"),
+        [
+            (
+                each.path if artifact.type == "file" else f"{artifact.artifact}/{each.path}",
+                size(each.size),
+                each.sha256,
+            )
+            for artifact in artifacts
+            for each in artifact.files
+        ],
+        right="size",
+    )

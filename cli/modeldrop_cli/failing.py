@@ -1,0 +1,100 @@
+"""Every error, told in one shape: what failed, what to do next, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from modeldrop.errors import Interrupted, ModeldropError, UsageError
+from modeldrop.names import printable
+from modeldrop_cli.output import say, to_json
+
+if TYPE_CHECKING:
+    from modeldrop_cli.objects import ErrorObject
+
+
+class Failed(ModeldropError):
+    """The operating system refused something; the message names the file."""
+
+
+class Bug(ModeldropError):
+    """Something that nobody expected."""
+
+
+def report(error: BaseException, given: Sequence[str]) -> int:
+    """Tell an error on stderr, and return its exit code; `given` are the program's arguments.
+
+    With `--json` it is told as JSON. A closed pipe is told nobody: whoever read it has gone.
+    """
+    if isinstance(error, BrokenPipeError):
+        return _reader_is_gone()
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        sys.stderr.write(error.format_message() + "\n")
+        return UsageError.exit_code
+    known = _as_known(error)
+    if _wants(given, "--debug") or os.environ.get("MODELDROP_DEBUG"):
+        import traceback  # noqa: PLC0415 - only where it is asked for
+
+        traceback.print_exception(error)
+    if _wants(given, "--json"):
+        said: ErrorObject = {
+            "error": {
+                "kind": type(known).__name__,
+                "message": printable(known.message),
+                "hint": printable(known.hint),
+                "exit_code": known.exit_code,
+                "detail": known.detail,
+            }
+        }
+        sys.stderr.write(to_json(said) + "\n")
+    else:
+        say(f"Error: {known.message}")
+        if known.hint:
+            say(f"Try: {known.hint}")
+    return known.exit_code
+
+
+def _as_known(error: BaseException) -> ModeldropError:
+    if isinstance(error, ModeldropError):
+        return error
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Interrupted("interrupted", hint="run it again: what was acknowledged stays")
+    if isinstance(error, OSError) and error.strerror:
+        named = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        return Failed(
+            f"{error.strerror}{named}", hint="`modeldrop --debug …` shows where it came from"
+        )
+    return Bug(
+        f"this is a bug in modeldrop: {type(error).__name__}: {' '.join(str(error).split())}",
+        hint="report it with what `modeldrop --debug …` shows; what was acknowledged stays",
+    )
+
+
+def _usage(error: click.ClickException) -> ModeldropError:
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    path = ctx.command_path if ctx else "modeldrop"
+    hint = f"`{path} --help`"
+    if isinstance(error, click.NoSuchOption) and ctx and ctx.parent:
+        above = {name for each in ctx.find_root().command.params for name in each.opts}
+        if error.option_name in above:
+            hint = f"`modeldrop {error.option_name} … {ctx.info_name}`: it goes before the command"
+    return UsageError(" ".join(error.format_message().split()), hint=hint)
+
+
+def _wants(given: Sequence[str], option: str) -> bool:
+    """Return whether an option was given, even where the call can't be parsed."""
+    end = given.index("--") if "--" in given else len(given)
+    return option in given[:end]
+
+
+def _reader_is_gone() -> int:
+    # What is still buffered would fail again when the interpreter exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

@@ -1,0 +1,261 @@
+"""What `--json` prints: each object with its fields, their types and meanings.
+
+docs/json.md is generated from these classes, mypy holds the commands against them, and tests hold
+real output against them. Times are UTC in RFC 3339, sizes are in bytes, digests are bare
+lower-case hex. A field may be added; none changes its meaning or goes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+# The second part of each `Annotated` is the field's meaning in docs/json.md.
+
+
+class FileObject(TypedDict):
+    """A file of an artifact."""
+
+    path: Annotated[str, "relative to the artifact; a file artifact's own name"]
+    sha256: Annotated[str, "digest of its bytes"]
+    size: Annotated[int, "its size"]
+
+
+class RefusedObject(TypedDict):
+    """An entry that isn't stored."""
+
+    path: Annotated[str, "relative to the run, or to staging; odd characters are escaped"]
+    reason: Annotated[str, "why, in words"]
+
+
+class FindingObject(TypedDict):
+    """Something that `verify` found damaged or missing."""
+
+    kind: Annotated[str, "journal, home, revision, version or file"]
+    where: Annotated[str, "the record or file, by its reference; in the journal, the byte offset"]
+    what: Annotated[str, "what is wrong with it, in words"]
+
+
+class InitObject(TypedDict):
+    """`init`: the home that is there now."""
+
+    home: Annotated[str, "path of the home"]
+    created: Annotated[bool, "whether it was made just now"]
+    backend: Annotated[str, "URL of the backend"]
+    staging: Annotated[str, "path of the staging folder"]
+    repository: Annotated[str, "id of the repository at the backend"]
+    create_if_absent_holds: Annotated[bool, "whether racing writers had one winner"]
+    single_writer: Annotated[bool, "whether this home alone may write to the backend"]
+
+
+class NewRunObject(TypedDict):
+    """`run new`: the run that was begun."""
+
+    run: Annotated[str, "GUID of the run"]
+    folder: Annotated[str, "path of its staging folder"]
+
+
+class DropObject(TypedDict):
+    """`drop`: the run that the files went into."""
+
+    run: Annotated[str, "GUID of the run"]
+    folder: Annotated[str, "path of its staging folder"]
+    revision: Annotated[int | None, "the revision that holds them; null without `--wait`"]
+
+
+class RunStatusObject(TypedDict):
+    """A run in staging, as `status` and `scan` see it."""
+
+    run: Annotated[str, "GUID of the run"]
+    folder: Annotated[str, "its folder in staging"]
+    state: Annotated[
+        str,
+        "open, settling, uploading, verifying, committed, kept, moved, deleted, blocked or parked",
+    ]
+    reason: Annotated[str, "why it is in this state; may be empty"]
+    since: Annotated[str, "when it came into this state"]
+    next_try_at: Annotated[str | None, "when it is tried again, if it is blocked"]
+    revision: Annotated[int | None, "its last revision that is stored; null if there is none"]
+    sent: Annotated[int, "how many bytes are sent"]
+    size: Annotated[int, "how many bytes it has"]
+    refused: Annotated[list[RefusedObject], "entries of it that aren't stored"]
+
+
+class ScanObject(TypedDict):
+    """`scan --once`: what it looked at."""
+
+    runs: Annotated[list[RunStatusObject], "each run with the state that it has now"]
+    junk: Annotated[list[RefusedObject], "what else is in staging"]
+
+
+class ServiceObject(TypedDict):
+    """The service of this home."""
+
+    running: Annotated[bool, "whether it runs now"]
+    pid: Annotated[int | None, "its process id"]
+    started_at: Annotated[str | None, "since when it runs"]
+    at: Annotated[str | None, "when it wrote its status last"]
+    watcher: Annotated[str, "how it learns of changes; `none`: it scans"]
+
+
+class StatusObject(TypedDict):
+    """`status`: the service, and what isn't stored yet."""
+
+    home: Annotated[str, "path of the home"]
+    backend: Annotated[str, "URL of the backend"]
+    staging: Annotated[str, "path of the staging folder"]
+    service: Annotated[ServiceObject, "the service of this home"]
+    committed: Annotated[int, "how many runs in staging are stored"]
+    runs: Annotated[list[RunStatusObject], "those that aren't, or not whole"]
+    junk: Annotated[list[RefusedObject], "what else is in staging"]
+
+
+class ArtifactSummaryObject(TypedDict):
+    """An artifact of a run, without its files."""
+
+    artifact: Annotated[str, "its name in the run"]
+    type: Annotated[str, "file or folder"]
+    sha256: Annotated[str, "digest of its bytes; for a folder, of its files' digests and paths"]
+    size: Annotated[int, "the sum of its files' sizes"]
+
+
+class ArtifactObject(ArtifactSummaryObject):
+    """An artifact of a run, with its files."""
+
+    files: Annotated[list[FileObject], "its files"]
+
+
+class RunObject(TypedDict):
+    """`runs`: a run by its last revision, one on each line."""
+
+    run: Annotated[str, "GUID of the run"]
+    revision: Annotated[int, "number of its last revision"]
+    experiment: Annotated[str | None, "the experiment that it names, if any"]
+    size: Annotated[int, "the sum of its artifacts' sizes"]
+    artifacts: Annotated[list[ArtifactSummaryObject], "what it holds"]
+    host: Annotated[str, "the host that stored it"]
+    committed_by: Annotated[str, "the user that stored it"]
+    committed_at: Annotated[str, "when"]
+
+
+class RevisionObject(TypedDict):
+    """`show` of a run: one revision with all its files."""
+
+    run: Annotated[str, "GUID of the run"]
+    revision: Annotated[int, "number of the revision"]
+    experiment: Annotated[str | None, "the experiment that it names, if any"]
+    size: Annotated[int, "the sum of its artifacts' sizes"]
+    artifacts: Annotated[list[ArtifactObject], "what it holds"]
+    refused: Annotated[list[RefusedObject], "what was dropped and isn't stored"]
+    host: Annotated[str, "the host that stored it"]
+    committed_by: Annotated[str, "the user that stored it"]
+    committed_at: Annotated[str, "when"]
+
+
+class VersionSummaryObject(TypedDict):
+    """A version, without its files."""
+
+    experiment: Annotated[str, "the experiment"]
+    version: Annotated[int, "its number: 1, 2, 3 …"]
+    run: Annotated[str, "GUID of the run that it came from"]
+    revision: Annotated[int, "the revision of the run"]
+    artifact: Annotated[str, "the artifact's name; `.` is the whole run"]
+    sha256: Annotated[str, "digest of its bytes; for a folder, of its files' digests and paths"]
+    size: Annotated[int, "its size"]
+    registered_by: Annotated[str, "by whom"]
+    registered_at: Annotated[str, "when"]
+    description: Annotated[str, "what was said of it; may be empty"]
+
+
+class VersionObject(VersionSummaryObject):
+    """`show` of a version."""
+
+    files: Annotated[list[FileObject], "its files"]
+    aliases: Annotated[list[str], "aliases that are on it"]
+    targets: Annotated[list[str], "deployment targets where it is live"]
+
+
+class RegisteredObject(VersionObject):
+    """`register`: the version that the artifact has."""
+
+    created: Annotated[bool, "whether it was registered just now; false if it had been before"]
+
+
+class ExperimentsObject(TypedDict):
+    """`list`: every experiment by its newest version."""
+
+    experiments: Annotated[list[VersionSummaryObject], "the newest version of each"]
+
+
+class VersionsObject(TypedDict):
+    """`list EXPERIMENT`: its versions, newest first."""
+
+    versions: Annotated[list[VersionSummaryObject], "its versions"]
+
+
+class EntryObject(TypedDict):
+    """`log`: an entry of the journal, one on each line, as it stands there."""
+
+    format: Annotated[int, "number of the format"]
+    seq: Annotated[int, "its number in this journal: 1, 2, 3 …"]
+    at: Annotated[str, "when it was written"]
+    home: Annotated[str, "id of the home that wrote it"]
+    host: Annotated[str, "name of the host"]
+    user: Annotated[str, "the user that did it"]
+    kind: Annotated[str, "what happened: home-created, home-copied, committed, registered"]
+    about: Annotated[list[str], "references that it is about"]
+    request: Annotated[str, "id of the request"]
+    details: Annotated[dict[str, object], "what else is known, by kind"]
+    prev: Annotated[str, "digest of the entry before it"]
+    sha256: Annotated[str, "digest of this entry"]
+
+
+class CopyObject(TypedDict):
+    """`pull` and `path`: where the copy is."""
+
+    reference: Annotated[str, "the version, or the run's revision and artifact"]
+    path: Annotated[str, "path of the verified copy"]
+
+
+class VerifyObject(TypedDict):
+    """`verify`: what was checked, and what was found."""
+
+    ok: Annotated[bool, "whether nothing was found"]
+    deep: Annotated[bool, "whether every byte was read"]
+    checked: Annotated[dict[str, int], "how many of what were checked"]
+    findings: Annotated[list[FindingObject], "everything that was found"]
+
+
+class FailureObject(TypedDict):
+    """What went wrong."""
+
+    kind: Annotated[str, "name of its class in `modeldrop.errors`"]
+    message: Annotated[str, "what failed, on what, and why"]
+    hint: Annotated[str, "what to do next; may be empty"]
+    exit_code: Annotated[int, "the program's exit code"]
+    detail: Annotated[dict[str, object], "the same facts for programs, by kind"]
+
+
+class ErrorObject(TypedDict):
+    """Any command that fails, on stderr, if it was given `--json`."""
+
+    error: Annotated[FailureObject, "what went wrong"]
+
+
+# In the order of docs/json.md: what each command prints.
+PRINTED = (
+    InitObject,
+    NewRunObject,
+    DropObject,
+    ScanObject,
+    StatusObject,
+    RunObject,
+    ExperimentsObject,
+    VersionsObject,
+    VersionObject,
+    RevisionObject,
+    EntryObject,
+    RegisteredObject,
+    CopyObject,
+    VerifyObject,
+    ErrorObject,
+)

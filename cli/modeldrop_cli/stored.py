@@ -1,0 +1,90 @@
+"""Runs and versions at the backend, as JSON."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from modeldrop.records import Artifact, Revision, Version
+from modeldrop.repository import Repository
+from modeldrop_cli.objects import (
+    ArtifactObject,
+    ArtifactSummaryObject,
+    RevisionObject,
+    RunObject,
+    VersionObject,
+    VersionSummaryObject,
+)
+
+
+def total(revision: Revision) -> int:
+    """Return the size of all that a revision holds."""
+    return sum(each.size for each in revision.artifacts)
+
+
+def run_object(revision: Revision) -> RunObject:
+    """Return a run by its last revision."""
+    return {
+        "run": revision.run,
+        "revision": revision.revision,
+        "experiment": revision.experiment,
+        "size": total(revision),
+        "artifacts": [_summary(each) for each in revision.artifacts],
+        "host": revision.host,
+        "committed_by": revision.committed_by,
+        "committed_at": revision.committed_at,
+    }
+
+
+def revision_object(revision: Revision) -> RevisionObject:
+    """Return a revision with all its files."""
+    return {
+        "run": revision.run,
+        "revision": revision.revision,
+        "experiment": revision.experiment,
+        "size": total(revision),
+        "artifacts": [_artifact(each) for each in revision.artifacts],
+        "refused": [{"path": each.path, "reason": each.reason} for each in revision.refused],
+        "host": revision.host,
+        "committed_by": revision.committed_by,
+        "committed_at": revision.committed_at,
+    }
+
+
+def version_object(repository: Repository, version: Version) -> VersionObject:
+    """Return a version with its files, as the library describes it."""
+    # The library gives plain JSON; tests hold it against the type.
+    return cast("VersionObject", repository.describe(version))
+
+
+def version_summary(version: Version) -> VersionSummaryObject:
+    """Return a version by its own record."""
+    return {
+        "experiment": version.experiment,
+        "version": version.version,
+        "run": version.run,
+        "revision": version.revision,
+        "artifact": version.artifact,
+        "sha256": version.sha256,
+        "size": version.size,
+        "registered_by": version.registered_by,
+        "registered_at": version.registered_at,
+        "description": version.description,
+    }
+
+
+def _summary(artifact: Artifact) -> ArtifactSummaryObject:
+    return {
+        "artifact": artifact.artifact,
+        "type": artifact.type,
+        "sha256": artifact.sha256,
+        "size": artifact.size,
+    }
+
+
+def _artifact(artifact: Artifact) -> ArtifactObject:
+    return {
+        **_summary(artifact),
+        "files": [
+            {"path": each.path, "sha256": each.sha256, "size": each.size} for each in artifact.files
+        ],
+    }

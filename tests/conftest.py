@@ -1,0 +1,168 @@
+"""What holds for every test: it stays out of the real home, and its servers are real."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+from support.servers import AzuriteServer, MotoServer, RcloneS3Server, Server, ServerMissing
+
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "").lower() not in {"", "0", "false"}
+
+
+IN_CI: Final = _is_set("CI")
+SERVERS_REQUIRED: Final = IN_CI or _is_set("MODELDROP_REQUIRE_SERVERS")
+
+# What changes the behaviour of our programs, of the clients of object stores, of git and of
+# terminals. COVERAGE_* stays: it is how child processes are measured.
+_FOREIGN: Final = (
+    "MODELDROP_",
+    "AWS_",
+    "AZURE_",
+    "GIT_",
+    "GOOGLE_",
+    "FSSPEC_",
+    "S3FS_",
+    "XDG_",
+    "CLICOLOR",
+)
+_FOREIGN_NAMES: Final = frozenset(
+    {
+        *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PAGER"),
+        *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"),
+    }
+)
+
+# The examples that failed are kept by the repository, not in the folder where a test happens to
+# be. A busy machine makes an example slow, which is no failure; in CI the same examples each time,
+# so that a red build is about the change.
+settings.register_profile(
+    "modeldrop",
+    deadline=None,
+    derandomize=IN_CI,
+    database=None
+    if IN_CI
+    else DirectoryBasedExampleDatabase(Path(__file__).parents[1] / ".hypothesis" / "examples"),
+    print_blob=True,
+)
+settings.load_profile("modeldrop")
+
+
+@pytest.fixture(autouse=True)
+def _own_world(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Keep a test out of the real home and environment, and leave both as they were.
+
+    HOME is a new, empty folder; the working folder is `tmp_path`, since a home is also looked for
+    at and above it; the umask is the usual one.
+    """
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) or name in _FOREIGN_NAMES:
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    # Without it, a client that finds no credentials asks an address that only EC2 answers, and
+    # waits.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoServer]:
+    """An S3 server whose create-if-absent holds; one for each worker, for the whole session."""
+    with _running(MotoServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[AzuriteServer]:
+    """An Azure server whose create-if-absent holds; one for each worker."""
+    with _running(AzuriteServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_s3() -> Iterator[RcloneS3Server]:
+    """An S3 server whose create-if-absent does not hold; one for each worker."""
+    with _running(RcloneS3Server()) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new, empty bucket; the environment leads S3 clients to it."""
+    with _clients_led_to(moto, monkeypatch):
+        yield moto.make_bucket()
+
+
+@pytest.fixture
+def azure_url(azurite: AzuriteServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new, empty container; the environment leads Azure clients to it."""
+    with _clients_led_to(azurite, monkeypatch):
+        yield azurite.make_container()
+
+
+@pytest.fixture
+def rclone_s3_url(rclone_s3: RcloneS3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new bucket on a server that has to be refused."""
+    with _clients_led_to(rclone_s3, monkeypatch):
+        yield rclone_s3.make_bucket()
+
+
+@contextmanager
+def _running(server: AnyServer) -> Iterator[AnyServer]:
+    """Run a server; one that is not installed skips the test, or fails it where it must be there.
+
+    A skip that nobody reads is how a backend goes untested for a year.
+    """
+    missing = None
+    try:
+        server.start()
+    except ServerMissing as error:
+        missing = str(error)
+    if missing is not None:
+        if SERVERS_REQUIRED:
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _clients_led_to(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set the environment for a server's clients, and see that none is kept from before or after.
+
+    fsspec keeps its file systems by their arguments, and an endpoint from the environment is not
+    one of them: without this, a test would talk to the server of the test before it.
+    """
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    _forget_clients()
+    yield
+    _forget_clients()
+
+
+def _forget_clients() -> None:
+    for module, name in (("s3fs", "S3FileSystem"), ("adlfs", "AzureBlobFileSystem")):
+        # Not imported, and so without any: importing takes half a second.
+        if module in sys.modules:
+            getattr(sys.modules[module], name).clear_instance_cache()

