@@ -21,6 +21,10 @@ PIP  := $(BIN)/python -m pip --quiet --quiet --no-input --disable-pip-version-ch
 # The second constraint holds for the isolated environments that packages are built in.
 INSTALL := $(PIP) install --constraint constraints.txt --build-constraint constraints.txt
 
+# pip compiles what it installs, but not what it only points to. Where Python may not write
+# bytecode (PYTHONDONTWRITEBYTECODE), every command would compile the whole library anew.
+COMPILE := $(BIN)/python -m compileall -q store daemon cli
+
 # Azurite comes from npm, by name and exact version: a lock file would record addresses.
 AZURITE_VERSION := 3.37.0
 # The oldest Node.js that it runs on.
@@ -87,6 +91,7 @@ lint: $(DEV) ## check style, types, the house's architecture, the generated docs
 
 .PHONY: bench
 bench: $(DEV) $(AZURITE) ## measure, and show each figure beside its bar
+	@$(COMPILE)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
 
 .PHONY: docs
@@ -113,6 +118,7 @@ $(MADE): constraints.txt
 $(RUNTIME): $(MADE) pyproject.toml
 	@echo "Installing modeldrop into $(VENV)" >&2
 	@$(INSTALL) --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(SERVERS): $(RUNTIME)
@@ -124,6 +130,7 @@ $(SERVERS): $(RUNTIME)
 $(DEV): $(MADE) pyproject.toml
 	@echo "Installing modeldrop and its tools into $(VENV)" >&2
 	@$(INSTALL) --group lint --group test --editable .
+	@$(COMPILE)
 	@touch $(RUNTIME) $(SERVERS) $@
 
 # Azurite needs Node.js; where the machine has none, or one too old, it comes from PyPI. A change

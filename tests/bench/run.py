@@ -1,0 +1,201 @@
+"""`make bench`: each figure as a ratio to a peer or a limit of the same run, beside its bar.
+
+The machines that this runs on are noisy, so what is compared is measured in turns, and medians are
+taken. Exits 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modeldrop import Repository, layout
+from modeldrop.intake import drop
+from modeldrop.journal import Journal, NewEntry
+from modeldrop.layout import HomePaths
+from modeldrop.records import Version
+
+BIN = Path(sys.executable).parent
+ENTRIES = 100_000
+VERSIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One comparison: seconds of ours and of what it is held against, and the most it may be."""
+
+    name: str
+    ours: float
+    theirs: float
+    bar: float
+    peer: str
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+    @property
+    def is_met(self) -> bool:
+        return self.ratio <= self.bar
+
+    def line(self) -> str:
+        verdict = "met" if self.is_met else "MISSED"
+        return (
+            f"{self.name:<44}{1000 * self.ours:>9.1f} ms{1000 * self.theirs:>9.1f} ms"
+            f"{self.ratio:>7.2f}{self.bar:>7.2f}  {verdict:<7} {self.peer}"
+        )
+
+
+def in_turns(rounds: int, *works: Callable[[], object]) -> list[float]:
+    """Return each work's median time in seconds, measured in turns after one unmeasured round."""
+    times: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        for index, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            if number:
+                times[index].append(time.perf_counter() - began)
+    return [statistics.median(each) for each in times]
+
+
+def program(words: Sequence[str], folder: Path) -> None:
+    """Run a program to its end; what it prints is dropped."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MODELDROP_")}
+    subprocess.run(
+        [str(BIN / words[0]), *words[1:]],
+        cwd=folder,
+        env={**env, "HOME": str(folder)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def home_with_run(folder: Path) -> tuple[Repository, str]:
+    """Return a new home below `folder`, and a run that is committed there."""
+    repository, _ = Repository.init(folder / ".mlops")
+    model = folder / "model.bin"
+    model.write_bytes(os.urandom(1000))
+    run = drop(repository.home.staging, [model])
+    engine = repository.engine()
+    engine.scan_once()
+    engine.close()
+    return repository, run
+
+
+def fill_journal(journal: Journal, entries: int) -> None:
+    """Bring a journal to a number of entries, in commits of a thousand."""
+
+    def entry(number: int) -> NewEntry:
+        return NewEntry(
+            kind="committed",
+            about=(f"run:{uuid.uuid4()}~1",),
+            request=str(uuid.uuid4()),
+            user="bench",
+            details={"run": str(uuid.uuid4()), "revision": 1, "number": number},
+        )
+
+    head = journal.head()
+    for first in range(head.seq if head else 0, entries, 1000):
+        journal.append(*(entry(number) for number in range(first, min(first + 1000, entries))))
+
+
+def fill_versions(repository: Repository, run: str, experiment: str, count: int) -> None:
+    """Put versions at the backend, as many hosts over many years would have."""
+    first = repository.register(run, experiment).version
+    root = repository.home.paths.model_repository
+    for number in range(2, count + 1):
+        fields = {**first.as_json(), "version": number, "owner": uuid.uuid4().hex}
+        record = Version.from_json(fields, "bench")
+        path = root / layout.numbered(layout.versions(experiment), number)
+        path.write_bytes(record.to_bytes())
+    repository.versions_at_backend.bring_forward(experiment, count)
+
+
+def commands(folder: Path, rounds: int) -> Iterator[Figure]:
+    """What a command costs before it does anything, and what a registration costs."""
+    repository, run = home_with_run(folder)
+    python = ["python", "-c"]
+    bare, both, shown, registered = in_turns(
+        rounds,
+        lambda: program([*python, "import click"], folder),
+        lambda: program([*python, "import click, fsspec"], folder),
+        lambda: program(["modeldrop", "--help"], folder),
+        lambda: program(
+            ["modeldrop", "register", run, "-e", f"e{uuid.uuid4().hex[:8]}"], folder
+        ),
+    )
+    repository.close()
+    yield Figure("modeldrop --help", shown, bare, 1.6, "python -c 'import click'")
+    yield Figure("modeldrop register, cold, local", registered, both, 1.5, "import click, fsspec")
+
+
+def growth(folder: Path, rounds: int) -> Iterator[Figure]:
+    """What an append and a registration cost in a home that has seen much."""
+    small, small_run = home_with_run(_made(folder / "small"))
+    large, large_run = home_with_run(_made(folder / "large"))
+    fill_versions(large, large_run, "churn", VERSIONS)
+    fill_journal(large.journal, ENTRIES)
+    empty = HomePaths(_made(folder / "empty"))
+    for each in empty.folders():
+        each.mkdir(parents=True, exist_ok=True)
+
+    def append(journal: Journal) -> None:
+        request = str(uuid.uuid4())
+        journal.append(NewEntry("committed", ("run:bench~1",), request, {}, "bench"))
+
+    few = Journal(empty, small.home.id, "bench")
+    at_few, at_many = in_turns(200, lambda: append(few), lambda: append(large.journal))
+    yield Figure(f"journal append at {ENTRIES:,} entries", at_many, at_few, 1.5, "an empty one's")
+    first, later, uncounted = in_turns(
+        rounds,
+        lambda: program(
+            ["modeldrop", "register", small_run, "-e", f"e{uuid.uuid4().hex[:8]}"],
+            folder / "small",
+        ),
+        lambda: program(
+            ["modeldrop", "register", large_run, "-e", "churn", "--again"], folder / "large"
+        ),
+        lambda: _register_uncounted(large, large_run, folder / "large"),
+    )
+    name = f"cold register at {VERSIONS:,} versions"
+    yield Figure(name, later, first, 1.5, "the first one")
+    yield Figure(f"{name}, no counter", uncounted, first, 1.5, "the first one")
+
+
+def _register_uncounted(repository: Repository, run: str, folder: Path) -> None:
+    repository.home.paths.counter("churn").unlink()
+    program(["modeldrop", "register", run, "-e", "churn", "--again"], folder)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def main() -> None:
+    """Measure everything, and show it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    print(f"{'':<44}{'ours':>12}{'peer':>12}{'ratio':>7}{'bar':>7}")
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="modeldrop-bench-") as folder:
+        for number, measure in enumerate((commands, growth)):
+            for figure in measure(_made(Path(folder) / str(number)), options.rounds):
+                print(figure.line(), flush=True)
+                missed += not figure.is_met
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
