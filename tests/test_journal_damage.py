@@ -72,7 +72,8 @@ def test_every_flipped_bit_is_named_by_the_start_of_its_line(paths: HomePaths) -
                 if bit == at % 8:
                     assert damage_seen(READ_ALL["newest"], paths) == line
                     assert damage_seen(READ_ALL["table"], paths) == line
-                    if line == starts[-1]:
+                    # To write, the last line is checked, and the newline that it begins after.
+                    if at >= starts[-1] - 1:
                         assert damage_seen(WRITE["append"], paths) == line
             os.pwrite(file.fileno(), bytes([byte]), at)
     assert opened(paths).check() == 3
@@ -202,6 +203,18 @@ def test_lines_dropped_doubled_or_swapped_are_named(
         set_head(paths, changed, last)
     for work in READ_ALL.values():
         assert damage_seen(work, paths) == sum(map(len, changed[:first_wrong]))
+
+
+def test_a_line_changed_together_with_its_digest_is_named(paths: HomePaths) -> None:
+    lines = lines_of(paths)
+    fields = list(opened(paths).entries())[1].as_json()
+    lines[1] = sealed({**fields, "user": "eve"})
+    assert len(lines[1]) == len(lines_of(paths)[1])
+    paths.journal.write_bytes(b"".join(lines))
+    for work in READ_ALL.values():
+        assert damage_seen(work, paths) == len(lines[0])
+    middle = len(lines[0] + lines[1])
+    assert damage_seen(lambda journal: list(journal.entries(middle)), paths) == len(lines[0])
 
 
 def test_an_acknowledged_last_line_that_is_gone_is_damage_not_a_shorter_journal(

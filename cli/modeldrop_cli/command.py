@@ -136,25 +136,21 @@ def open_repository() -> Repository:
     return Repository.open(Path(named).expanduser() if named else None)
 
 
-def complete_experiments(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[str]:
+def complete_experiments(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Return the experiments that this home has seen; never fails, and asks no backend."""
     from modeldrop_cli.completing import experiments  # noqa: PLC0415 - only to complete
 
     return experiments(ctx, incomplete)
 
 
-def complete_references(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[str]:
+def complete_references(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Return references that begin so, as far as this home knows; never fails."""
     from modeldrop_cli.completing import references  # noqa: PLC0415 - only to complete
 
     return references(ctx, incomplete)
 
 
-def complete_runs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_runs(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Return runs that begin so, as far as this home knows; never fails."""
     from modeldrop_cli.completing import runs  # noqa: PLC0415 - only to complete
 

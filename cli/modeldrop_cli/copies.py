@@ -27,6 +27,6 @@ def tell_copy(
         path = make(exact, moved)
     if output.json:
         told: CopyObject = {"reference": exact, "path": str(path.absolute())}
-        output.object(told)
+        output.document(told)
     else:
         output.path(path)

@@ -198,8 +198,9 @@ def _flushed(code: int, given: list[str]) -> int:
 
 def _complete() -> NoReturn:
     """Answer the shell, which asks with an environment variable, and exit."""
-    try:
+    import contextlib  # noqa: PLC0415 - only to complete
+
+    # A broken home must not break the shell's prompt.
+    with contextlib.suppress(Exception):
         cli.main([], prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE)
-    except Exception:  # noqa: BLE001, S110 - a broken home must not break the shell's prompt
-        pass
     sys.exit(0)

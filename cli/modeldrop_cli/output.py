@@ -47,7 +47,7 @@ class Output:
         sys.stdout.buffer.write(os.fsencode(path) + b"\n")
         sys.stdout.buffer.flush()
 
-    def object(self, whole: Mapping[str, object]) -> None:
+    def document(self, whole: Mapping[str, object]) -> None:
         """Print one JSON object, for people's eyes, too."""
         sys.stdout.write(to_json(whole, indent=2) + "\n")
 

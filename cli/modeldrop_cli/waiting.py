@@ -14,6 +14,7 @@ from modeldrop import intake, locks, references
 from modeldrop.errors import Locked, NotFound, NotReady, PartialFailure
 from modeldrop.intake import memory, walk
 from modeldrop.names import printable
+from modeldrop.records import now
 
 if TYPE_CHECKING:
     from modeldrop.home import Home
@@ -26,6 +27,8 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 # The engine is asked again after this at the latest, so that the time limit holds.
 _TURN: Final = 0.5
+# How long what the service said before is taken for old news: it has to see the drop first.
+_OLD_NEWS: Final = 5.0
 
 
 def wait_for(repository: Repository, run: str, seconds: float, output: Output) -> int:
@@ -63,7 +66,8 @@ class _Waiting:
         self._home = repository.home
         self._run = run
         self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self._began = time.monotonic()
+        self._began_at = now()
         self._output = output
         self._told = ""
 
@@ -101,7 +105,7 @@ class _Waiting:
             engine.close()
 
     def _left(self) -> float:
-        return self._deadline - time.monotonic()
+        return self._seconds - (time.monotonic() - self._began)
 
     def _stored(self) -> int | None:
         """Return the revision that holds the run's folder as it is now, or None if none does."""
@@ -112,17 +116,17 @@ class _Waiting:
         if remembered is None:
             return None
         try:
-            now = walk.observe(self._home.staging, folder).signature()
+            seen = walk.observe(self._home.staging, folder).signature()
         except NotFound:
             return None
-        return remembered.revision if now == remembered.signature else None
+        return remembered.revision if seen == remembered.signature else None
 
     def _look(self) -> None:
         """Say what holds it up; give up if nothing but a person can help, or the time is over."""
-        status = next(
-            (each for each in intake.read_status(self._home).runs if each.run == self._run), None
-        )
-        if status is not None:
+        said = intake.read_status(self._home)
+        status = next((each for each in said.runs if each.run == self._run), None)
+        fresh = (said.at or "") > self._began_at or time.monotonic() - self._began > _OLD_NEWS
+        if status is not None and fresh:
             self._judge(status)
         if self._left() <= 0:
             state = f"it is {status.state}: {status.reason}" if status else "it isn't stored"

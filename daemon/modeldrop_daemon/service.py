@@ -204,6 +204,8 @@ class Service:
             self._notifier.alive()
             if engine.drain(min(left, _DRAIN_SLICE)):
                 return
+        if self._asked_to_leave.is_set():
+            return
         _log.warning("what is in flight is given up; it is stored after the next start")
         # A transfer may sit in a call that nothing interrupts.
         _leave_soon(EXIT_DONE)

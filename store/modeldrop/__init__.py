@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modeldrop._version import __version__
+
 if TYPE_CHECKING:
     from modeldrop.repository import Repository
 
 __all__ = ["Repository", "__version__"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

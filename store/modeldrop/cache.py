@@ -1,12 +1,14 @@
 """The cache of pulled artifacts: `objects/` of the home, by sha256.
 
-An artifact is cached under its digest, verified while it was pulled, and read-only. Beside it
-stands what its files looked like then, so that a later `path` needs to compare sizes and times,
-not to read the bytes again; what differs is pulled anew.
+An artifact is cached under its digest, verified while it was pulled, and read-only. A note beside
+the digest's folder says what its files looked like then, so that a later `path` compares sizes
+and times instead of reading the bytes again; what differs is pulled anew. All of it can be
+removed at any time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +16,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from modeldrop import files, locks
-from modeldrop.errors import IntegrityError
+from modeldrop.errors import IntegrityError, NewerFormat
 from modeldrop.records import Artifact, Part, Record, parts_of
-from modeldrop.transfer import Transfer
+from modeldrop.transfer import Transfer, check_names, files_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class _CachedFile(Part):
 
 @dataclass(frozen=True, slots=True)
 class _Cached(Record):
-    """`objects/<xx>/<sha256>/<artifact>.json`."""
+    """`objects/<xx>/<sha256>.notes/<artifact>`."""
 
     kind: ClassVar[str] = "cached"
     sha256: str
@@ -40,14 +42,22 @@ def cached(
 ) -> Path:
     """Return `place` once it holds a verified copy of the artifact; pull it if it doesn't.
 
+    `place` is `<folder of the digest>/<name>`. Safe to call from several processes.
+
     Raises:
-        ArtifactDamaged: stored bytes aren't what was recorded.
+        ArtifactDamaged: stored bytes aren't what was recorded, or a name leads elsewhere.
     """
-    note = place.with_name(f"{place.name}.json")
+    # Before anything is removed: the names are data from a store.
+    check_names(artifact)
+    folder = place.parent
+    # Beside the folder, where no artifact's name can be the same; by digest, since a name may be
+    # as long as names can be.
+    digest = hashlib.sha256(place.name.encode()).hexdigest()[:16]
+    note = folder.with_name(f"{folder.name}-{digest}.json")
     if _is_as_noted(place, note, artifact):
         return place
-    files.make_folders(place.parent)
-    with locks.hold(place.parent / ".lock", what=f"the cached {artifact.artifact}"):
+    files.make_folders(folder)
+    with locks.hold(folder.with_name(f"{folder.name}.lock"), what=f"the cached {place.name}"):
         if _is_as_noted(place, note, artifact):
             return place
         _remove(place)
@@ -71,9 +81,12 @@ def _note(place: Path, artifact: Artifact) -> _Cached:
 def _is_as_noted(place: Path, note: Path, artifact: Artifact) -> bool:
     try:
         noted = _Cached.from_bytes(note.read_bytes(), str(note))
-        return noted == _note(place, artifact)
-    except (OSError, IntegrityError):
+        if place.is_symlink() or noted != _note(place, artifact):
+            return False
+    except (OSError, IntegrityError, NewerFormat):
         return False
+    # What was put beside a folder's files would be loaded with them.
+    return artifact.type == "file" or len(files_in(place)) == len(artifact.files)
 
 
 def _remove(place: Path) -> None:

@@ -6,6 +6,7 @@ No secret belongs in here; credentials come from where the store's own tools loo
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -54,8 +55,9 @@ class ServiceSettings:
     """`[service]`: when a drop is complete, and how it is stored."""
 
     quiet_time: float = _setting(
-        5.0, "seconds without a change after which a run is complete, where the kernel can tell "
-        "that nobody has its files open for writing"
+        5.0,
+        "seconds without a change after which a run is complete, where the kernel can tell "
+        "that nobody has its files open for writing",
     )
     quiet_time_without_lease: float = _setting(
         30.0, "the same where the kernel can't tell, and for runs with empty files"
@@ -68,15 +70,16 @@ class ServiceSettings:
         choices=("quiet", "marker"),
     )
     revision_interval: float = _setting(
-        600.0, "least seconds between two revisions of a run that changes, unless `_SUCCESS` or "
-        "an atomic arrival says now"
+        600.0,
+        "least seconds between two revisions of a run that changes, unless `_SUCCESS` or "
+        "an atomic arrival says now",
     )
     parallel: int = _setting(4, "how many runs are stored at a time")
     scan_interval: float = _setting(
         60.0, "seconds between two full scans of the staging folder while events arrive"
     )
     poll_interval: float = _setting(
-        2.0, "seconds between two full scans where events can't be had (`watcher = \"none\"`)"
+        2.0, 'seconds between two full scans where events can\'t be had (`watcher = "none"`)'
     )
     watcher: str = _setting(
         "auto",
@@ -85,9 +88,7 @@ class ServiceSettings:
     )
     retry_first: float = _setting(1.0, "seconds before the first retry of what failed")
     retry_most: float = _setting(300.0, "most seconds between two retries")
-    stop_time: float = _setting(
-        60.0, "seconds that SIGTERM leaves to the transfers in flight"
-    )
+    stop_time: float = _setting(60.0, "seconds that SIGTERM leaves to the transfers in flight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +164,15 @@ def _section(cls: type[Any], name: str, values: Mapping[str, object], where: str
             expected = " or ".join(f'"{choice}"' for choice in choices or ()) or _NAMES[wanted]
             message = f"{where}: [{name}] {key} is {value!r}, and has to be {expected}"
             raise ConfigError(message, hint=each.metadata["doc"])
-        if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
-            message = f"{where}: [{name}] {key} is {value!r}, and has to be more than 0"
+        if isinstance(value, int | float) and not _is_possible(value):
+            message = f"{where}: [{name}] {key} is {value!r}, and has to be more than 0, and finite"
             raise ConfigError(message, hint=each.metadata["doc"])
         checked[key] = value
     return cls(**checked)
+
+
+def _is_possible(number: float) -> bool:
+    return isinstance(number, bool) or 0 < number < math.inf  # TOML has inf and nan
 
 
 _NAMES: Final[Mapping[type, str]] = {

@@ -52,18 +52,18 @@ def write_quick(path: Path, data: bytes, mode: int = 0o644) -> None:
         temp.replace(path)
 
 
-def write_in_folder(folder: int, name: str, data: bytes, mode: int = 0o644) -> None:
-    """Replace a file in an open folder, as `write_quick` does, and nowhere else."""
+def write_between(above: int, folder: int, name: str, data: bytes, mode: int = 0o644) -> None:
+    """Replace a file in an open folder, as `write_quick` does; the temporary one is in `above`."""
     temp = f"{TEMP_PREFIX}{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(temp, flags, mode, dir_fd=folder)
+    fd = os.open(temp, flags, mode, dir_fd=above)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
-        os.replace(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(temp, name, src_dir_fd=above, dst_dir_fd=folder)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temp, dir_fd=folder)
+            os.unlink(temp, dir_fd=above)
         raise
 
 
@@ -103,7 +103,7 @@ def link_if_absent(temp: Path, path: Path) -> bool:
 
 
 def _rename_if_absent(temp: Path, path: Path) -> bool:
-    import ctypes  # noqa: PLC0415 - needed on vfat, exfat and a few others only
+    import ctypes  # noqa: PLC0415 - needed for folders, and on vfat, exfat and a few others
 
     libc = ctypes.CDLL(None, use_errno=True)
     try:
@@ -135,22 +135,21 @@ def rename_if_absent(source: Path, target: Path) -> None:
     Raises:
         FileExistsError: there is something at `target`.
     """
-    if source.is_dir():
-        # Replaces nothing but an empty folder; fails with ENOTEMPTY on any other.
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        os.rename(source, target)
-    else:
-        try:
-            free = link_if_absent(source, target)
-        except NoExclusiveCreate:
-            free = not os.path.lexists(target)
-            if free:
-                os.rename(source, target)
-        if not free:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    is_folder = source.is_dir()
+    try:
+        # A folder has no links; a plain rename would replace an empty one that just appeared.
+        free = _rename_if_absent(source, target) if is_folder else link_if_absent(source, target)
+    except NoExclusiveCreate:
+        free = not os.path.lexists(target)
+        if free:
+            os.rename(source, target)
+    if not free:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if not is_folder:
         source.unlink(missing_ok=True)
     sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
 
 
 def append_durable(fd: int, data: bytes, offset: int) -> None:
@@ -188,9 +187,8 @@ def make_folders(path: Path, mode: int = 0o755) -> None:
         missing.append(path)
         path = path.parent
     for folder in reversed(missing):
-        # Another process may be quicker; its folder is as good.
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode)
+        # Another process may be quicker, and its folder is as good; a file there is not.
+        folder.mkdir(mode, exist_ok=True)
         sync_folder(folder.parent)
 
 
@@ -226,9 +224,7 @@ def others_can_write(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _whole_temp(
-    path: Path, data: bytes, mode: int, *, sync: bool = True
-) -> Iterator[Path]:
+def _whole_temp(path: Path, data: bytes, mode: int, *, sync: bool = True) -> Iterator[Path]:
     temp = temp_beside(path)
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:

@@ -36,17 +36,23 @@ def find(start: Path | None = None) -> Path:
     named = os.environ.get(VARIABLE)
     if named:
         root = Path(named).expanduser().absolute()
-        if HomePaths(root).record.exists():
+        if _is_home(root):
             return root
         message = f"{VARIABLE} names {root}, which is no home"
         raise HomeNotFound(message, hint="`modeldrop init` makes it one")
     start = (start or Path.cwd()).absolute()
     personal = Path.home() / FOLDER
     for candidate in (*(folder / FOLDER for folder in (start, *start.parents)), personal):
-        if HomePaths(candidate).record.exists():
+        if _is_home(candidate):
             return candidate
     message = f"there is no home: no {FOLDER}/ at or above {start}, and no {personal}"
     raise HomeNotFound(message, hint="`modeldrop init` makes one in the working folder")
+
+
+def _is_home(root: Path) -> bool:
+    # Not Path.exists, which raises where a folder above the working folder is another user's: what
+    # can't be looked into is no home of ours.
+    return os.path.exists(HomePaths(root).record)
 
 
 class Home:
@@ -169,9 +175,12 @@ def make_home(root: Path, settings: Config, repository: str, probe: Probe) -> Ho
 def _read_record(paths: HomePaths) -> HomeRecord:
     try:
         data = paths.record.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         message = f"{paths.root} is no home"
         raise HomeNotFound(message, hint="`modeldrop init` makes one") from None
+    except OSError as error:
+        message = f"{paths.record} can't be read: {error.strerror}"
+        raise ConfigError(message, hint="make it a file that you may read") from error
     return HomeRecord.from_bytes(data, str(paths.record))
 
 

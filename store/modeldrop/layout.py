@@ -28,7 +28,7 @@ _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 _MOST_COMPONENT: Final = 200
 _MOST_PATH: Final = 700
 
-_RECORD: Final = re.compile(r"(\d{8,})\.json")
+_RECORD: Final = re.compile(r"([0-9]{8,})\.json")
 
 
 def new_upload_id() -> str:
@@ -89,7 +89,9 @@ def numbered(sequence: str, number: int) -> str:
 def number_of(key: str) -> int | None:
     """Return the number in the key of a sequence's record, or None if it isn't one."""
     found = _RECORD.fullmatch(key.rpartition("/")[2])
-    return int(found[1]) if found else None
+    number = int(found[1]) if found else 0
+    # Only as `numbered` spells it: 000000001.json is not the record of number 1.
+    return number if number and found and found[1] == f"{number:08d}" else None
 
 
 def probe(round_id: str) -> str:

@@ -68,8 +68,11 @@ class Ledger:
                 number, data = found
                 _log.info("settling %s: it is record %d", intent.request, number)
                 self._meaning.settled(number, data)
-                if not self._journaled(intent):
-                    self._acknowledge(number, data, Request(intent.request, intent.user))
+                entry = self._meaning.entry(number, data, Request(intent.request, intent.user))
+                # Asked first whether it is ours to journal: in a copied home the intent is the
+                # original's, and speaks of the original's journal.
+                if entry is not None and not self._journaled(intent):
+                    self._journal.append(entry)
             self._intents.end(intent.request)
 
     def append(
@@ -115,6 +118,7 @@ class Ledger:
             self._acknowledge(appended.number, appended.data, request)
         _log.debug("step: journal acknowledged")
         self._intents.end(request.id)
+        _log.debug("step: intent removed")
         return appended
 
     def _acknowledge(self, number: int, data: bytes, request: Request) -> None:
@@ -123,5 +127,7 @@ class Ledger:
             self._journal.append(entry)
 
     def _journaled(self, intent: Intent) -> bool:
+        # The entry may be written and not yet acknowledged: killed just before HEAD.
+        self._journal.recover()
         since = self._journal.entries(intent.journal_offset)
         return any(entry.request == intent.request for entry in since)

@@ -97,6 +97,9 @@ def refuse_component(name: str) -> str | None:
 
     Names come from `os.scandir` with surrogate escapes for bytes that are not UTF-8.
     """
+    # Nearly every name; a manifest of 10,000 files is checked name by name.
+    if name.isprintable() and "\\" not in name:
+        return None
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -106,6 +109,17 @@ def refuse_component(name: str) -> str | None:
     if "\\" in name:
         # Azure Blob turns a backslash into a slash: two names would become one.
         return "its name has a backslash"
+    return None
+
+
+def refuse_path(path: str) -> str | None:
+    """Return why a relative path can't be in a record, or None if it can."""
+    for component in path.split("/"):
+        if component in {"", ".", ".."}:
+            return "it isn't relative, or leads elsewhere"
+        reason = refuse_component(component)
+        if reason:
+            return reason
     return None
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Self
 
 from modeldrop.errors import NewerFormat, RecordDamaged, UsageError
-from modeldrop.names import WHOLE_RUN, printable
+from modeldrop.names import WHOLE_RUN, printable, refuse_path
 
 FORMAT: Final = 1
 # The first modeldrop that reads and writes FORMAT; format.json says it to those that can't.
@@ -90,18 +90,18 @@ def _checked(data: bytes, where: str) -> Mapping[str, object]:
         raise damaged(where, "it is no JSON object")
     try:
         digest = hashlib.sha256(canonical(found)).hexdigest()
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, RecursionError) as error:
         raise damaged(where, "it has no canonical form") from error
     # The digest comes first: every later format keeps it, and a flipped bit in the
     # number of the format is damage, not news.
     if found.get("record_sha256") != digest:
         raise damaged(where, "its content doesn't have the digest that it carries")
     number = found.get("format")
-    if isinstance(number, int) and number > FORMAT:
+    if type(number) is int and number > FORMAT:
         needs = found.get("needs", f"a modeldrop that knows format {number}")
         message = f"{where} is of format {number}; this modeldrop reads up to {FORMAT}"
         raise NewerFormat(message, hint=f"use {needs} or later")
-    if number != FORMAT:
+    if type(number) is not int or number != FORMAT:  # true and 1.0 equal 1
         raise damaged(where, f"{number!r} is no format")
     return found
 
@@ -222,11 +222,11 @@ class StoredFile(Part):
 
 
 def folder_sha256(files: Iterable[tuple[str, str]]) -> str:
-    """Return the digest of a folder from its files' (path, sha256).
+    r"""Return the digest of a folder from its files' (path, sha256).
 
-    It is the sha256 of the lines `<sha256>  <path>\\n`, sorted by the bytes of the path, so that
-    `find . -type f -printf '%P\\n' | xargs -d '\\n' sha256sum | LC_ALL=C sort -k2 | sha256sum`
-    gives the same.
+    It is the sha256 of the lines `<sha256>  <path>\n`, sorted by the bytes of the path, so that
+    `find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`
+    gives the same, for a folder that isn't empty.
     """
     lines = sorted((path.encode("utf-8"), sha256.encode("ascii")) for path, sha256 in files)
     whole = hashlib.sha256()
@@ -264,6 +264,11 @@ class Artifact(Part):
     def from_json(cls, found: Mapping[str, object], where: str) -> Self:
         """Return the artifact, its digest and size checked against its files'."""
         read = super(Artifact, cls).from_json(found, where)
+        # These names become paths where it is pulled to, and a manifest is data from a store.
+        for path in (read.artifact, *(file.path for file in read.files)):
+            reason = refuse_path(path)
+            if reason or (path == read.artifact and "/" in path):
+                raise damaged(where, f"{printable(path)!r} is no path in a run")
         if read.type == "folder":
             again = cls.of_folder(read.artifact, read.files)
         elif read.type == "file" and len(read.files) == 1:
@@ -292,13 +297,13 @@ class Revision(Record):
     run: str
     revision: int
     experiment: str | None
-    artifacts: tuple[Artifact, ...] = parts_of(Artifact)
-    refused: tuple[Refused, ...] = parts_of(Refused)
     upload: str
     home: str
     host: str
     committed_by: str
     committed_at: str
+    artifacts: tuple[Artifact, ...] = parts_of(Artifact)
+    refused: tuple[Refused, ...] = parts_of(Refused)
 
     def files(self) -> dict[str, StoredFile]:
         """Return every stored file by its path relative to the run."""

@@ -1,4 +1,4 @@
-"""How people name a run, a revision, an artifact or a version; the words of docs/format.md.
+"""How people name a run, a revision, an artifact or a version, and finding what they mean.
 
 `churn` · `churn/3` · `run:<guid>` · `run:<guid>~2` · `run:<guid>/<artifact>` · `run:@last` · a
 bare GUID or a unique beginning of one · the path of a run's staging folder.
@@ -7,11 +7,17 @@ bare GUID or a unique beginning of one · the path of a run's staging folder.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from modeldrop.errors import InvalidName
+from modeldrop.errors import IntegrityError, InvalidName, RunNotFound, VersionNotFound
+from modeldrop.home import Home
+from modeldrop.journal import Journal
 from modeldrop.names import is_experiment, parse_guid, parse_guid_prefix, printable
+from modeldrop.records import Artifact, Revision, Version
+from modeldrop.runs import COMMITTED, Runs, choose_artifact
+from modeldrop.versions import Versions
 
 LAST: Final = "@last"
 
@@ -91,6 +97,128 @@ def parse_run(text: str) -> RunReference:
     if revision == 0:
         raise _invalid(text)
     return RunReference(run, revision, found["artifact"])
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a reference stands for at the backend's present state."""
+
+    revision: Revision
+    artifact: Artifact | None
+    """The artifact that is meant; None where a run has several and none was named."""
+    version: Version | None
+
+    @property
+    def name(self) -> str:
+        """The full reference: `churn/3` or `run:<guid>~1`."""
+        if self.version:
+            return f"{self.version.experiment}/{self.version.version}"
+        return f"run:{self.revision.run}~{self.revision.revision}"
+
+
+class References:
+    """Finds what references stand for at the backend's present state."""
+
+    def __init__(self, home: Home, journal: Journal, runs: Runs, versions: Versions) -> None:
+        """Look things up in these rooms of one repository."""
+        self._home = home
+        self._journal = journal
+        self._runs = runs
+        self._versions = versions
+
+    def resolve(self, reference: str) -> Resolved:
+        """Return what a reference stands for.
+
+        Raises:
+            InvalidName: it has no form of a reference.
+            RunNotFound, VersionNotFound, ArtifactNotFound: there is no such thing.
+        """
+        parsed = parse(reference)
+        if isinstance(parsed, VersionReference):
+            try:
+                return self._resolve_version(parsed)
+            except VersionNotFound:
+                # `3f2b` may be the beginning of a GUID, as in git.
+                if parsed.version is not None or not parse_guid_prefix(parsed.experiment):
+                    raise
+                try:
+                    run = RunReference(self._runs.complete(parsed.experiment))
+                except RunNotFound:
+                    run = None
+                if run is None:
+                    raise
+                parsed = run
+        revision = self.revision(parsed)
+        if parsed.artifact is None and len(revision.artifacts) != 1:
+            return Resolved(revision, None, None)
+        return Resolved(revision, choose_artifact(revision, parsed.artifact), None)
+
+    def revision(self, reference: RunReference) -> Revision:
+        """Return the revision that a reference to a run names, the last one by default.
+
+        Raises:
+            RunNotFound: there is no such run or revision.
+        """
+        run = self._guid(reference)
+        if reference.revision is not None:
+            return self._runs.revision(run, reference.revision)
+        return self._runs.committed(run)
+
+    def about(self, reference: str) -> Callable[[str], bool]:
+        """Return what tells whether a journal entry's `about` concerns what is named."""
+        parsed: Reference = parse(reference)
+        if isinstance(parsed, VersionReference):
+            name = parsed.experiment
+            if parsed.version is not None:
+                exact = f"{name}/{parsed.version}"
+                return lambda about: about == exact
+            runs = f"run:{parse_guid_prefix(name)}" if parse_guid_prefix(name) else None
+            return lambda about: (
+                about.startswith(f"{name}/") or bool(runs and about.startswith(runs))
+            )
+        run = self.last_run() if parsed.run == LAST else parsed.run
+        if parsed.revision is not None:
+            exact = f"run:{run}~{parsed.revision}"
+            return lambda about: about == exact
+        return lambda about: about.startswith(f"run:{run}")
+
+    def last_run(self) -> str:
+        """Return the run that this home committed last: what `run:@last` means.
+
+        Raises:
+            RunNotFound: it committed none.
+        """
+        for entry in self._journal.newest():
+            if entry.kind == COMMITTED:
+                return str(entry.details["run"])
+        message = f"the home {self._home.paths.root} has committed no run yet"
+        raise RunNotFound(message, hint="`modeldrop drop FILE` drops one")
+
+    def _resolve_version(self, reference: VersionReference) -> Resolved:
+        version = self._versions.version(reference.experiment, reference.version)
+        revision = self._runs.revision(version.run, version.revision)
+        return Resolved(revision, pinned(version, revision), version)
+
+    def _guid(self, reference: RunReference) -> str:
+        if reference.run == LAST:
+            return self.last_run()
+        return reference.run if reference.whole else self._runs.complete(reference.run)
+
+
+def pinned(version: Version, revision: Revision) -> Artifact:
+    """Return the artifact that a version pins, checked against the version's digest.
+
+    Raises:
+        IntegrityError: the manifest names other bytes than the version.
+    """
+    artifact = choose_artifact(revision, version.artifact)
+    if (artifact.sha256, artifact.size) != (version.sha256, version.size):
+        message = (
+            f"{version.experiment}/{version.version} pins {version.sha256}, and the manifest of "
+            f"run {version.run}~{version.revision} has {artifact.sha256}"
+        )
+        raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+    return artifact
 
 
 def _invalid(text: str) -> InvalidName:

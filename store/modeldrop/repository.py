@@ -11,44 +11,23 @@ what needs it.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from modeldrop import layout, references
+from modeldrop import founding, references
 from modeldrop.backend import open_backend
-from modeldrop.config import BackendSettings, Config, StagingSettings
-from modeldrop.errors import (
-    ArtifactDamaged,
-    BackendError,
-    Conflict,
-    ConfigError,
-    HomeNotFound,
-    InvalidName,
-    IntegrityError,
-    RunNotFound,
-    VersionNotFound,
-)
-from modeldrop.home import Home, make_home, open_home
+from modeldrop.errors import ConfigError, HomeNotFound, InvalidName
+from modeldrop.home import Home, open_home
 from modeldrop.journal import Entry, Journal, NewEntry
 from modeldrop.ledger import Request
-from modeldrop.names import check_experiment, check_guid, parse_guid_prefix, printable
-from modeldrop.records import (
-    Artifact,
-    Json,
-    Probe,
-    RepositoryRecord,
-    Revision,
-    Version,
-    now,
-)
-from modeldrop.references import Reference, RunReference, VersionReference
-from modeldrop.runs import COMMITTED, Committed, Runs, choose_artifact
+from modeldrop.names import WHOLE_RUN, check_experiment, check_guid
+from modeldrop.records import Artifact, Json, Revision, Version
+from modeldrop.references import References, Resolved, pinned
+from modeldrop.runs import Committed, Runs, choose_artifact
 from modeldrop.versions import Registered, Versions
 
 if TYPE_CHECKING:
@@ -58,23 +37,6 @@ if TYPE_CHECKING:
     from modeldrop.verify import Report
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a reference stands for at the backend's present state."""
-
-    revision: Revision
-    artifact: Artifact | None
-    """The artifact that is meant; None where a run has several and none was named."""
-    version: Version | None
-
-    @property
-    def name(self) -> str:
-        """The full reference: `churn/3` or `run:<guid>~1`."""
-        if self.version:
-            return f"{self.version.experiment}/{self.version.version}"
-        return f"run:{self.revision.run}~{self.revision.revision}"
 
 
 class Repository:
@@ -120,46 +82,26 @@ class Repository:
         except HomeNotFound:
             pass
         else:
-            _refuse_change(there.home, backend, staging)
+            founding.refuse_change(there.home, backend, staging)
             return there, False
-        settings = Config(
-            backend=BackendSettings(
-                url=backend, options=dict(options or {}), single_writer=single_writer
-            ),
-            staging=StagingSettings(path=staging),
-        )
-        paths = layout.HomePaths(root.absolute())
-        from modeldrop.backend import probe  # noqa: PLC0415 - only `init` races
-
-        opened = open_backend(
-            backend or str(paths.model_repository), settings.backend.options, None
-        )
-        opened.prepare()
-        verdict = probe.race(opened, single_writer=single_writer)
-        if not single_writer:
-            probe.require(verdict)
-        repository_id = _join(opened)
-        home = make_home(root, settings, repository_id, verdict)
-        made = cls(home)
-        made.journal.append(
-            NewEntry(
-                kind="home-created",
-                about=("home",),
-                request=str(uuid.uuid4()),
-                user=home.user,
-                details={
-                    "repository": repository_id,
-                    "backend": verdict.url,
-                    "create_if_absent_holds": verdict.holds,
-                },
+        made = cls(
+            founding.found_home(
+                root,
+                backend=backend,
+                staging=staging,
+                options=options or {},
+                single_writer=single_writer,
             )
         )
+        made.journal.append(founding.entry(made.home))
         return made, True
 
     def close(self) -> None:
         """Let go of threads and connections."""
         if "transfer" in self.__dict__:
             self.transfer.close()
+        if "backend" in self.__dict__:
+            self.backend.close()
 
     def __enter__(self) -> Self:
         """Return the repository."""
@@ -238,19 +180,22 @@ class Repository:
         """
         if self._checked:
             return
-        found = _repository_record(self.backend)
+        found = founding.repository_record(self.backend)
         if found is None or found.repository != self.home.repository:
             held = "no repository" if found is None else f"the repository {found.repository}"
             message = (
-                f"{self.backend.url} holds {held}, and this home belongs to "
-                f"{self.home.repository}"
+                f"{self.backend.url} holds {held}, and this home belongs to {self.home.repository}"
             )
-            raise ConfigError(message, hint="`modeldrop init` in another folder makes a home for it")
+            raise ConfigError(
+                message, hint="`modeldrop init` in another folder makes a home for it"
+            )
+        before = self.home.id
         old = self.home.claim()
-        if old is not None:
-            # They still hold the old id.
-            for part in ("journal", "runs_at_backend", "versions_at_backend"):
+        if self.home.id != before:
+            # They still hold the old id, also where another process was quicker to claim.
+            for part in ("journal", "runs_at_backend", "versions_at_backend", "_references"):
                 self.__dict__.pop(part, None)
+        if old is not None:
             self.journal.append(
                 NewEntry(
                     kind="home-copied",
@@ -262,9 +207,7 @@ class Repository:
             )
         self._checked = True
 
-    def upload(
-        self, run: str, path: Path | str, *, moved: Progress = lambda _: None
-    ) -> Committed:
+    def upload(self, run: str, path: Path | str, *, moved: Progress = lambda _: None) -> Committed:
         """Store a file or a folder as an artifact of a run, without staging; return its revision.
 
         Raises:
@@ -305,7 +248,7 @@ class Repository:
         if artifact and reference.artifact and artifact != reference.artifact:
             message = f"{run} names {reference.artifact!r}, and {artifact!r} was asked for"
             raise InvalidName(message, hint="name the artifact once")
-        revision = self._revision(reference)
+        revision = self._references.revision(reference)
         experiment = experiment or revision.experiment
         if experiment is None:
             message = f"run {revision.run} names no experiment"
@@ -332,24 +275,7 @@ class Repository:
             InvalidName: it has no form of a reference.
             RunNotFound, VersionNotFound, ArtifactNotFound: there is no such thing.
         """
-        parsed = references.parse(reference)
-        if isinstance(parsed, VersionReference):
-            try:
-                return self._resolve_version(parsed)
-            except VersionNotFound:
-                # `3f2b` may be the beginning of a GUID, as in git.
-                if parsed.version is not None or not parse_guid_prefix(parsed.experiment):
-                    raise
-                try:
-                    parsed = RunReference(self.runs_at_backend.complete(parsed.experiment))
-                except RunNotFound:
-                    parsed = None
-                if parsed is None:
-                    raise
-        revision = self._revision(parsed)
-        if parsed.artifact is None and len(revision.artifacts) != 1:
-            return Resolved(revision, None, None)
-        return Resolved(revision, choose_artifact(revision, parsed.artifact), None)
+        return self._references.resolve(reference)
 
     def artifact(self, reference: str) -> tuple[Resolved, Artifact]:
         """Return the one artifact that a reference names.
@@ -397,6 +323,7 @@ class Repository:
         if reference is None:
             return verify_store(
                 self.home,
+                self.backend,
                 self.journal,
                 self.runs_at_backend,
                 self.versions_at_backend,
@@ -435,7 +362,7 @@ class Repository:
         Raises:
             JournalDamaged: the journal isn't what was acknowledged; the message has the offset.
         """
-        wanted = None if reference is None else self._about(reference)
+        wanted = None if reference is None else self._references.about(reference)
         for entry in self.journal.newest():
             if wanted is None or any(wanted(about) for about in entry.about):
                 yield entry
@@ -469,44 +396,11 @@ class Repository:
         Raises:
             RunNotFound: it committed none.
         """
-        for entry in self.journal.newest():
-            if entry.kind == COMMITTED:
-                return str(entry.details["run"])
-        message = f"the home {self.home.paths.root} has committed no run yet"
-        raise RunNotFound(message, hint="`modeldrop drop FILE` drops one")
+        return self._references.last_run()
 
-    def _resolve_version(self, reference: VersionReference) -> Resolved:
-        version = self.versions_at_backend.version(reference.experiment, reference.version)
-        revision = self.runs_at_backend.revision(version.run, version.revision)
-        return Resolved(revision, pinned(version, revision), version)
-
-    def _revision(self, reference: RunReference) -> Revision:
-        run = self._guid(reference)
-        if reference.revision is not None:
-            return self.runs_at_backend.revision(run, reference.revision)
-        return self.runs_at_backend.committed(run)
-
-    def _guid(self, reference: RunReference) -> str:
-        if reference.run == references.LAST:
-            return self.last_run()
-        return reference.run if reference.whole else self.runs_at_backend.complete(reference.run)
-
-    def _about(self, reference: str) -> Callable[[str], bool]:
-        parsed: Reference = references.parse(reference)
-        if isinstance(parsed, VersionReference):
-            name = parsed.experiment
-            if parsed.version is not None:
-                exact = f"{name}/{parsed.version}"
-                return lambda about: about == exact
-            runs = f"run:{parse_guid_prefix(name)}" if parse_guid_prefix(name) else None
-            return lambda about: about.startswith(f"{name}/") or bool(
-                runs and about.startswith(runs)
-            )
-        run = self.last_run() if parsed.run == references.LAST else parsed.run
-        if parsed.revision is not None:
-            exact = f"run:{run}~{parsed.revision}"
-            return lambda about: about == exact
-        return lambda about: about.startswith(f"run:{run}")
+    @cached_property
+    def _references(self) -> References:
+        return References(self.home, self.journal, self.runs_at_backend, self.versions_at_backend)
 
     def _check_stored(self, artifact: Artifact) -> None:
         from modeldrop.transfer import Transfer, damage  # noqa: PLC0415
@@ -519,63 +413,6 @@ class Repository:
         return Request(str(uuid.uuid4()), self.home.user)
 
 
-def pinned(version: Version, revision: Revision) -> Artifact:
-    """Return the artifact that a version pins, checked against the version's digest.
-
-    Raises:
-        IntegrityError: the manifest names other bytes than the version.
-    """
-    artifact = choose_artifact(revision, version.artifact)
-    if (artifact.sha256, artifact.size) != (version.sha256, version.size):
-        message = (
-            f"{version.experiment}/{version.version} pins {version.sha256}, and the manifest of "
-            f"run {version.run}~{version.revision} has {artifact.sha256}"
-        )
-        raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
-    return artifact
-
-
 def _file_name(resolved: Resolved, artifact: Artifact) -> str:
     # The whole run has no name of its own.
-    return resolved.revision.run if artifact.artifact == "." else artifact.artifact
-
-
-def _repository_record(backend: Backend) -> RepositoryRecord | None:
-    data = backend.read(layout.FORMAT_KEY)
-    if data is None:
-        return None
-    return RepositoryRecord.from_bytes(data, f"{backend.url}/{layout.FORMAT_KEY}")
-
-
-def _join(backend: Backend) -> str:
-    """Return the id of the repository at a backend; make one if there is none."""
-    found = _repository_record(backend)
-    if found is None:
-        from modeldrop.home import user_name  # noqa: PLC0415
-
-        fresh = RepositoryRecord(str(uuid.uuid4()), now(), user_name())
-        try:
-            backend.create(layout.FORMAT_KEY, fresh.to_bytes())
-        except BackendError:
-            found = _repository_record(backend)
-            if found is None:
-                raise
-        found = found or _repository_record(backend)
-    if found is None:
-        message = f"{backend.url}/{layout.FORMAT_KEY} was written and isn't there"
-        raise BackendError(message, hint="check the store, and try again")
-    return found.repository
-
-
-def _refuse_change(home: Home, backend: str, staging: str) -> None:
-    changed = [
-        f"{what} {printable(asked)}, and it has {printable(has)}"
-        for what, asked, has in (
-            ("backend", backend, home.backend_url),
-            ("staging", staging, str(home.staging)),
-        )
-        if asked and os.path.expanduser(asked) != has
-    ]
-    if changed:
-        message = f"{home.paths.root} is a home already: asked for {'; '.join(changed)}"
-        raise Conflict(message, hint="make another home in another folder, or leave this option out")
+    return resolved.revision.run if artifact.artifact == WHOLE_RUN else artifact.artifact

@@ -85,6 +85,10 @@ class Runs:
         """Return the number of the last revision, 0 if there is none."""
         return self._sequence(run).last(seen)
 
+    def numbers(self, run: str) -> list[int]:
+        """Return the numbers of the run's revisions by listing them: for those who check."""
+        return self._sequence(run).numbers()
+
     def latest(self, run: str, seen: int = 0) -> Revision | None:
         """Return the last revision, or None if the run isn't committed.
 

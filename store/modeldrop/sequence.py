@@ -70,17 +70,26 @@ class Sequence:
         Costs about twice the logarithm of how many were added since; never lists.
         """
         low, step = seen, 1
-        while self._exists(low + step):
+        while self.exists(low + step):
             low += step
             step *= 2
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2
-            if self._exists(middle):
+            if self.exists(middle):
                 low = middle
             else:
                 high = middle
         return low
+
+    def exists(self, number: int) -> bool:
+        """Return whether record `number` is there."""
+        return self._backend.stat(self.key(number)) is not None
+
+    def numbers(self) -> list[int]:
+        """Return all numbers that are there, in order, by listing: for those who look for gaps."""
+        found = (layout.number_of(name) for name in self._backend.children(self.folder))
+        return sorted(number for number in found if number)
 
     def find(self, owner: str, starts_at: int) -> tuple[int, bytes] | int:
         """Return the record of this owner at or above a number, or the first absent number."""
@@ -149,15 +158,13 @@ class Sequence:
                 raise trouble
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter, no secret
             pause = min(pause * 2, _PAUSE_MOST)
-        message = f"whether {self._backend.url}/{key} was written is unknown: {trouble}"
+        why = trouble or "the store says that it is there, and doesn't show it"
+        message = f"whether {self._backend.url}/{key} was written is unknown: {why}"
         raise OutcomeUnknown(
             message,
             hint="run the same command again: it finds out, and does nothing twice",
             detail={"key": key, "owner": owner},
         ) from trouble
-
-    def _exists(self, number: int) -> bool:
-        return self._backend.stat(self.key(number)) is not None
 
     def _owner(self, number: int, data: bytes) -> str:
         return owner_of(data, f"{self._backend.url}/{self.key(number)}")

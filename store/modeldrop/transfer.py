@@ -1,35 +1,53 @@
 """Moving bytes: one pass that reads, hashes and sends; checks of what arrived; verified pulls.
 
 Sending. The bytes that are hashed are the bytes that are sent: each chunk is read once, and goes
-to the hash and to the backend. Hashing runs in a second thread, one chunk behind, so that memory
-stays at a few chunks. Afterwards the stored size is compared, and where the backend doesn't prove
-its writes, the file is read back and hashed again.
+to the hash and to the backend. Hashing runs in a second thread, a few chunks behind; the chunks
+are read into the same few buffers again and again, so that memory stays bounded and no page is
+cleared twice. Afterwards the stored size is compared, and where the backend doesn't prove its
+writes, the file is read back and hashed again.
 
 Pulling. Bytes are hashed while they are written to a temporary name, synced, and only what has
-the recorded digest gets the final name, whole. A crash leaves temporary files, never a part.
+the recorded digest gets the final name, whole. A crash leaves temporary files, never a part. A
+manifest is data from a store: no name in it leads out of the folder that is pulled to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 from modeldrop import files
 from modeldrop.backend.base import Backend
-from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, SourceChanged
-from modeldrop.names import printable
+from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, Interrupted, SourceChanged
+from modeldrop.names import WHOLE_RUN, printable, refuse_component
 from modeldrop.records import Artifact, StoredFile
 
-# Below this, handing the hash to another thread costs more than it saves.
-_INLINE: Final = 256 * 1024
-_READ_SIZE: Final = 4 * 1024 * 1024
+# A chunk and the copies of it that are made on the way fit a processor's cache.
+_CHUNK: Final = 512 * 1024
+# How many chunks the hash may be behind.
+_BEHIND: Final = 7
+# What large files in flight may hold in buffers, all together; a backend that sends in parts has
+# about four of them for each file.
+_BUDGET: Final = 128 * 2**20
+_PARTS_HELD: Final = 4
+# How long a large file waits for its turn before it is asked again whether it still wants one.
+_TURN: Final = 0.25
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+# What renaming answers where there is something else already.
+_TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR})
 
 T = TypeVar("T")
 
@@ -46,42 +64,71 @@ class Sent:
 
 
 class _Hash:
-    """A sha256 that runs one chunk behind its reader, in the pool."""
+    """A sha256 of what it is fed; for what takes longer, in a thread, a few chunks behind."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, size: int) -> None:
         self._sha256 = hashlib.sha256()
-        self._pool = pool
-        self._pending: Future[None] | None = None
+        # Below two chunks, a thread costs more than it saves.
+        self._pool = ThreadPoolExecutor(1, "hash") if size > 2 * _CHUNK else None
+        self._pending: deque[Future[None]] = deque()
+        self.size = 0
 
-    def update(self, data: bytes) -> None:
-        self._wait()
-        if len(data) < _INLINE:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take a chunk; at most `_BEHIND` of those that were taken are still looked at after it."""
+        self.size += len(data)
+        if self._pool is None:
             self._sha256.update(data)
-        else:
-            self._pending = self._pool.submit(self._sha256.update, data)
+            return
+        while len(self._pending) >= _BEHIND:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(self._sha256.update, data))
 
-    def hexdigest(self) -> str:
-        self._wait()
-        return self._sha256.hexdigest()
+    def sent(self) -> Sent:
+        """Return the digest and size of all that was taken."""
+        while self._pending:
+            self._pending.popleft().result()
+        return Sent(self._sha256.hexdigest(), self.size)
 
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+
+def _chunks(fd: int, size: int) -> Iterator[memoryview]:
+    """Yield an open file's bytes from where it stands; a chunk is valid for `_BEHIND` more."""
+    ring: deque[memoryview] = deque()
+    # One byte more than is expected, so that a file that grew is not read as if it hadn't.
+    length = min(_CHUNK, size + 1)
+    while True:
+        fresh = len(ring) <= _BEHIND
+        buffer = memoryview(bytearray(length)) if fresh else ring.popleft()
+        ring.append(buffer)
+        count = os.readv(fd, [buffer])
+        if not count:
+            return
+        yield buffer[:count]
 
 
 class Transfer:
-    """Moves bytes between this machine and one backend."""
+    """Moves bytes between this machine and one backend. For any number of threads."""
 
     def __init__(self, backend: Backend) -> None:
         """Move to and from `backend`."""
         self._backend = backend
-        # One hashing thread a core that can run beside the sender; idle threads cost nothing.
-        self._hashers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hash")
+        can = backend.capabilities
+        most = _BUDGET // (_PARTS_HELD * can.chunk_size)
+        self._turns = threading.BoundedSemaphore(max(1, min(most, can.connections)))
 
     def close(self) -> None:
-        """Let the hashing threads go."""
-        self._hashers.shutdown(wait=False)
+        """Do nothing: nothing is held."""
 
     def send(
         self,
@@ -100,139 +147,149 @@ class Transfer:
             SourceChanged: the file changed meanwhile.
             BackendError: the backend failed, or holds something else than what was sent.
         """
-        unchanged()
-        writer = self._backend.writer(key, size)
-        digest, total = _Hash(self._hashers), 0
-        try:
-            while data := os.read(fd, _READ_SIZE):
-                digest.update(data)
-                writer.write(data)
-                total += len(data)
-                moved(len(data))
-                unchanged()
-            sha256 = digest.hexdigest()
+        with self._turn(size, unchanged):
             unchanged()
-            if total != size:
-                message = f"{total} bytes were read where {size} were expected"
-                raise SourceChanged(message, hint="nothing to do: it is stored once it is quiet")
+            sent = self._send(fd, key, size, unchanged, moved)
+            self._check_arrived(key, sent)
+            return sent
+
+    def _send(
+        self, fd: int, key: str, size: int, unchanged: Callable[[], None], moved: Progress
+    ) -> Sent:
+        writer = self._backend.writer(key, size)
+        try:
+            with _Hash(size) as digest:
+                for chunk in _chunks(fd, size):
+                    digest.update(chunk)
+                    writer.write(chunk)
+                    moved(len(chunk))
+                    unchanged()
+                sent = digest.sent()
+            unchanged()
+            _check_size(sent, size)
             writer.finish()
         except BaseException:
             writer.abort()
             raise
-        self._check_arrived(key, sha256, size)
-        return Sent(sha256, size)
+        return sent
+
+    @contextlib.contextmanager
+    def _turn(self, size: int, unchanged: Callable[[], None]) -> Iterator[None]:
+        """Wait until no more large files are in flight than the buffers are for."""
+        if size <= _CHUNK:
+            yield
+            return
+        while not self._turns.acquire(timeout=_TURN):
+            unchanged()
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def digest(
-        self, fd: int, unchanged: Callable[[], None], moved: Progress = lambda _: None
+        self, fd: int, size: int, unchanged: Callable[[], None], moved: Progress = lambda _: None
     ) -> Sent:
         """Return the digest and size of an open file, without sending it anywhere.
 
         Raises:
             SourceChanged: the file changed meanwhile.
         """
-        digest, total = hashlib.sha256(), 0
         unchanged()
-        while data := os.read(fd, _READ_SIZE):
-            digest.update(data)
-            total += len(data)
-            moved(len(data))
-            unchanged()
-        return Sent(digest.hexdigest(), total)
+        with _Hash(size) as digest:
+            for chunk in _chunks(fd, size):
+                digest.update(chunk)
+                moved(len(chunk))
+                unchanged()
+            return digest.sent()
 
-    def _check_arrived(self, key: str, sha256: str, size: int) -> None:
+    def holds(self, file: StoredFile) -> bool:
+        """Return whether a file is at the backend with its size, by one request."""
+        stored = self._backend.stat(file.key)
+        return stored is not None and stored.size == file.size
+
+    def _check_arrived(self, key: str, sent: Sent) -> None:
         stored = self._backend.stat(key)
-        if stored is None or stored.size != size:
+        if stored is None or stored.size != sent.size:
             what = "nothing" if stored is None else f"{stored.size} bytes"
-            message = f"{self._backend.url}/{key} holds {what} where {size} bytes were sent"
+            message = f"{self._backend.url}/{key} holds {what} where {sent.size} bytes were sent"
             raise BackendError(message, hint="it is sent again; if this stays, check the store")
-        if self._backend.capabilities.proves_writes:
-            return
-        found = self._read_back(key)
-        if found is None or found.sha256 != sha256:
+        if not self._backend.capabilities.proves_writes and self._read_back(key, sent.size) != sent:
             message = f"{self._backend.url}/{key} holds other bytes than were sent"
             raise BackendError(message, hint="it is sent again; if this stays, check the store")
 
-    def _read_back(self, key: str, moved: Progress = lambda _: None) -> Sent | None:
-        """Return digest and size of what is stored under a key, or None if it is absent."""
+    def _read_back(self, key: str, size: int, moved: Progress = lambda _: None) -> Sent | None:
+        """Return digest and size of what is stored under a key, or None if it is absent.
+
+        `size` is what is expected; it decides nothing but how the hash is made.
+        """
         source = self._backend.source(key)
         if source is None:
             return None
-        digest, total = _Hash(self._hashers), 0
-        with source:
-            while data := source.read(self._backend.capabilities.chunk_size):
+        with source, _Hash(size) as digest:
+            while data := source.read(_CHUNK):
                 digest.update(data)
-                total += len(data)
                 moved(len(data))
-        return Sent(digest.hexdigest(), total)
+            return digest.sent()
 
     def missing(self, artifact: Artifact) -> list[str]:
         """Return the paths of the artifact's files that aren't stored with their size."""
-        return [
-            file.path
-            for file, stored in self._in_parallel(
-                lambda file: self._backend.stat(file.key), artifact.files
-            )
-            if stored is None or stored.size != file.size
-        ]
+        every = self._in_parallel(lambda file, _: self.holds(file), artifact.files)
+        return [file.path for file, there in every if not there]
 
     def damaged(self, artifact: Artifact, moved: Progress = lambda _: None) -> list[str]:
         """Return the paths of the artifact's files whose stored bytes aren't what was recorded.
 
         Reads every byte.
         """
-        return [
-            file.path
-            for file, found in self._in_parallel(
-                lambda file: self._read_back(file.key, moved), artifact.files
-            )
-            if found != Sent(file.sha256, file.size)
-        ]
+        every = self._in_parallel(
+            lambda file, moved: self._read_back(file.key, file.size, moved), artifact.files, moved
+        )
+        return [file.path for file, found in every if found != Sent(file.sha256, file.size)]
 
     def pull(self, artifact: Artifact, target: Path, moved: Progress = lambda _: None) -> Path:
-        """Bring an artifact to `target`, a path that is free, verified and whole; return it.
+        """Bring an artifact to `target`, verified and whole; return it.
+
+        What is there already with the same bytes is the answer.
 
         Raises:
             Conflict: there is something else at `target`.
-            ArtifactDamaged: stored bytes aren't what was recorded; the message names the files.
-                Nothing is left at `target`.
+            ArtifactDamaged: stored bytes aren't what was recorded, and the message names the
+                files; or a name in the manifest leads elsewhere. Nothing is left at `target`.
         """
+        check_names(artifact)
         if os.path.lexists(target):
-            if is_copy(target, artifact):
-                return target
-            message = f"{target} exists, and isn't what would be pulled"
-            raise Conflict(message, hint="move it away, or pull to another folder with `-o DIR`")
+            return _same(target, artifact)
         files.make_folders(target.parent)
         temp = files.temp_beside(target)
         try:
             if artifact.type == "file":
-                self._fetch_all([(artifact.files[0], temp)], artifact, moved)
+                self._fetch_all({artifact.files[0]: temp}, artifact, moved)
             else:
                 temp.mkdir()
-                places = [(file, _inside(temp, file.path)) for file in artifact.files]
-                for folder in {place.parent for _, place in places}:
+                places = {file: temp.joinpath(*file.path.split("/")) for file in artifact.files}
+                for folder in {place.parent for place in places.values()}:
                     folder.mkdir(parents=True, exist_ok=True)
                 self._fetch_all(places, artifact, moved)
                 files.sync_tree(temp)
-            files.rename_if_absent(temp, target)
-        except FileExistsError as error:
-            message = f"{target} appeared while it was pulled"
-            raise Conflict(message, hint="pull to another folder with `-o DIR`") from error
+            try:
+                files.rename_if_absent(temp, target)
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+                # Somebody else was quicker, perhaps with the same pull.
+                return _same(target, artifact)
         finally:
             with contextlib.suppress(OSError):
                 shutil.rmtree(temp) if temp.is_dir() else temp.unlink(missing_ok=True)
         return target
 
     def _fetch_all(
-        self, places: list[tuple[StoredFile, Path]], artifact: Artifact, moved: Progress
+        self, places: dict[StoredFile, Path], artifact: Artifact, moved: Progress
     ) -> None:
-        where = dict(places)
-        bad = [
-            file.path
-            for file, good in self._in_parallel(
-                lambda file: self._fetch(file, where[file], moved), where
-            )
-            if not good
-        ]
+        every = self._in_parallel(
+            lambda file, moved: self._fetch(file, places[file], moved), places, moved
+        )
+        bad = [file.path for file, good in every if not good]
         if bad:
             raise damage(artifact, bad, self._backend.url)
 
@@ -241,26 +298,46 @@ class Transfer:
         source = self._backend.source(file.key)
         if source is None:
             return False
-        digest, total = _Hash(self._hashers), 0
-        with source, place.open("xb") as out:
-            while data := source.read(self._backend.capabilities.chunk_size):
+        with source, place.open("xb") as out, _Hash(file.size) as digest:
+            while data := source.read(_CHUNK):
                 digest.update(data)
                 out.write(data)
-                total += len(data)
                 moved(len(data))
             out.flush()
             files.sync_file(out.fileno())
-        return Sent(digest.hexdigest(), total) == Sent(file.sha256, file.size)
+            return digest.sent() == Sent(file.sha256, file.size)
 
     def _in_parallel(
-        self, work: Callable[[StoredFile], T], items: Iterable[StoredFile]
+        self,
+        work: Callable[[StoredFile, Progress], T],
+        items: Iterable[StoredFile],
+        moved: Progress = lambda _: None,
     ) -> Iterator[tuple[StoredFile, T]]:
         every = list(items)
         if len(every) == 1:
-            yield every[0], work(every[0])
+            yield every[0], work(every[0], moved)
             return
+        stop = threading.Event()
+
+        def counted(size: int) -> None:
+            if stop.is_set():
+                message = "stopped, since another file failed"
+                raise Interrupted(message)
+            moved(size)
+
         with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
-            yield from zip(every, pool.map(work, every), strict=True)
+            try:
+                found = pool.map(lambda file: work(file, counted), every)
+                yield from zip(every, found, strict=True)
+            finally:
+                # Whoever failed or was interrupted doesn't wait for gigabytes of the others.
+                stop.set()
+
+
+def _check_size(sent: Sent, size: int) -> None:
+    if sent.size != size:
+        message = f"{sent.size} bytes were read where {size} were expected"
+        raise SourceChanged(message, hint="nothing to do: it is stored once it is quiet")
 
 
 def damage(artifact: Artifact, paths: list[str], url: str) -> ArtifactDamaged:
@@ -281,16 +358,64 @@ def damage(artifact: Artifact, paths: list[str], url: str) -> ArtifactDamaged:
 
 def is_copy(path: Path, artifact: Artifact) -> bool:
     """Return whether a local file or folder holds exactly an artifact's bytes; reads them all."""
-    if artifact.type == "file":
-        return path.is_file() and _file_is(path, artifact.files[0])
-    if not path.is_dir():
+    try:
+        if artifact.type == "file":
+            return _file_is(path, artifact.files[0])
+        if path.is_symlink() or not path.is_dir():
+            return False
+        return files_in(path) == {file.path for file in artifact.files} and all(
+            _file_is(path / file.path, file) for file in artifact.files
+        )
+    except OSError:
+        # What can't be read is no copy that anybody could use.
         return False
-    found = {
-        str(each.relative_to(path)) for each in path.rglob("*") if each.is_symlink() or not each.is_dir()
+
+
+def files_in(folder: Path) -> set[str]:
+    """Return the paths of all in a folder and below that is no folder."""
+    return {
+        str(each.relative_to(folder))
+        for each in folder.rglob("*")
+        if each.is_symlink() or not each.is_dir()
     }
-    return found == {file.path for file in artifact.files} and all(
-        _file_is(path / file.path, file) for file in artifact.files
-    )
+
+
+def check_names(artifact: Artifact) -> None:
+    """Return if no name in an artifact leads anywhere else than below where it is put.
+
+    Raises:
+        ArtifactDamaged: one does, or two of its files have one place.
+    """
+    paths = [file.path.split("/") for file in artifact.files]
+    if artifact.artifact != WHOLE_RUN:
+        paths.append([artifact.artifact])
+    for path in paths:
+        if any(part in {"", ".", ".."} or "/" in part or refuse_component(part) for part in path):
+            message = f"{printable('/'.join(path))!r} leads out of the folder that it is pulled to"
+            raise ArtifactDamaged(message, hint=_DISTRUST)
+    digests = (artifact.sha256, *(file.sha256 for file in artifact.files))
+    if not all(_SHA256.fullmatch(digest) for digest in digests):
+        message = f"{printable(artifact.artifact)!r} has a digest that is none"
+        raise ArtifactDamaged(message, hint=_DISTRUST)
+    places = [file.path for file in artifact.files]
+    folders = {
+        "/".join(parts[:length])
+        for parts in (place.split("/") for place in places)
+        for length in range(1, len(parts))
+    }
+    if len(set(places)) != len(places) or not folders.isdisjoint(places):
+        message = f"two files of {printable(artifact.artifact)!r} have the same place"
+        raise ArtifactDamaged(message, hint=_DISTRUST)
+
+
+_DISTRUST: Final = "don't trust this store before you know why"
+
+
+def _same(target: Path, artifact: Artifact) -> Path:
+    if is_copy(target, artifact):
+        return target
+    message = f"{printable(str(target))} exists, and isn't what would be pulled"
+    raise Conflict(message, hint="move it away, or pull to another folder with `-o DIR`")
 
 
 def _file_is(path: Path, file: StoredFile) -> bool:
@@ -298,12 +423,3 @@ def _file_is(path: Path, file: StoredFile) -> bool:
         return False
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256
-
-
-def _inside(root: Path, path: str) -> Path:
-    """Return a path below `root`, and only below: a manifest is data from a store."""
-    parts = path.split("/")
-    if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        message = f"{printable(path)!r} leads out of the folder that it is pulled to"
-        raise ArtifactDamaged(message, hint="don't trust this store before you know why")
-    return root.joinpath(*parts)

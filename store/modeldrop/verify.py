@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from modeldrop.errors import CounterDamaged, IntegrityError, JournalDamaged, ModeldropError, NotFound
+from modeldrop import layout
+from modeldrop.backend.base import Backend
+from modeldrop.errors import (
+    CounterDamaged,
+    IntegrityError,
+    InvalidName,
+    ModeldropError,
+    NotFound,
+)
 from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.names import printable
-from modeldrop.records import Artifact, Json, Revision, Version
+from modeldrop.records import Artifact, Json, RepositoryRecord, Revision, Version
 from modeldrop.runs import COMMITTED, Runs, choose_artifact
 from modeldrop.transfer import Transfer
 from modeldrop.versions import REGISTERED, Versions
@@ -26,7 +34,7 @@ class Finding:
     """One thing that is not what was acknowledged."""
 
     kind: str
-    """`journal`, `home`, `revision`, `version`, or `file`."""
+    """`journal`, `home`, `repository`, `revision`, `version`, or `file`."""
     where: str
     what: str
 
@@ -75,8 +83,9 @@ def verify_artifact(
     return report
 
 
-def verify_store(  # noqa: PLR0913 - the parts of a repository
+def verify_store(
     home: Home,
+    backend: Backend,
     journal: Journal,
     runs: Runs,
     versions: Versions,
@@ -85,8 +94,13 @@ def verify_store(  # noqa: PLR0913 - the parts of a repository
     deep: bool,
     moved: Progress,
 ) -> Report:
-    """Check the whole store, and return what differs; `deep` reads every byte."""
+    """Check the whole store, and return what differs; `deep` reads every byte.
+
+    Raises:
+        BackendError: the backend failed, so nothing is known of what it holds.
+    """
     report = Report(deep=deep)
+    _check_repository(report, home, backend)
     known: dict[tuple[str, int], Revision] = {}
     for guid in sorted(runs.guids()):
         for revision in _revisions(report, runs, guid):
@@ -99,20 +113,33 @@ def verify_store(  # noqa: PLR0913 - the parts of a repository
         for version in _versions(report, versions, experiment):
             pinned[experiment, version.version] = version
             _check_version(report, version, known)
+            if deep:
+                _check_registration(report, versions, version)
         _check_counter(report, versions, experiment)
     _check_journal(report, journal, known, pinned)
-    _check_home(report, home)
+    _check_home(report, home, runs)
     return report
 
 
-def _revisions(report: Report, runs: Runs, guid: str) -> Iterator[Revision]:
-    number = 1
-    try:
-        last = runs.last(guid)
-    except ModeldropError as error:
-        report.add("revision", f"run:{guid}", error.message)
+def _check_repository(report: Report, home: Home, backend: Backend) -> None:
+    where = f"{backend.url}/{layout.FORMAT_KEY}"
+    data = backend.read(layout.FORMAT_KEY)
+    if data is None:
+        report.add("repository", where, "it is missing")
         return
-    for number in range(1, last + 1):
+    try:
+        found = RepositoryRecord.from_bytes(data, where)
+    except IntegrityError as error:
+        report.add("repository", where, error.message)
+        return
+    if found.repository != home.repository:
+        what = f"it is of the repository {found.repository}, and the home's is {home.repository}"
+        report.add("repository", where, what)
+
+
+def _revisions(report: Report, runs: Runs, guid: str) -> Iterator[Revision]:
+    # Listed, not galloped for: what stands above a gap is looked at, and the gap is named.
+    for number in range(1, max(runs.numbers(guid), default=0) + 1):
         try:
             yield runs.revision(guid, number)
             report.count("revisions")
@@ -121,7 +148,7 @@ def _revisions(report: Report, runs: Runs, guid: str) -> Iterator[Revision]:
 
 
 def _versions(report: Report, versions: Versions, experiment: str) -> Iterator[Version]:
-    for number in range(1, versions.last_at_backend(experiment) + 1):
+    for number in range(1, max(versions.numbers(experiment), default=0) + 1):
         try:
             yield versions.version(experiment, number)
             report.count("versions")
@@ -138,12 +165,21 @@ def _check_files(
     deep: bool = True,
     moved: Progress,
 ) -> None:
-    bad = transfer.damaged(artifact, moved) if deep else transfer.missing(artifact)
+    try:
+        bad = transfer.damaged(artifact, moved) if deep else transfer.missing(artifact)
+    except InvalidName as error:
+        # A key of the manifest's that leads out of the backend.
+        report.add("file", f"{name}/{artifact.artifact}", error.message)
+        return
     report.count("files", len(artifact.files))
     keys = {file.path: file.key for file in artifact.files}
     for path in bad:
         shown = artifact.artifact if artifact.type == "file" else f"{artifact.artifact}/{path}"
-        what = "its stored bytes are not what was recorded" if deep else "it is missing or of another size"
+        what = (
+            "its stored bytes are not what was recorded"
+            if deep
+            else "it is missing or of another size"
+        )
         report.add("file", f"{name}/{shown}", f"{what}: {keys[path]}")
 
 
@@ -160,8 +196,15 @@ def _check_version(
     except ModeldropError as error:
         report.add("version", name, error.message)
         return
-    if artifact.sha256 != version.sha256:
+    if (artifact.sha256, artifact.size) != (version.sha256, version.size):
         report.add("version", name, "its run's manifest names other bytes than it pins")
+
+
+def _check_registration(report: Report, versions: Versions, version: Version) -> None:
+    try:
+        versions.check_registration(version)
+    except IntegrityError as error:
+        report.add("version", f"{version.experiment}/{version.version}", error.message)
 
 
 def _check_counter(report: Report, versions: Versions, experiment: str) -> None:
@@ -170,7 +213,7 @@ def _check_counter(report: Report, versions: Versions, experiment: str) -> None:
     except CounterDamaged as error:
         report.add("home", experiment, error.message)
         return
-    last = versions.last_at_backend(experiment)
+    last = max(versions.numbers(experiment), default=0)
     if seen is not None and seen > last:
         what = f"the counter says {seen}, and the backend has {last} versions"
         report.add("version", experiment, what)
@@ -190,23 +233,39 @@ def _check_journal(
             if entry.kind == COMMITTED:
                 place = (str(details.get("run")), _number(details.get("revision")))
                 if place not in known:
-                    report.add("revision", f"run:{place[0]}~{place[1]}", "the journal has it, and it is not at the backend")
+                    report.add(
+                        "revision",
+                        f"run:{place[0]}~{place[1]}",
+                        "the journal has it, and it is not at the backend",
+                    )
             elif entry.kind == REGISTERED:
                 spot = (str(details.get("experiment")), _number(details.get("version")))
                 version = pinned.get(spot)
                 if version is None:
-                    report.add("version", f"{spot[0]}/{spot[1]}", "the journal has it, and it is not at the backend")
+                    report.add(
+                        "version",
+                        f"{spot[0]}/{spot[1]}",
+                        "the journal has it, and it is not at the backend",
+                    )
                 elif version.sha256 != details.get("sha256"):
-                    report.add("version", f"{spot[0]}/{spot[1]}", "the journal has another digest than the backend")
-    except (JournalDamaged, IntegrityError) as error:
+                    report.add(
+                        "version",
+                        f"{spot[0]}/{spot[1]}",
+                        "the journal has another digest than the backend",
+                    )
+    except IntegrityError as error:
         report.add("journal", str(error.detail.get("offset", "")), error.message)
 
 
-def _check_home(report: Report, home: Home) -> None:
+def _check_home(report: Report, home: Home, runs: Runs) -> None:
     try:
         home.probe()
     except IntegrityError as error:
         report.add("home", str(home.paths.probe), error.message)
+    try:
+        runs.open_intents()
+    except IntegrityError as error:
+        report.add("home", str(home.paths.intents), error.message)
 
 
 def _number(value: object) -> int:

@@ -14,6 +14,7 @@ from there.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,10 +43,13 @@ from modeldrop.records import (
     RegistrationDone,
     Revision,
     Version,
+    damaged,
     now,
     registration_owner,
 )
 from modeldrop.sequence import Sequence
+
+_log = logging.getLogger(__name__)
 
 REGISTERED: Final = "registered"
 
@@ -79,9 +83,9 @@ class Versions:
         """Return the newest version's number at the backend, 0 if there is none."""
         return self._sequence(experiment).last(self._seen(experiment))
 
-    def last_at_backend(self, experiment: str) -> int:
-        """Return the same without any hint, for those who check the hint."""
-        return self._sequence(experiment).last()
+    def numbers(self, experiment: str) -> list[int]:
+        """Return the numbers of the versions by listing them: for those who check."""
+        return self._sequence(experiment).numbers()
 
     def version(self, experiment: str, number: int | None = None) -> Version:
         """Return a version, the newest one by default.
@@ -91,8 +95,13 @@ class Versions:
             VersionNotFound: there is no such version.
         """
         check_experiment(experiment)
+        newest = number is None
         number = self.last(experiment) if number is None else number
         found = self._read(experiment, number)
+        if found is None and newest and number:
+            # The counter misled us: the backend has lost versions, or was put back.
+            number = self._sequence(experiment).last()
+            found = self._read(experiment, number)
         if found is None:
             what = f"version {experiment}/{number}" if number else f"experiment {experiment!r}"
             message = (
@@ -146,6 +155,8 @@ class Versions:
             ledger = Ledger(sequence, self._intents, self._journal, _Meaning(self, experiment))
             ledger.settle()
             seen = self.counter(experiment)
+            if seen and not sequence.exists(seen):
+                raise self._lost(experiment, seen)
             claim = Registration(
                 owner=owner,
                 experiment=experiment,
@@ -158,6 +169,7 @@ class Versions:
                 claimed_at=now(),
             )
             starts_at = self._claim(claim)
+            _log.debug("step: claimed")
             if starts_at != claim.starts_at:
                 # Claimed before: it may have its version already.
                 found = self._look_up(experiment, owner, starts_at, sequence)
@@ -196,10 +208,12 @@ class Versions:
         path = self._home.paths.counter(experiment)
         try:
             counter = Counter.from_bytes(path.read_bytes(), str(path))
+            if counter.experiment != experiment:
+                raise damaged(str(path), f"it counts {counter.experiment!r}")
         except FileNotFoundError:
             return None
-        except RecordDamaged as error:
-            message = f"the version counter of {experiment} is damaged: {error}"
+        except (RecordDamaged, OSError) as error:
+            message = f"the version counter of {experiment} can't be read: {error}"
             raise CounterDamaged(
                 message,
                 hint=f"remove {path}: the next registration counts at the backend, not from 1",
@@ -207,6 +221,23 @@ class Versions:
             ) from error
         # A counter of another repository says nothing about this one.
         return counter.version if counter.repository == self._home.repository else None
+
+    def _lost(self, experiment: str, seen: int) -> IntegrityError:
+        """Return the error for versions that were acknowledged, and that the backend lost.
+
+        Going on from there would leave a gap; going back would give numbers twice.
+        """
+        path = self._home.paths.counter(experiment)
+        message = (
+            f"{experiment}/{seen} was registered, by {path}, "
+            f"and is not at {self._backend.url} any more"
+        )
+        return IntegrityError(
+            message,
+            hint="`modeldrop verify` names what is missing; to go on with what the backend has "
+            f"now, remove {path}",
+            detail={"experiment": experiment, "version": seen, "counter": str(path)},
+        )
 
     def bring_forward(self, experiment: str, number: int) -> None:
         """Move the counter up to a number that was seen in the sequence; never back."""
@@ -224,6 +255,28 @@ class Versions:
         key = layout.registration_done(version.experiment, version.owner)
         with contextlib.suppress(BackendError):
             self._backend.create(key, done.to_bytes())
+
+    def check_registration(self, version: Version) -> None:
+        """Check what the registration of a version wrote beside it.
+
+        Raises:
+            IntegrityError: its claim is missing, or one of its records isn't what was written.
+        """
+        key = layout.registration(version.experiment, version.owner)
+        data = self._backend.read(key)
+        if data is None:
+            message = f"{self._backend.url}/{key} is missing: registering again would not find it"
+            raise IntegrityError(message, hint="restore it from a copy of the store")
+        Registration.from_bytes(data, f"{self._backend.url}/{key}")
+        key = layout.registration_done(version.experiment, version.owner)
+        data = self._backend.read(key)
+        # It may be missing: whoever needs it next writes it.
+        if data is None:
+            return
+        done = RegistrationDone.from_bytes(data, f"{self._backend.url}/{key}")
+        if done.version != version.version:
+            message = f"{self._backend.url}/{key} names {done.version} for {version.version}"
+            raise IntegrityError(message, hint="restore it from a copy of the store")
 
     def parse(self, data: bytes, experiment: str, number: int) -> Version:
         """Return the version that these bytes hold, checked to be the one that was asked for."""
@@ -266,7 +319,14 @@ class Versions:
         data = self._backend.read(key)
         if data is not None:
             done = RegistrationDone.from_bytes(data, f"{self._backend.url}/{key}")
-            return self.version(experiment, done.version)
+            noted = self.version(experiment, done.version)
+            if noted.owner != owner:
+                message = (
+                    f"{self._backend.url}/{key} names {experiment}/{done.version}, "
+                    "and that is another registration"
+                )
+                raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+            return noted
         found = sequence.find(owner, starts_at)
         if isinstance(found, int):
             return found

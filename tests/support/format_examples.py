@@ -136,13 +136,11 @@ def entry_line() -> bytes:
         },
     )
     # A page that is checked for being up to date can't hold the time of its making.
-    with mock.patch.object(lines, "now", lambda: AT):
-        return lines.write(
-            entry, after=Head(6, 3200, 4096, EMPTY), home=HOME, host="trainer-1"
-        )
+    with mock.patch.object(lines, "now", return_value=AT):
+        return lines.write(entry, after=Head(6, 3200, 4096, EMPTY), home=HOME, host="trainer-1")
 
 
-def show(kind: str) -> None:
-    """Print an example as docs/format.md shows it; for cog."""
-    text = entry_line().decode() if kind == "entry" else EXAMPLES[kind].to_bytes().decode()
-    print(f"```json\n{text.rstrip()}\n```")
+def shown(kind: str) -> str:
+    """Return an example as docs/format.md shows it."""
+    data = entry_line() if kind == "entry" else EXAMPLES[kind].to_bytes()
+    return f"```json\n{data.decode().rstrip()}\n```\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,18 +72,23 @@ def command(
     with open_repository() as repository:
         staging = repository.home.staging
         run = intake.drop(staging, paths, run=named, experiment=experiment)
+        told: DropObject = {"run": run, "folder": str(staging / run), "revision": None}
+        # Whatever becomes of the wait, the GUID is told: it is needed most when that fails.
         if not output.json:
-            # Before anything can fail: whoever waits for it needs the GUID most when it does.
             output.id(run)
-        revision = None
-        if wait is not None:
-            from modeldrop_cli.waiting import wait_for  # noqa: PLC0415 - only with `--wait`
+            sys.stdout.flush()
+        try:
+            if wait is not None:
+                from modeldrop_cli.waiting import wait_for  # noqa: PLC0415 - only with `--wait`
 
-            revision = wait_for(repository, run, wait, output)
-    if output.json:
-        told: DropObject = {"run": run, "folder": str(staging / run), "revision": revision}
-        output.object(told)
-    elif revision is None:
-        output.say("Dropped. `modeldrop status` shows when it is stored.")
-    else:
-        output.say(f"Stored as run:{run}~{revision}")
+                told["revision"] = wait_for(repository, run, wait, output)
+        finally:
+            if output.json:
+                output.document(told)
+    if not output.json:
+        stored = told["revision"]
+        output.say(
+            f"Stored as run:{run}~{stored}"
+            if stored
+            else "Dropped. `modeldrop status` shows when it is stored."
+        )

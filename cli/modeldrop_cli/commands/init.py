@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from modeldrop.home import Home
     from modeldrop_cli.objects import InitObject
     from modeldrop_cli.output import Output
+
+# `s3://bucket`, and also the slip `s3:bucket`, which the library tells from a path.
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @click.command(
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
     help="Accept a backend that can't tell racing writers apart: only this home may write to it.",
 )
 @output_options
-def command(  # noqa: PLR0913 - the options
+def command(
     directory: Path | None,
     backend: str,
     staging: str,
@@ -72,8 +76,9 @@ def command(  # noqa: PLR0913 - the options
     root = _root(directory, output)
     repository, created = Repository.init(
         root,
-        backend=backend,
-        staging=staging,
+        # A path that is typed is relative to the working folder; the home's settings last longer.
+        backend=backend if _SCHEME.match(backend) else _absolute(backend),
+        staging=_absolute(staging),
         options=_parsed(options),
         single_writer=single_writer,
     )
@@ -94,6 +99,14 @@ def _root(directory: Path | None, output: Output) -> Path:
     if variable and Path(variable).expanduser().absolute() != root:
         output.say(f"Note: {VARIABLE} is set, so other commands use {variable}, not this home.")
     return root
+
+
+def _absolute(text: str) -> str:
+    """Return a path that means the same from everywhere; links in it stay, as far as they can."""
+    if not text:
+        return ""
+    path = Path(text).expanduser().absolute()
+    return str(path.resolve() if ".." in path.parts else path)
 
 
 def _parsed(options: tuple[str, ...]) -> dict[str, object]:
@@ -130,7 +143,7 @@ def _tell(home: Home, *, created: bool, output: Output) -> None:
             "create_if_absent_holds": holds,
             "single_writer": single_writer,
         }
-        output.object(told)
+        output.document(told)
         return
     if output.quiet:
         output.path(home.paths.root)

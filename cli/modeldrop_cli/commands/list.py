@@ -13,6 +13,7 @@ from modeldrop_cli.command import (
     open_repository,
     output_options,
 )
+from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from modeldrop.records import Version
@@ -46,7 +47,7 @@ def command(experiment: str | None, output: Output) -> None:
         told: ExperimentsObject | VersionsObject = (
             {"experiments": listed} if experiment is None else {"versions": listed}
         )
-        output.object(told)
+        output.document(told)
     elif output.quiet:
         for each in found:
             name = each.experiment
@@ -56,8 +57,6 @@ def command(experiment: str | None, output: Output) -> None:
 
 
 def _tell(found: list[Version], output: Output) -> None:
-    from modeldrop_cli.output import size, when  # noqa: PLC0415 - not for `--help`
-
     output.table(
         ("version", "artifact", "size", "run", "registered", "by", "description"),
         [

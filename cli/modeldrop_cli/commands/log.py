@@ -13,6 +13,7 @@ from modeldrop_cli.command import (
     open_repository,
     output_options,
 )
+from modeldrop_cli.output import when
 
 if TYPE_CHECKING:
     from modeldrop.journal import Entry
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 def command(reference: str | None, most: int | None, output: Output) -> None:
     """Show what happened, newest first.
 
-    That is what this home did; with REF, what it did to that. JSON is one object for each entry, one a line. With -q the entries' numbers are printed.
+    That is what this home did; with REF, what it did to that. JSON is one object for each entry,
+    one a line. With -q the entries' numbers are printed.
     """
     from itertools import islice  # noqa: PLC0415 - not for `--help`
 
@@ -51,8 +53,6 @@ def command(reference: str | None, most: int | None, output: Output) -> None:
 
 
 def _line(entry: Entry) -> str:
-    from modeldrop_cli.output import when  # noqa: PLC0415 - not for `--help`
-
     about = " ".join(entry.about)
     who = f"{entry.user}@{entry.host}"
     said = str(entry.details.get("description") or "")

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 def command(reference: str, folder: Path, output: Output) -> None:
     """Get a verified copy of a model.
 
-    Prints its path. Every byte is checked on the way; if one is not what was stored, nothing is left behind.
+    Prints its path. Every byte is checked on the way; if one is not what was stored, nothing is
+    left behind.
     """
     from modeldrop_cli.copies import tell_copy  # noqa: PLC0415 - not for `--help`
 

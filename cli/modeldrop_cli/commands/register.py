@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Give another version to what has one already.")
 @wait_option
 @output_options
-def command(  # noqa: PLR0913 - the options
+def command(
     run: str,
     experiment: str | None,
     artifact: str | None,
@@ -68,8 +68,8 @@ def command(  # noqa: PLR0913 - the options
 ) -> None:
     """Give a run's model the next version.
 
-    Prints the version: churn/4. RUN is a GUID, the beginning of one, run:@last, or the run's staging folder. Registering the
-    same artifact again gives the version that it has.
+    Prints the version: churn/4. RUN is a GUID, the beginning of one, run:@last, or the run's
+    staging folder. Registering the same artifact again gives the version that it has.
     """
     with open_repository() as repository:
         if wait is not None:
@@ -87,7 +87,7 @@ def command(  # noqa: PLR0913 - the options
                 **version_object(repository, version),
                 "created": registered.created,
             }
-            output.object(told)
+            output.document(told)
             return
     output.id(f"{version.experiment}/{version.version}")
     if not registered.created:

@@ -51,7 +51,7 @@ def new(experiment: str | None, output: Output) -> None:
         guid = intake.new_run(staging, experiment)
     if output.json:
         told: NewRunObject = {"run": guid, "folder": str(staging / guid)}
-        output.object(told)
+        output.document(told)
         return
     output.id(guid)
     output.say(f"Put the run's files into {staging / guid}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modeldrop_cli.command import Command, exits, open_repository, output_options
+from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from modeldrop_cli.output import Output
@@ -27,8 +28,7 @@ def command(output: Output) -> None:
 
     All runs at the backend, the newest first. JSON is one object for each run, one a line.
     """
-    from modeldrop_cli.output import size, when  # noqa: PLC0415 - not for `--help`
-    from modeldrop_cli.stored import run_object  # noqa: PLC0415 - the same
+    from modeldrop_cli.stored import run_object  # noqa: PLC0415 - not for `--help`
 
     with open_repository() as repository:
         found = repository.runs()

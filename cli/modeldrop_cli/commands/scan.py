@@ -63,26 +63,28 @@ def command(once: bool, output: Output) -> None:  # noqa: FBT001 - click's signa
 
 def _tell(found: Sequence[RunStatus], output: Output) -> None:
     from modeldrop.errors import PartialFailure  # noqa: PLC0415 - not for `--help`
-    from modeldrop_cli.statuses import STORED, is_junk, junk_object, run_object, run_rows
+    from modeldrop_cli import statuses  # noqa: PLC0415 - not for `--help`
 
-    runs = [each for each in found if not is_junk(each)]
-    junk = [each for each in found if is_junk(each)]
+    runs = [each for each in found if not statuses.is_junk(each)]
+    junk = [each for each in found if statuses.is_junk(each)]
     if output.json:
         told: ScanObject = {
-            "runs": [run_object(each) for each in runs],
-            "junk": [junk_object(each.folder, each.reason) for each in junk],
+            "runs": [statuses.run_object(each) for each in runs],
+            "junk": [statuses.junk_object(each.folder, each.reason) for each in junk],
         }
-        output.object(told)
+        output.document(told)
     elif output.quiet:
         for each in runs:
-            if each.state in STORED:
+            if each.state in statuses.STORED:
                 output.id(each.run)
     else:
-        columns, rows = run_rows(found)
+        columns, rows = statuses.run_rows(found)
         output.table(columns, rows)
         if not found:
             output.say("There is nothing in the staging folder.")
-    troubled = [each for each in found if each.needs_attention or is_junk(each)]
+    if any(each.state in ("open", "settling") for each in runs):
+        output.say("Runs that still change are left for the next scan.")
+    troubled = [each for each in found if each.needs_attention or statuses.is_junk(each)]
     if troubled:
         raise PartialFailure(
             f"{len(troubled)} of {len(found)} in the staging folder not stored, or not whole",

@@ -13,6 +13,7 @@ from modeldrop_cli.command import (
     open_repository,
     output_options,
 )
+from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,18 +47,16 @@ def command(reference: str, output: Output) -> None:
             output.id(found.name)
         elif found.version is None:
             if output.json:
-                output.object(revision_object(found.revision))
+                output.document(revision_object(found.revision))
             else:
                 _tell_run(found.revision, output)
         elif output.json:
-            output.object(version_object(repository, found.version))
+            output.document(version_object(repository, found.version))
         else:
             _tell_version(found.version, found.artifact, output)
 
 
 def _tell_version(version: Version, artifact: Artifact | None, output: Output) -> None:
-    from modeldrop_cli.output import size, when  # noqa: PLC0415 - not for `--help`
-
     output.fields(
         {
             "version": f"{version.experiment}/{version.version}",
@@ -73,8 +72,7 @@ def _tell_version(version: Version, artifact: Artifact | None, output: Output) -
 
 
 def _tell_run(revision: Revision, output: Output) -> None:
-    from modeldrop_cli.output import size, when  # noqa: PLC0415 - not for `--help`
-    from modeldrop_cli.stored import total  # noqa: PLC0415 - the same
+    from modeldrop_cli.stored import total  # noqa: PLC0415 - not for `--help`
 
     output.fields(
         {
@@ -95,8 +93,6 @@ def _tell_run(revision: Revision, output: Output) -> None:
 
 
 def _tell_files(artifacts: Iterable[Artifact], output: Output) -> None:
-    from modeldrop_cli.output import size  # noqa: PLC0415 - not for `--help`
-
     output.blank()
     output.table(
         ("file", "size", "sha256"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modeldrop_cli.command import Command, exits, open_repository, output_options
+from modeldrop_cli.output import when
 
 if TYPE_CHECKING:
     from modeldrop.home import Home
@@ -36,7 +37,7 @@ def command(output: Output) -> None:
         home = repository.home
         status = intake.read_status(home)
     if output.json:
-        output.object(_object(home, status))
+        output.document(_object(home, status))
     elif output.quiet:
         for each in status.runs:
             output.id(each.run)
@@ -45,7 +46,7 @@ def command(output: Output) -> None:
 
 
 def _object(home: Home, status: ServiceStatus) -> StatusObject:
-    from modeldrop_cli.statuses import junk_object, run_object  # noqa: PLC0415 - see above
+    from modeldrop_cli.statuses import junk_object, run_object  # noqa: PLC0415 - not for `--help`
 
     return {
         "home": str(home.paths.root),
@@ -65,8 +66,7 @@ def _object(home: Home, status: ServiceStatus) -> StatusObject:
 
 
 def _tell(home: Home, status: ServiceStatus, output: Output) -> None:
-    from modeldrop_cli.output import when  # noqa: PLC0415 - see above
-    from modeldrop_cli.statuses import run_rows  # noqa: PLC0415 - see above
+    from modeldrop_cli.statuses import run_rows  # noqa: PLC0415 - not for `--help`
 
     running = status.pid is not None
     service = f"running, process {status.pid}, since {when(status.started_at)}"

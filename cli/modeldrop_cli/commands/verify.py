@@ -43,7 +43,7 @@ def command(reference: str | None, deep: bool, output: Output) -> None:  # noqa:
         report = repository.verify(reference, deep=deep, moved=moved)
     if output.json:
         # The library gives plain JSON; tests hold it against the type.
-        output.object(cast("VerifyObject", report.as_json()))
+        output.document(cast("VerifyObject", report.as_json()))
     elif output.quiet:
         for each in report.findings:
             output.id(each.where)

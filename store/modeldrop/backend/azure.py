@@ -30,7 +30,7 @@ _TRIES: Final = 3
 _PAUSE_SECONDS: Final = 0.3
 _LIMITS: Final[Mapping[str, Any]] = {
     "connection_timeout": 4,
-    "read_timeout": 60,
+    "read_timeout": 30,
     "retry_total": 0,
 }
 _PAGE: Final = 5000

@@ -192,8 +192,11 @@ def no_bucket(place: str) -> BucketNotFound:
 
 def describe(error: BaseException) -> str:
     """Return an exception's class and text, short, on one line, without secrets."""
-    text = str(error).strip().partition("\n")[0]
     name = type(error).__name__
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:  # noqa: BLE001 - while one error is told, another mustn't take its place
+        text = ""
     # The name stays as it is: `NoCredentialsError: …` isn't the value of a credential.
     return f"{name}: {scrub(text)}" if text else name
 

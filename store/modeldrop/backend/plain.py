@@ -30,13 +30,12 @@ class PlainDriver:
         """Connect, where fsspec's class does that at once."""
         self.exclusive_create = address.protocol in GCS
         self._in_bucket = address.in_bucket
+        given = {**options, "skip_instance_cache": True}
+        if self._in_bucket:
+            # The others hand what they don't know on to their connection, which refuses it.
+            given["use_listings_cache"] = False
         # The prefix is a part of our keys, so the root is what stands before it.
-        self._fs, root = fsspec.core.url_to_fs(
-            f"{address.protocol}://{address.bucket}/",
-            **options,
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
+        self._fs, root = fsspec.core.url_to_fs(f"{address.protocol}://{address.bucket}/", **given)
         self._root = root.rstrip("/")
 
     def prepare(self, prefix: str) -> None:
@@ -47,6 +46,7 @@ class PlainDriver:
 
     def check(self, prefix: str) -> None:
         """Ask for the bucket, or for the folder."""
+        self._fs.invalidate_cache()
         self._fs.info(self._root if self._in_bucket else self._path(prefix))
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
@@ -59,13 +59,15 @@ class PlainDriver:
         path = self._path(key)
         if self.exclusive_create:
             self._fs.pipe_file(path, data, mode="create")
-        elif self._fs.exists(path):
+            return
+        self._fs.invalidate_cache()
+        if self._fs.exists(path):
             raise FileExistsError(path)
-        else:
-            self.put(key, data)
+        self.put(key, data)
 
     def size(self, key: str) -> int:
         """Return the size."""
+        self._fs.invalidate_cache()
         found = self._fs.info(self._path(key))
         if found["type"] != "file":
             raise FileNotFoundError(key)
@@ -97,6 +99,7 @@ class PlainDriver:
 
     def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
         """Yield a page for each folder."""
+        self._fs.invalidate_cache()
         folder, _, prefix = start.rpartition("/")
         folders = [self._path(folder)]
         while folders:

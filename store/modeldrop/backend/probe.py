@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from modeldrop import __version__, layout
+from modeldrop import layout
+from modeldrop.backend import urls
 from modeldrop.backend.base import Backend
 from modeldrop.errors import BackendError, ConditionNotHeld, ModeldropError
 from modeldrop.records import Probe, now
@@ -62,7 +63,7 @@ def race(
         rounds=rounds,
         most_winners=most,
         probed_at=now(),
-        probed_with=f"modeldrop {__version__}",
+        probed_with=_client(backend.url),
     )
 
 
@@ -95,6 +96,17 @@ def require(probe: Probe) -> None:
     )
 
 
+def _client(url: str) -> str:
+    """Return the versions that the verdict was reached with: a client can drop the condition."""
+    from importlib import metadata  # noqa: PLC0415 - 30 ms, and only `init` probes
+
+    found = []
+    for package in ("modeldrop", urls.driver_of(url)):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{package} {metadata.version(package)}" if package else "")
+    return ", ".join(filter(None, found)) or "modeldrop"
+
+
 @dataclass(slots=True)
 class _Found:
     """How many won one round, and whether what is stored is what the winner wrote."""
@@ -121,6 +133,9 @@ def _round(backend: Backend, racers: int) -> _Found:
             racer.thread.start()
         for racer in line_up:
             racer.thread.join()
+        errors = [racer.error for racer in line_up if racer.error is not None]
+        if len(errors) == racers:
+            raise errors[0]
         return _judge(line_up, backend.read(key))
     finally:
         # What is left, should even this fail, is a file in a folder that nothing reads.
@@ -139,9 +154,6 @@ def _run(backend: Backend, key: str, racer: _Racer, start: threading.Barrier) ->
 
 
 def _judge(racers: Sequence[_Racer], stored: bytes | None) -> _Found:
-    errors = [racer.error for racer in racers if racer.error is not None]
-    if len(errors) == len(racers):
-        raise errors[0]
     winners = [racer for racer in racers if racer.won]
     if winners:
         return _Found(len(winners), stored == winners[0].data)

@@ -21,8 +21,8 @@ from modeldrop.backend.urls import without_secrets
 # answer is reported after two attempts of 5 s.
 _TRIES: Final = 2
 _CONNECT_SECONDS: Final = 5
-# Completing a large upload takes a store minutes, but it sends something all the while.
-_READ_SECONDS: Final = 60
+# Between two bytes. Completing a large upload takes a store minutes, but it sends white space.
+_READ_SECONDS: Final = 30
 # botocore's 10 would put the probe's 16 racers one after another.
 _CONNECTIONS: Final = 32
 

@@ -71,7 +71,7 @@ _SECRET_VALUE: Final = re.compile(
     r"(?i)(AccountKey\s*=|SharedAccess(Key|Signature)\s*=|[?&;](sig|signature|x-amz-signature"
     r"|x-amz-security-token|token)=|-----BEGIN|://[^/@\s]*:[^/@\s]*@)"
 )
-_BUCKET: Final = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{1,254}")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")
 _PROTOCOL: Final = re.compile(r"[a-z][a-z0-9_+.-]*")
 
 
@@ -242,6 +242,12 @@ def check_driver(protocol: str) -> None:
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         message = f"{protocol}:// needs {module.partition('.')[0]}, which isn't installed"
         raise DriverMissing(message, hint=f"`pip install '{package}'`")
+
+
+def driver_of(url: str) -> str:
+    """Return the name of the driver of a backend's URL, or an empty text if it needs none."""
+    protocol, separator, _ = url.partition("://")
+    return _DRIVERS.get(protocol, ("fsspec", ""))[0] if separator else ""
 
 
 def _ask_fsspec(protocol: str) -> tuple[str, str]:

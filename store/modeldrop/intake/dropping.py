@@ -79,8 +79,8 @@ def drop(
 
 def _folder_of(staging: Path, guid: str) -> Path:
     """Return the run's folder, under the spelling that it has in staging already."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(staging):
+    with contextlib.suppress(FileNotFoundError), os.scandir(staging) as entries:
+        for entry in entries:
             if parse_guid(entry.name) == guid:
                 return Path(entry.path)
     return staging / guid

@@ -14,6 +14,7 @@ revisions of one content.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -185,6 +186,10 @@ class Engine:
         A run that changes meanwhile is left open, and so is one that is blocked: the caller is
         told, and may call again.
         """
+        # Without it nobody can be seen writing, and the quiet time is the longer one. Only the main
+        # thread can ask for it; a caller in another one has done so, or waits longer.
+        with contextlib.suppress(ValueError):
+            lease.prepare()
         self.recover()
         self.hint()
         patience: dict[str, float] = {}
@@ -329,7 +334,9 @@ class Engine:
                     self._staging, tracked.folder, observation.everything()
                 )
             except PermissionError as error:
-                unreadable = observation.with_unreadable(error.filename or ".", str(error))
+                unreadable = observation.with_unreadable(
+                    error.filename or ".", error.strerror or str(error)
+                )
                 return judge(
                     verdict.history, unreadable, None, time.monotonic(), settings, marker=said
                 )
@@ -357,7 +364,8 @@ class Engine:
         if observation is None:
             return
         said = None
-        if observation.marker is not None:
+        # An older marker lists what was complete then; its digests aren't those of a change.
+        if observation.marker is not None and has_news(tracked.history, observation):
             found = marker.read(self._staging, tracked.folder, observation.marker)
             said = found if isinstance(found, marker.Marker) else None
         folder = tracked.folder

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from pathlib import Path
 
-from modeldrop.files import write_in_folder
+from modeldrop.files import write_between
+from modeldrop.intake.walk import OWN_PREFIX
 from modeldrop.names import RECEIPT, printable
 from modeldrop.records import Json, Revision, now
 
@@ -49,11 +51,15 @@ def stuck(staging: Path, name: str, run: str, state: str, reason: str, step: str
 
 def _leave(staging: Path, name: str, fields: dict[str, Json]) -> None:
     text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
-    with contextlib.suppress(OSError):
-        # Never through a link: the folder is another user's to change.
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        folder = os.open(staging / name, flags)
-        try:
-            write_in_folder(folder, RECEIPT, text.encode("utf-8", "backslashreplace"))
-        finally:
-            os.close(folder)
+    # Never through a link: the folder is another user's to change.
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        root = os.open(staging, flags)
+        stack.callback(os.close, root)
+        folder = os.open(name, flags | os.O_NOFOLLOW, dir_fd=root)
+        stack.callback(os.close, folder)
+        # Written in staging itself: in the run's folder, what a crash leaves of it would be taken
+        # for a temporary file of the run's writer, which holds the run open.
+        temp = f"{OWN_PREFIX}receipt-{secrets.token_hex(8)}"
+        data = text.encode("utf-8", "backslashreplace")
+        write_in_folder(folder, RECEIPT, data, aside=(root, temp))

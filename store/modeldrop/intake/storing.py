@@ -3,27 +3,30 @@
 What is committed is exactly one observation. Every file is opened with the signature that was
 seen, compared again while it is read and after; at the end the whole run is observed once more.
 Any difference ends the attempt with nothing committed; bytes that were sent by then are under an
-upload id that no manifest names.
+upload id that no manifest names. The next attempt of the same process takes up those that are
+still what was seen, so that neither a network that breaks often nor a file that changes often
+makes a run's other files be sent again and again.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from modeldrop import layout
-from modeldrop.errors import DropRefused, SourceChanged
+from modeldrop.errors import DropRefused, RunNotFound, SourceChanged
 from modeldrop.intake import declared, walk
 from modeldrop.intake.marker import Marker
 from modeldrop.intake.memory import KnownFile, known_as
 from modeldrop.intake.observation import Observation, SeenFile, artifact_of
 from modeldrop.ledger import Request
-from modeldrop.names import MARKER, printable
+from modeldrop.names import MARKER, is_artifact_name, printable, refuse_component
 from modeldrop.records import Artifact, Refused, Revision, StoredFile
 from modeldrop.runs import Committed, Draft, Runs
 from modeldrop.transfer import Transfer
@@ -31,6 +34,43 @@ from modeldrop.transfer import Transfer
 _log = logging.getLogger(__name__)
 
 CHANGED_HINT: Final = "nothing to do: it is stored once it is quiet"
+
+# For how many seconds bytes that no manifest names yet are taken up again. `gc` leaves them alone
+# for much longer.
+_TAKEN_UP: Final = 86_400.0
+
+
+class Attempts:
+    """What the attempts at one run have sent and checked, by its path and signature.
+
+    For one attempt at a time, from any number of its threads.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._sent: dict[tuple[str, str], tuple[StoredFile, float]] = {}
+
+    def note(self, seen: SeenFile, stored: StoredFile) -> None:
+        """Take note of what was sent."""
+        self._sent[known_as(seen.path, seen.signature)] = (stored, time.monotonic())
+
+    def find(self, seen: SeenFile) -> StoredFile | None:
+        """Return where the bytes of a file are already, if it is still what was sent."""
+        stored, at = self._sent.get(known_as(seen.path, seen.signature), (None, 0.0))
+        return stored if time.monotonic() - at < _TAKEN_UP else None
+
+    def by_content(self) -> dict[tuple[str, int], str]:
+        """Return the keys of what was sent, by digest and size: a renamed file is found so."""
+        oldest = time.monotonic() - _TAKEN_UP
+        return {
+            (stored.sha256, stored.size): stored.key
+            for stored, at in list(self._sent.values())
+            if at > oldest
+        }
+
+    def clear(self) -> None:
+        """Forget it all: it is committed."""
+        self._sent.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +88,7 @@ class Drop:
     """Files whose bytes are known by their signature, from `RunMemory.known`."""
     seen: int = 0
     """A revision of the run that is known to exist."""
+    attempts: Attempts = field(default_factory=Attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +97,8 @@ class Outcome:
 
     committed: Committed
     files: dict[str, StoredFile]
+    refused: tuple[Refused, ...]
+    """What of the drop isn't stored, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +142,7 @@ class Storing:
         refused += complaint
         if not wanted:
             raise _nothing(refused)
-        last = self._runs.latest(drop.run, drop.seen)
+        last = self._latest(drop)
         upload = layout.new_upload_id()
         _log.debug("step: ready")
         files = self._send_all(drop, wanted, last, upload, watch)
@@ -110,7 +153,15 @@ class Storing:
         draft = Draft(drop.run, upload, experiment, artifacts_of(files), tuple(refused))
         committed = self._runs.commit(draft, request)
         _log.debug("step: committed")
-        return Outcome(committed, files)
+        drop.attempts.clear()
+        return Outcome(committed, files, draft.refused)
+
+    def _latest(self, drop: Drop) -> Revision | None:
+        try:
+            return self._runs.latest(drop.run, drop.seen)
+        except RunNotFound:
+            # What is remembered isn't there any more: count what is.
+            return self._runs.latest(drop.run)
 
     def _declared(self, drop: Drop) -> tuple[str | None, list[Refused]]:
         seen = drop.observation.declared
@@ -127,18 +178,24 @@ class Storing:
         upload: str,
         watch: Watch,
     ) -> dict[str, StoredFile]:
-        by_content = (
-            {(file.sha256, file.size): file.key for file in last.files().values()} if last else {}
-        )
+        by_content = drop.attempts.by_content()
+        committed = {(file.sha256, file.size): file.key for file in last.files().values()} if last else {}
+        by_content |= committed
 
         def send(seen: SeenFile) -> StoredFile:
             watch.check()
             known = (drop.known or {}).get(known_as(seen.path, seen.signature))
-            if known and by_content.get((known.sha256, known.size)) == known.key:
+            if known and committed.get((known.sha256, known.size)) == known.key:
                 watch.moved(known.size)
                 return StoredFile(seen.path, known.sha256, known.size, known.key)
+            sent = drop.attempts.find(seen)
+            if sent is not None and self._transfer.holds(sent):
+                watch.moved(sent.size)
+                return sent
             key = layout.bytes_key(drop.run, upload, seen.path)
-            return self._send(drop, seen, key, by_content, watch)
+            stored = self._send(drop, seen, key, by_content, watch)
+            drop.attempts.note(seen, stored)
+            return stored
 
         every = list(wanted)
         if len(every) == 1:
@@ -166,15 +223,17 @@ class Storing:
                 watch.check()
                 walk.check_unchanged(fd, seen.path, seen.signature)
 
-            if by_content:
-                # What the last revision has already isn't sent again.
-                digest = self._transfer.digest(fd, unchanged)
+            size = seen.signature.size
+            if any(size == each for _, each in by_content):
+                # What is there already isn't sent again; only equal sizes can be equal bytes.
+                digest = self._transfer.digest(fd, size, unchanged)
                 there = by_content.get((digest.sha256, digest.size))
-                if there is not None:
+                found = there and StoredFile(seen.path, digest.sha256, digest.size, there)
+                if found and self._transfer.holds(found):
                     watch.moved(digest.size)
-                    return StoredFile(seen.path, digest.sha256, digest.size, there)
+                    return found
                 os.lseek(fd, 0, os.SEEK_SET)
-            sent = self._transfer.send(fd, key, seen.signature.size, unchanged, watch.moved)
+            sent = self._transfer.send(fd, key, size, unchanged, watch.moved)
             return StoredFile(seen.path, sent.sha256, sent.size, key)
         finally:
             os.close(fd)
@@ -222,6 +281,10 @@ def upload_path(
     def look() -> Observation:
         return _as_artifact(place)
 
+    why = _no_artifact(place)
+    if why is not None:
+        message = f"{shown} can't be stored: {why}"
+        raise DropRefused(message, hint="rename it, or put it into a folder and store that")
     observation = look()
     trouble = (*observation.refused, *observation.unreadable)
     if trouble or observation.temporary or not observation.files:
@@ -233,6 +296,15 @@ def upload_path(
     # The folder above plays the run's folder: the artifact is one entry of it.
     drop = Drop(place.parent.parent, place.parent.name, run, observation, look)
     return storing.store(drop, request, Watch(moved=moved)).committed
+
+
+def _no_artifact(place: Path) -> str | None:
+    """Return why what is at a path can't be an artifact by its name or kind, or None."""
+    if not (place.is_file() or place.is_dir()):
+        return "it is neither a regular file nor a folder"
+    if not is_artifact_name(place.name):
+        return "its name has a meaning of its own in a run"
+    return refuse_component(place.name)
 
 
 def _as_artifact(place: Path) -> Observation:

@@ -264,7 +264,7 @@ def open_file(staging: Path, name: str, path: str, signature: Signature | None =
 
     Raises:
         SourceChanged: it isn't there any more, or isn't what it was.
-        PermissionError: it or a folder above it can't be read by this user.
+        PermissionError: it or a folder above it can't be read by this user; `filename` is `path`.
         InvalidName: `name` or `path` would lead somewhere else.
         OSError: it can't be opened for another reason.
     """
@@ -284,6 +284,8 @@ def open_file(staging: Path, name: str, path: str, signature: Signature | None =
     except OSError as error:
         if error.errno in _GONE:
             raise _source_changed(path, "it isn't there any more") from error
+        # The error knows the last component alone.
+        error.filename = path
         raise
     try:
         check_unchanged(fd, path, signature)

@@ -211,8 +211,6 @@ class Journal:
         """
         size = os.fstat(fd).st_size
         try:
-            if size < head.offset:
-                raise damage(self._path, size, "it ends before HEAD")
             check_last_line(self._path, fd, head)
         except JournalDamaged as found:
             raise locate(self._path, head, found) from found

@@ -95,14 +95,18 @@ def forward(path: Path, head: Head, place: Place = START) -> Iterator[Entry]:
     with _lines(path), path.open("rb", buffering=_FORWARD) as file:
         at, seq, sha256 = _begin(path, file.fileno(), head, place)
         file.seek(at)
+        before = at
         while at < head.offset:
             entry = _parse(path, file.readline(), at)
-            if entry.prev != sha256 or seq not in {None, entry.seq - 1}:
-                raise damage(path, at, f"entry {entry.seq} doesn't follow the line before it")
+            if seq not in {None, entry.seq - 1}:
+                raise damage(path, at, f"entry {entry.seq} doesn't follow entry {seq}")
+            if entry.prev != sha256:
+                # Either may have been changed, with a digest to match; damage begins with the first.
+                raise damage(path, before, f"its line isn't the one that entry {entry.seq} follows")
             if entry.end >= head.offset and head_of(entry) != head:
                 raise damage(path, at, f"entry {entry.seq} isn't the last one, as HEAD has it")
             yield entry
-            at, seq, sha256 = entry.end, entry.seq, entry.sha256
+            before, at, seq, sha256 = at, entry.end, entry.seq, entry.sha256
 
 
 def _begin(path: Path, fd: int, head: Head, place: Place) -> Place:

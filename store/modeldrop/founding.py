@@ -1,0 +1,123 @@
+"""Making a home: the backend is raced, its repository joined or begun, the home laid out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from modeldrop import layout
+from modeldrop.backend import Backend, open_backend, urls
+from modeldrop.config import BackendSettings, Config, StagingSettings
+from modeldrop.errors import BackendError, Conflict
+from modeldrop.home import Home, make_home, user_name
+from modeldrop.journal import NewEntry
+from modeldrop.names import printable
+from modeldrop.records import RepositoryRecord, now
+
+
+def found_home(
+    root: Path,
+    *,
+    backend: str,
+    staging: str,
+    options: Mapping[str, object],
+    single_writer: bool,
+) -> Home:
+    """Make a home at `root`, where there is none; see `Repository.init`.
+
+    Raises:
+        ConditionNotHeld: create-if-absent doesn't hold, and `single_writer` isn't given.
+        BackendError: the backend can't be used.
+    """
+    from modeldrop.backend import probe  # noqa: PLC0415 - only `init` races
+
+    settings = Config(
+        backend=BackendSettings(
+            url=_lasting_url(backend), options=dict(options), single_writer=single_writer
+        ),
+        staging=StagingSettings(path=_lasting_path(staging)),
+    )
+    paths = layout.HomePaths(root.absolute())
+    opened = open_backend(backend or str(paths.model_repository), options, None)
+    try:
+        opened.prepare()
+        verdict = probe.race(opened, single_writer=single_writer)
+        if not single_writer:
+            probe.require(verdict)
+        return make_home(root, settings, _join(opened), verdict)
+    finally:
+        opened.close()
+
+
+def entry(home: Home) -> NewEntry:
+    """Return the first entry of a new home's journal."""
+    verdict = home.probe()
+    return NewEntry(
+        kind="home-created",
+        about=("home",),
+        request=str(uuid.uuid4()),
+        user=home.user,
+        details={
+            "repository": home.repository,
+            "backend": verdict.url if verdict else None,
+            "create_if_absent_holds": verdict.holds if verdict else None,
+        },
+    )
+
+
+def repository_record(backend: Backend) -> RepositoryRecord | None:
+    """Return what a backend says that it is, or None if nothing has been stored there yet."""
+    data = backend.read(layout.FORMAT_KEY)
+    if data is None:
+        return None
+    return RepositoryRecord.from_bytes(data, f"{backend.url}/{layout.FORMAT_KEY}")
+
+
+def _join(backend: Backend) -> str:
+    """Return the id of the repository at a backend; make one if there is none."""
+    found = repository_record(backend)
+    if found is None:
+        fresh = RepositoryRecord(str(uuid.uuid4()), now(), user_name())
+        try:
+            backend.create(layout.FORMAT_KEY, fresh.to_bytes())
+        except BackendError:
+            found = repository_record(backend)
+            if found is None:
+                raise
+        found = found or repository_record(backend)
+    if found is None:
+        message = f"{backend.url}/{layout.FORMAT_KEY} was written and isn't there"
+        raise BackendError(message, hint="check the store, and try again")
+    return found.repository
+
+
+def _lasting_url(backend: str) -> str:
+    """Return a URL that means the same from every working folder."""
+    return urls.parse(backend, None).url if backend else ""
+
+
+def _lasting_path(path: str) -> str:
+    """Return a path that means the same from every working folder."""
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
+def refuse_change(home: Home, backend: str, staging: str) -> None:
+    """Raise if `init` asks a home that is there for another backend or staging folder.
+
+    Raises:
+        Conflict: it does.
+    """
+    changed = [
+        f"{what} {printable(asked)}, and it has {printable(has)}"
+        for what, asked, has in (
+            ("backend", _lasting_url(backend), _lasting_url(home.backend_url)),
+            ("staging", _lasting_path(staging), str(home.staging)),
+        )
+        if asked and asked != has
+    ]
+    if changed:
+        message = f"{home.paths.root} is a home already: asked for {'; '.join(changed)}"
+        raise Conflict(
+            message, hint="make another home in another folder, or leave this option out"
+        )

@@ -1,0 +1,229 @@
+"""The service as a child process, and the service manager that it speaks to.
+
+home = Home(tmp_path)
+service = home.start_ready()
+run = home.drop_whole(b"...")
+assert home.is_committed(run)
+assert service.stop() == 0
+home.close()
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modeldrop.repository import Repository
+from support.waiting import comes_true
+
+# Everything falls quiet fast, and nothing is found by a scan that an event should have found.
+QUICK = {
+    "quiet_time": 0.3,
+    "quiet_time_without_lease": 0.4,
+    "revision_interval": 0.1,
+    "scan_interval": 600.0,
+    "poll_interval": 0.2,
+    "retry_first": 0.1,
+    "stop_time": 20.0,
+}
+
+
+class Manager:
+    """What systemd is to the service: a socket that takes its messages."""
+
+    def __init__(self, status: Path) -> None:
+        """Listen; the file `status` is read at the moment of READY."""
+        # An abstract name: a path may have 108 bytes, which the folders of tests exceed.
+        name = f"modeldrop-{uuid.uuid4().hex}"
+        self.address = f"@{name}"
+        self.messages: list[str] = []
+        self.status_when_ready: str | None = None
+        self._status = status
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(f"\0{name}")
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while message := self._socket.recv(65536).decode():
+            if "READY=1" in message and self.status_when_ready is None:
+                with contextlib.suppress(FileNotFoundError):
+                    self.status_when_ready = self._status.read_text()
+            self.messages.append(message)
+
+
+class Service:
+    """One process of modeldropd."""
+
+    def __init__(self, process: subprocess.Popen[bytes], manager: Manager, log: Path) -> None:
+        """Hold on to a process that was started."""
+        self.process = process
+        self.manager = manager
+        self._log = log
+
+    @property
+    def log_name(self) -> str:
+        """The name of the file that it logs to."""
+        return self._log.name
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text()
+
+    def says(self, text: str, times: int = 1) -> bool:
+        """Return whether it comes to tell the manager so, so many times."""
+        return comes_true(lambda: sum(text in each for each in self.manager.messages) >= times)
+
+    def logs(self, text: str) -> bool:
+        """Return whether it comes to log so."""
+        return comes_true(lambda: text in self.log)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Return its exit code once it has ended."""
+        return self.process.wait(20)
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+
+class Home:
+    """A home in a temporary folder, with the services that it had."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        """Make a home; `settings` take the place of the quick ones."""
+        self.folder = folder
+        self.root = folder / ".mlops"
+        Repository.init(self.root)[0].close()
+        self.staging = self.root / "staging"
+        self.configure(**settings)
+        self._services: list[Service] = []
+
+    def close(self) -> None:
+        """End its services; what they said is shown with a test that failed."""
+        for service in self._services:
+            if service.process.poll() is None:
+                service.process.kill()
+                service.process.wait()
+            service.manager.close()
+            sys.stderr.write(f"--- {service.log_name}\n{service.log}")
+
+    def configure(self, **settings: object) -> None:
+        """Write the settings of the service."""
+        lines = [f"{key} = {json.dumps(value)}" for key, value in {**QUICK, **settings}.items()]
+        (self.root / "config.toml").write_text("\n".join(["[service]", *lines, ""]))
+
+    def start(
+        self, *options: str, twist: str = "", environ: dict[str, str] | None = None
+    ) -> Service:
+        """Start a service; `twist` is Python that goes before, to stage what else needs luck."""
+        program: Sequence[str] = ["-m", "modeldrop_daemon"]
+        if twist:
+            code = f"{twist}\nimport sys\nfrom modeldrop_daemon.main import main\nsys.exit(main())"
+            program = ["-c", code]
+        manager = Manager(self.status)
+        log = self.folder / f"log-{len(self._services)}"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, *program, "--home", str(self.root), "--verbose", *options],
+                stdin=subprocess.DEVNULL,
+                stderr=stream,
+                env={**os.environ, "NOTIFY_SOCKET": manager.address, **(environ or {})},
+            )
+        service = Service(process, manager, log)
+        self._services.append(service)
+        return service
+
+    def start_ready(
+        self, *options: str, twist: str = "", environ: dict[str, str] | None = None
+    ) -> Service:
+        """Start a service, and wait until it is ready."""
+        service = self.start(*options, twist=twist, environ=environ)
+        assert service.says("READY=1"), service.log
+        return service
+
+    # Dropping
+
+    def drop_whole(self, data: bytes, name: str = "model.bin") -> str:
+        """Put a run together elsewhere, and rename it into staging; return its GUID."""
+        run = str(uuid.uuid4())
+        aside = self.folder / run
+        aside.mkdir()
+        (aside / name).write_bytes(data)
+        aside.rename(self.staging / run)
+        return run
+
+    def drop(self, data: bytes, name: str = "model.bin") -> str:
+        """Make a run's folder in staging, and write a file into it; return its GUID."""
+        run = str(uuid.uuid4())
+        path = self.staging / run / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        return run
+
+    # Looking
+
+    @property
+    def status(self) -> Path:
+        """The service's status file."""
+        return self.root / "service/status.json"
+
+    def read_status(self) -> dict[str, Any]:
+        """Return what the service says of itself."""
+        found: dict[str, Any] = json.loads(self.status.read_text())
+        return found
+
+    def revisions(self, run: str) -> int:
+        """Return how many revisions of a run are committed."""
+        return len(list((self.root / "model-repository" / run / "revisions").glob("0*.json")))
+
+    def uploads(self, run: str) -> int:
+        """Return how many times bytes of a run were sent."""
+        folders = list((self.root / "model-repository" / run).iterdir())
+        return len([each for each in folders if each.name != "revisions"])
+
+    def is_committed(self, run: str, revision: int = 1, timeout: float = 20.0) -> bool:
+        """Return whether a revision comes to be committed and its receipt left."""
+        receipt = self.staging / run / ".modeldrop-receipt.json"
+
+        def condition() -> bool:
+            with contextlib.suppress(OSError, ValueError):
+                return bool(json.loads(receipt.read_text())["revision"] >= revision)
+            return False
+
+        return comes_true(condition, timeout)
+
+    def stored_files(self, run: str) -> dict[str, bytes]:
+        """Return the files of a run as they are stored, pulled and verified."""
+        target = self.folder / f"pulled-{uuid.uuid4().hex[:8]}"
+        target.mkdir()
+        with Repository.open(self.root) as repository:
+            whole = repository.pull(f"run:{run}/.", target)
+        files = (each for each in whole.rglob("*") if each.is_file())
+        return {str(each.relative_to(whole)): each.read_bytes() for each in files}
+
+    def stored(self, run: str) -> bytes:
+        """Return the bytes of a run's only file as they are stored."""
+        (data,) = self.stored_files(run).values()
+        return data

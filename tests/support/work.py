@@ -1,0 +1,192 @@
+"""What child processes do in the tests of the store; see `children`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from modeldrop import Repository, files, locks
+from modeldrop.backend.local import LocalBackend
+from modeldrop.names import new_guid
+from modeldrop.records import seal
+from modeldrop.sequence import Sequence
+from support import killing
+from support.waiting import comes_true
+
+# files and locks
+
+
+def create(path: str, text: str) -> bool:
+    """Create a file if it is absent."""
+    return files.create_durable(Path(path), text.encode())
+
+
+def rename(source: str, target: str) -> bool:
+    """Rename a file or folder if the target is free."""
+    try:
+        files.rename_if_absent(Path(source), Path(target))
+    except FileExistsError:
+        return False
+    return True
+
+
+def hold(path: str) -> None:
+    """Take a lock, say so, and hold it until a line is read."""
+    with locks.hold(Path(path), what="the thing"):
+        os.write(1, b"held\n")
+        sys.stdin.readline()
+
+
+def write_and_die(path: str, call: int, *, create: bool) -> str:
+    """Write a file, unless the process dies before that call to the file system."""
+    killing.before_call(call)
+    if create:
+        files.create_durable(Path(path), b"new" * 1000)
+    else:
+        files.write_durable(Path(path), b"new" * 1000)
+    return "lived"
+
+
+# sequences
+
+
+def record_of(who: str, owner: str, number: int) -> bytes:
+    """Return a record of a sequence that says whose it is."""
+    return seal("version", {"owner": owner, "version": number, "who": who})
+
+
+def append(root: str, folder: str, who: str, times: int, owner: str = "") -> list[int]:
+    """Append to a sequence without any lock; return the numbers that were told."""
+    sequence = Sequence(LocalBackend(Path(root)), folder)
+    told = []
+    for _ in range(times):
+        mine = owner or new_guid()
+
+        def make(number: int, mine: str = mine) -> bytes:
+            return record_of(who, mine, number)
+
+        appended = sequence.append(make, owner=mine, at=1 if owner else sequence.last() + 1, shared=bool(owner))
+        if json.loads(appended.data)["who"] == who:
+            told.append(appended.number)
+    return told
+
+
+# runs and versions
+
+
+def upload(home: str, run: str, path: str) -> list[object]:
+    """Store a file or folder as an artifact of a run."""
+    with Repository.open(home) as repository:
+        committed = repository.upload(run, path)
+        return [committed.revision.revision, committed.created]
+
+
+def register(
+    home: str, run: str, who: str, times: int, *, again: bool, experiment: str = "churn"
+) -> list[list[object]]:
+    """Register a run; return each version that was told, whether it is new, and its description."""
+    with Repository.open(home) as repository:
+        told: list[list[object]] = []
+        for time in range(times):
+            said = f"{who}, {time}"
+            answer = repository.register(run, experiment, description=said, again=again)
+            told.append([answer.version.version, answer.created, said])
+        return told
+
+
+def register_unguarded(
+    home: str, run: str, who: str, racers: int, *, condition: bool
+) -> list[list[object]]:
+    """Register a run without the lock of the counter, and perhaps without the condition.
+
+    All racers have chosen their number before the first of them writes it.
+    """
+    locks.hold = _no_lock
+    met = Path(home).parent / "met"
+    met.mkdir(exist_ok=True)
+    real = LocalBackend.create
+
+    def create_together(backend: LocalBackend, key: str, data: bytes) -> bool:
+        if "/versions/" in key and not (met / who).exists():
+            (met / who).touch()
+            assert comes_true(lambda: len(list(met.iterdir())) == racers)
+        if condition or "/versions/" not in key:
+            return real(backend, key, data)
+        backend.local_path(key).parent.mkdir(parents=True, exist_ok=True)
+        files.write_durable(backend.local_path(key), data)
+        return True
+
+    LocalBackend.create = create_together  # type: ignore[method-assign] # this is the experiment
+    return register(home, run, who, 1, again=True)
+
+
+@contextlib.contextmanager
+def _no_lock(path: Path, *, what: str, timeout: float = 0) -> Iterator[None]:
+    del path, what, timeout
+    yield
+
+
+# every point of a crash
+
+
+def upload_and_die_everywhere(home: str, model: str) -> int:
+    """Die before each call in turn that changes a file system while a run is stored.
+
+    After each death, another process stores the same again. Returns how many deaths there were.
+    """
+
+    def begin(number: int) -> Callable[[], object]:
+        run = _nth_run(number)
+        return lambda: upload(home, run, model)
+
+    return _die_everywhere(begin)
+
+
+def register_and_die_everywhere(home: str, model: str) -> int:
+    """Die before each call in turn that changes a file system while a run is registered."""
+
+    def begin(number: int) -> Callable[[], object]:
+        run = _nth_run(number)
+        _in_fork(lambda: upload(home, run, model))
+        return lambda: register(home, run, "anybody", 1, again=False)
+
+    return _die_everywhere(begin)
+
+
+def _nth_run(number: int) -> str:
+    return f"{number:08x}-0000-4000-8000-000000000000"
+
+
+def _die_everywhere(begin: Callable[[int], Callable[[], object]]) -> int:
+    deaths = 0
+    while True:
+        attempt = begin(deaths)
+
+        def mortal(call: int = deaths, attempt: Callable[[], object] = attempt) -> None:
+            killing.before_call(call)
+            attempt()
+
+        lived = _in_fork(mortal)
+        assert _in_fork(attempt), "what was begun can't be done again"
+        if lived:
+            return deaths
+        deaths += 1
+
+
+def _in_fork(action: Callable[[], object]) -> bool:
+    """Do it in a fork of this process, which has no threads; return whether it lived."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "it failed, see above"
+    return os.WIFEXITED(status)

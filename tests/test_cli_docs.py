@@ -1,0 +1,44 @@
+"""docs/cli.md and docs/json.md are generated from the program; what it can do is in them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import reference
+
+from modeldrop_cli import objects
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in reference.commands() if name != "run"])
+def test_every_command_is_documented(name: str) -> None:
+    assert f"\n### modeldrop {name}\n" in (DOCS / "cli.md").read_text("utf-8")
+
+
+def test_generated_parts_are_as_the_program_says() -> None:
+    page = (DOCS / "cli.md").read_text("utf-8")
+    for part in (reference.exit_codes(), reference.program_page(), reference.command_pages()):
+        assert part in page, "run `make docs`"
+    assert reference.object_pages() in (DOCS / "json.md").read_text("utf-8"), "run `make docs`"
+
+
+def test_every_object_is_printed_or_a_part_of_one_that_is() -> None:
+    page = reference.object_pages()
+    for name, kind in vars(objects).items():
+        if name.endswith("Object") and isinstance(kind, type):
+            inherited = any(name in _bases(each) for each in vars(objects).values())
+            assert f"## {reference.title(kind)}\n" in page or inherited, name
+
+
+def _bases(kind: Any) -> list[str]:  # noqa: ANN401 - whatever is in the module
+    return [each.__name__ for each in getattr(kind, "__orig_bases__", ()) if each is not kind]
+
+
+def test_comparing_finds_what_differs() -> None:
+    good = {"path": "a", "sha256": "b", "size": 1}
+    assert reference.differences(good, objects.FileObject) == []
+    assert reference.differences({**good, "size": "1"}, objects.FileObject)
+    assert reference.differences({**good, "more": 1}, objects.FileObject)
+    assert reference.differences({"path": "a", "size": 1}, objects.FileObject)
+    assert reference.differences({"runs": [good], "junk": []}, objects.ScanObject)

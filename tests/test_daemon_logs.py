@@ -1,0 +1,178 @@
+"""What the service says, to whom, and what its errors become."""
+
+import io
+import json
+import logging
+import os
+import pty
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modeldrop_daemon import logs
+from modeldrop_daemon.main import main
+
+OURS = logging.getLogger("modeldrop.intake.test")
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """Leave logging as it was."""
+    root = logging.getLogger()
+    ours = [logging.getLogger(name) for name in ("modeldrop", "modeldrop_daemon")]
+    before = [(each, each.handlers, each.level, each.propagate) for each in ours]
+    hook, handlers = threading.excepthook, list(root.handlers)
+    yield
+    threading.excepthook, root.handlers = hook, handlers
+    for logger, was, level, propagate in before:
+        logger.handlers, logger.propagate = was, propagate
+        logger.setLevel(level)
+
+
+def said(environ: dict[str, str] | None = None, *, verbose: bool = False) -> io.StringIO:
+    stream = io.StringIO()
+    logs.set_up(stream, environ or {}, verbose=verbose)
+    return stream
+
+
+def test_programs_get_one_json_object_a_line() -> None:
+    stream = said()
+
+    OURS.warning("run %s is blocked: %s", "x", "line\nfeed \x1b]0;title\x07")
+
+    (line,) = stream.getvalue().splitlines()
+    found = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", found.pop("at"))
+    assert found == {
+        "level": "warning",
+        "logger": "modeldrop.intake.test",
+        "message": r"run x is blocked: line\nfeed \x1b]0;title\x07",
+    }
+
+
+def test_journald_gets_a_level_before_each_line(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        found = os.fstat(stream.fileno())
+        logs.set_up(stream, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}, verbose=True)
+
+        OURS.debug("step")
+        OURS.info("committed")
+        OURS.error("failed", exc_info=ValueError("line\nfeed"))
+
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert lines == [
+        "<7>step",
+        "<6>committed",
+        "<3>failed",
+        "<3>ValueError: line",
+        "<3>feed",
+    ]
+
+
+def test_journal_of_somebody_elses_is_not_ours() -> None:
+    # What is inherited from a service's environment says nothing about this stream.
+    stream = said({"JOURNAL_STREAM": "8:1"})
+
+    OURS.info("committed")
+
+    assert stream.getvalue().startswith("{")
+
+
+def test_people_on_a_terminal_get_plain_lines() -> None:
+    main_end, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream, os.fdopen(main_end, "rb", buffering=0) as screen:
+        logs.set_up(stream, {}, verbose=False)
+
+        OURS.info("committed run:x~1")
+        OURS.warning("name \x1b[2J")
+        OURS.debug("step")
+        stream.flush()
+
+        shown = [screen.readline().decode().rstrip() for _ in range(2)]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d committed run:x~1", shown[0])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d warning: name \\x1b\[2J", shown[1])
+
+
+def test_other_loggers_are_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = said(verbose=True)
+
+    # It writes what signs its requests.
+    logging.getLogger("botocore.auth").warning("Authorization: secret")
+
+    assert stream.getvalue() == ""
+    assert "secret" not in capsys.readouterr().err
+
+
+def test_thread_that_ends_with_an_error_says_so() -> None:
+    stream = said()
+
+    def fail() -> None:
+        raise ValueError("of this thread")
+
+    thread = threading.Thread(target=fail, name="worker")
+    thread.start()
+    thread.join()
+
+    found = json.loads(stream.getvalue())
+    assert found["message"] == "the thread worker ended"
+    assert "ValueError: of this thread" in found["trace"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--nonsense"], 2, "No such option"),
+        (["--watcher", "maybe"], 2, "maybe"),
+        (["extra"], 2, "unexpected extra argument"),
+        (["--home", "nowhere"], 10, "is no home"),
+        ([], 10, "there is no home"),
+    ],
+)
+def test_wrong_call_is_told_with_what_to_do(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+
+    err = capsys.readouterr().err
+    assert err.startswith("Error: ")
+    assert message in err
+    assert "\nTry: " in err
+
+
+def test_damaged_settings_keep_the_service_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from support.service import Home  # noqa: PLC0415 - opens a repository
+
+    home = Home(tmp_path, quite_time=5)
+
+    assert main(["--home", str(home.root)]) == 2
+
+    assert "did you mean 'quiet_time'" in capsys.readouterr().err
+
+
+def test_bug_is_told_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modeldrop.repository import Repository  # noqa: PLC0415 - see above
+
+    def fail(home: Path | None) -> None:
+        raise ZeroDivisionError("line\nfeed \x1b[2J")
+
+    monkeypatch.setattr(Repository, "open", fail)
+
+    assert main([]) == 1
+
+    err = capsys.readouterr().err
+    assert "this is a bug in modeldrop: ZeroDivisionError: line feed \\x1b[2J" in err
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_need_no_home(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([option]) == 0
+
+    assert "modeldropd" in capsys.readouterr().out
