@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from modeldrop.home import user_name
 from support.servers import AzuriteServer, MotoServer
 
 BIN = Path(sys.executable).parent
@@ -93,10 +94,13 @@ class Shell:
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if self.transcript else None,
+            # On a terminal both are seen; a transcript has to take them itself.
+            stderr=subprocess.PIPE if self.transcript else None,
             text=True,
             check=False,
         )
+        if done.stderr:
+            self.say(done.stderr.rstrip("\n"))
         if done.stdout:
             self.say(done.stdout.rstrip("\n"))
         if done.returncode != 0:
@@ -107,12 +111,14 @@ class Shell:
         """Return the text as it is, or with what differs from run to run made alike."""
         if not self.transcript:
             return text
-        text = text.replace(str(self.folder.resolve()), "~/work").replace(str(self.folder), "~/work")
+        for folder in (self.folder.resolve(), self.folder):
+            text = text.replace(str(folder), "~/work")
         text = re.sub(
             r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", self._alike, text
         )
-        text = re.sub(r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?", r"2026-03-14\g<1>09:26:53", text)
-        return text.replace(os.uname().nodename, "trainer-1")
+        times = r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?"
+        text = re.sub(times, r"2026-03-14\g<1>09:26:53", text)
+        return text.replace(f"{user_name()}@{os.uname().nodename}", "ada@trainer-1")
 
     def _alike(self, found: re.Match[str]) -> str:
         number = len(self._names) + 1
@@ -166,11 +172,12 @@ def demo(shell: Shell, arguments: list[str]) -> None:
         shell.say(f"$ python train.py --out .mlops/staging/{run}")
         save(first, staging / run / "model.safetensors")
         (staging / run / "_SUCCESS").touch()
-        shell.run("modeldrop", "register", run, "--wait")
+        shell.run("modeldrop", "register", run, "--wait", "--by", "ada")
         second = train(2.0, 2000)
         save(second, folder / "model.safetensors")
         shell.run("modeldrop", "drop", "model.safetensors", "-e", "churn", "--wait")
-        shell.run("modeldrop", "register", "run:@last", "--description", "ten times the data")
+        described = ("--by", "ada", "--description", "ten times the data")
+        shell.run("modeldrop", "register", "run:@last", *described)
         shell.run("modeldrop", "list", "churn")
         for version, model in (("churn/1", first), ("churn/2", second)):
             pulled = shell.run("modeldrop", "pull", version, "-o", f"serving/{version}")

@@ -247,7 +247,7 @@ def test_a_folder_that_is_gone_is_no_empty_store(tmp_path: Path, operation: str)
         (errno.EACCES, errors.BackendRefused, "ls -ld"),
         (errno.EROFS, errors.BackendRefused, "ls -ld"),
         (errno.ESTALE, errors.BackendUnreachable, "mounted"),
-        (errno.EIO, errors.BackendError, "doctor"),
+        (errno.EIO, errors.BackendError, "modeldrop verify"),
     ],
 )
 def test_an_error_of_the_file_system_is_told_with_path_cause_and_hint(
@@ -379,7 +379,7 @@ def test_a_store_that_does_not_answer_is_told_soon_and_without_secrets(
             ask()
         assert nobody in caught.value.message
         assert f"{kind}://bucket/p" in caught.value.message
-        assert "doctor" in caught.value.hint
+        assert "check the network" in caught.value.hint
         assert CANARY not in said(caught.value)
         assert "AKIA" not in said(caught.value)
     assert time.monotonic() - began < 30

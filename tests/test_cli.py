@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 import pytest
-from support import reference
-from support.program import Program, as_process, command, environment, in_process
-from support.waiting import comes_true
 
 from modeldrop import __version__, errors
 from modeldrop_cli.command import EXITS, Command
 from modeldrop_cli.main import COMMANDS, SECTIONS, cli, main
+from support import reference
+from support.program import Program, as_process, command, environment, in_process
+from support.waiting import comes_true
 
 EVERY = dict(reference.commands())
 LEAVES = {name: each for name, each in EVERY.items() if not isinstance(each, click.Group)}
@@ -180,9 +180,7 @@ def test_what_the_system_refuses_is_no_bug(run: Program, home: Path, tmp_path: P
     assert "a bug" not in told.err
 
 
-def test_interrupted_exits_130(
-    run: Program, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_exits_130(run: Program, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -279,6 +277,21 @@ def test_a_terminal_gets_a_table_and_colours_unless_refused(
     assert "[bold]m.bin" in plain
 
 
+def test_a_terminal_gets_progress_on_stderr_where_it_takes_a_while(
+    home: Path, run: Program, tmp_path: Path
+) -> None:
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(20 << 20)
+    guid = run("drop", "--wait", "large.bin").out.strip()
+    said = on_a_terminal("pull", guid, "-o", "out")
+    assert "20.0/20.0 MiB" in said
+    assert said.splitlines()[-1].endswith("out/large.bin")
+    assert (tmp_path / "out" / "large.bin").stat().st_size == 20 << 20
+    assert "MiB" not in on_a_terminal("pull", guid, "-o", "other", "-q")
+    assert "MiB" not in as_process("pull", guid, "-o", "third").err
+    assert "files: 1" in on_a_terminal("verify", "--deep")
+
+
 # Completion
 
 
@@ -351,7 +364,7 @@ def test_wait_stops_at_control_c(home: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert comes_true(lambda: (home / "service" / "status.json").exists())
+    assert comes_true((home / "service" / "status.json").exists)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")

@@ -7,11 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import reference
-from support.program import Program, Ran, command, environment, in_process
 
+from modeldrop.layout import HomePaths
+from modeldrop.locks import hold
 from modeldrop_cli import objects
 from modeldrop_cli.output import size, to_json, when
+from support import reference
+from support.program import Program, Ran, command, environment, in_process
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -222,13 +224,10 @@ def test_scan_says_that_it_is_for_once(run: Program, home: Path) -> None:
 
 
 def test_scan_leaves_the_work_to_a_service_that_runs(run: Program, home: Path) -> None:
-    from modeldrop.layout import HomePaths
-    from modeldrop.locks import hold
-
     with hold(HomePaths(home).service_lock(), what="the service"):
         told = run("scan", "--once")
         assert told.code == 12
-        assert str(os.getpid()) in told.err
+        assert f"process {os.getpid()} does this already" in told.err
         assert run("status", "--json").json["service"]["running"]
 
 
@@ -277,9 +276,7 @@ def test_an_empty_store_says_how_to_begin_on_stderr(run: Program, home: Path) ->
     assert run("list", "--json").json == {"experiments": []}
 
 
-def test_list_shows_experiments_and_their_versions(
-    run: Program, guid: str, version: str
-) -> None:
+def test_list_shows_experiments_and_their_versions(run: Program, guid: str, version: str) -> None:
     run("register", guid, "--again", "--description", "once more")
     assert [line.split()[0] for line in run("list").lines] == ["VERSION", "churn/2"]
     assert run("list", "-q").out == "churn\n"
@@ -464,7 +461,13 @@ def test_json_has_no_lone_surrogate() -> None:
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (1 << 60, "1024.0 PiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (5 << 30, "5.0 GiB"),
+        (1 << 60, "1024.0 PiB"),
+    ],
 )
 def test_sizes_for_people(count: int, said: str) -> None:
     assert size(count) == said

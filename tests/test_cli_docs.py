@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import reference
 
 from modeldrop_cli import objects
+from support import reference
 
 DOCS = Path(__file__).parents[1] / "docs"
 

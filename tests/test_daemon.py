@@ -40,6 +40,18 @@ def stuck(self):
 Engine.turn = stuck
 """
 
+# A first turn that takes its time.
+SLOW = """
+import time
+from modeldrop.intake import Engine
+turn = Engine.turn
+def slow(self):
+    time.sleep(0.5)
+    Engine.turn = turn
+    return turn(self)
+Engine.turn = slow
+"""
+
 # The thread that reads the kernel's events dies of the first file that is named `die`.
 DEADLY = """
 from watchdog.observers.inotify_c import InotifyFD
@@ -90,7 +102,7 @@ def test_ready_is_said_after_the_first_scan(make_home: MakeHome) -> None:
     (home.staging / "no-guid").mkdir()
     run = home.drop(b"dropped while nobody watched")
 
-    service = home.start_ready()
+    service = home.start_ready(twist=SLOW)
 
     assert "no-guid" in (service.manager.status_when_ready or "")
     assert home.is_committed(run)

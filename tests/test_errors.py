@@ -17,7 +17,7 @@ def classes() -> list[type[ModeldropError]]:
     return [
         each
         for _, each in inspect.getmembers(errors, inspect.isclass)
-        if each.__module__ == errors.__name__
+        if each.__module__ == errors.__name__ and issubclass(each, ModeldropError)
     ]
 
 

@@ -206,6 +206,15 @@ def test_entries_from_a_place_that_is_none_are_refused(journal: Journal) -> None
         list(journal.entries(first.end, after=7))
 
 
+def test_entries_from_beyond_head_are_damage_since_head_never_goes_back(
+    journal: Journal, paths: HomePaths
+) -> None:
+    _, second = journal.append(note(1), note(2))
+    set_head(paths, lines_of(paths)[:1], 1)
+    with pytest.raises(JournalDamaged):
+        list(journal.entries(second.end, after=2))
+
+
 def test_since_a_head_of_another_past_is_damage(journal: Journal, paths: HomePaths) -> None:
     journal.append(note(1))
     head = journal.head()

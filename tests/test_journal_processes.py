@@ -217,13 +217,14 @@ for number in range(2000):
 def test_a_reader_that_looks_between_the_first_head_and_the_first_line_sees_the_journal(
     paths: HomePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = reading._size
+    size = reading.size_of
 
     def first_commit_comes_here(path: Path) -> int:
+        monkeypatch.undo()
         opened(paths).append(note(1))
         return size(path)
 
-    monkeypatch.setattr(reading, "_size", first_commit_comes_here)
+    monkeypatch.setattr(reading, "size_of", first_commit_comes_here)
     head = opened(paths).head()
     assert head is not None
     assert head.seq == 1

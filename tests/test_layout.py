@@ -17,12 +17,16 @@ from modeldrop.layout import HomePaths, encode_path, number_of, numbered
 from modeldrop.names import refuse_path
 
 RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
-COMPONENT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=90)
-PATH = st.lists(COMPONENT, min_size=1, max_size=9).map("/".join).filter(lambda p: not refuse_path(p))
+COMPONENT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=90)
+PATH = (
+    st.lists(COMPONENT, min_size=1, max_size=9).map("/".join).filter(lambda p: not refuse_path(p))
+)
 # Those that an encoding could easily make one of.
-TRICKY = st.lists(
-    st.text(".%~/2Ee5é\u0301 -", min_size=1, max_size=6), min_size=1, max_size=4
-).map("/".join).filter(lambda p: not refuse_path(p))
+TRICKY = (
+    st.lists(st.text(".%~/2Ee5é\u0301 -", min_size=1, max_size=6), min_size=1, max_size=4)
+    .map("/".join)
+    .filter(lambda p: not refuse_path(p))
+)
 
 
 @given(PATH | TRICKY, PATH | TRICKY)

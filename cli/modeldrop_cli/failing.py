@@ -31,8 +31,9 @@ def report(error: BaseException, given: Sequence[str]) -> int:
 
     With `--json` it is told as JSON. A closed pipe is told nobody: whoever read it has gone.
     """
+    _finish_output()
     if isinstance(error, BrokenPipeError):
-        return _reader_is_gone()
+        return 128 + signal.SIGPIPE
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         sys.stderr.write(error.format_message() + "\n")
         return UsageError.exit_code
@@ -94,7 +95,12 @@ def _wants(given: Sequence[str], option: str) -> bool:
     return option in given[:end]
 
 
-def _reader_is_gone() -> int:
-    # What is still buffered would fail again when the interpreter exits.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + signal.SIGPIPE
+def _finish_output() -> None:
+    """Write what was printed before the error; what can't be written goes nowhere.
+
+    It would fail again when the interpreter ends, with another exit code.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

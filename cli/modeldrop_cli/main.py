@@ -177,23 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What can't be written is an error of this program, not of the interpreter's exit.
         sys.stdout.flush()
     except click.exceptions.Exit as done:
-        return _flushed(done.exit_code, given)
+        return done.exit_code
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place for all errors
         from modeldrop_cli.failing import report  # noqa: PLC0415 - only when something failed
 
         return report(error, given)
     return 0
-
-
-def _flushed(code: int, given: list[str]) -> int:
-    """Return the exit code of `--help` and `--version`, whose text may meet a closed pipe."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        from modeldrop_cli.failing import report  # noqa: PLC0415 - only when something failed
-
-        return report(error, given)
-    return code
 
 
 def _complete() -> NoReturn:

@@ -6,6 +6,7 @@ prints, and reads no setting at import time.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from modeldrop._version import __version__
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from modeldrop.repository import Repository
 
 __all__ = ["Repository", "__version__"]
+
+# Without a handler of the program's own, Python would print warnings to stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> object:

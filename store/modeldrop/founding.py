@@ -9,7 +9,8 @@ from pathlib import Path
 from modeldrop import layout
 from modeldrop.backend import Backend, open_backend, urls
 from modeldrop.config import BackendSettings, Config, StagingSettings
-from modeldrop.errors import BackendError, Conflict
+from modeldrop.errors import BackendError, ConfigError, Conflict
+from modeldrop.files import make_folders
 from modeldrop.home import Home, make_home, user_name
 from modeldrop.journal import NewEntry
 from modeldrop.names import printable
@@ -23,15 +24,19 @@ def found_home(
     staging: str,
     options: Mapping[str, object],
     single_writer: bool,
+    network_home: bool,
 ) -> Home:
     """Make a home at `root`, where there is none; see `Repository.init`.
 
     Raises:
+        ConfigError: the home would be on a network file system, and `network_home` isn't given.
         ConditionNotHeld: create-if-absent doesn't hold, and `single_writer` isn't given.
         BackendError: the backend can't be used.
     """
     from modeldrop.backend import probe  # noqa: PLC0415 - only `init` races
 
+    if not network_home:
+        _refuse_network(root.absolute())
     settings = Config(
         backend=BackendSettings(
             url=_lasting_url(backend), options=dict(options), single_writer=single_writer
@@ -41,6 +46,9 @@ def found_home(
     paths = layout.HomePaths(root.absolute())
     opened = open_backend(backend or str(paths.model_repository), options, None)
     try:
+        if not backend:
+            # The backend is in the home then, and would make that as readable as itself.
+            make_folders(paths.root, mode=0o700)
         opened.prepare()
         verdict = probe.race(opened, single_writer=single_writer)
         if not single_writer:
@@ -100,6 +108,19 @@ def _lasting_url(backend: str) -> str:
 def _lasting_path(path: str) -> str:
     """Return a path that means the same from every working folder."""
     return str(Path(path).expanduser().absolute()) if path else ""
+
+
+def _refuse_network(root: Path) -> None:
+    from modeldrop.intake import is_network  # noqa: PLC0415 - only `init` asks
+
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    if is_network(there):
+        message = f"{root} is on a network file system, where locks and fsync can't be relied on"
+        raise ConfigError(
+            message,
+            hint="set MODELDROP_HOME to a folder on a local disk, or accept it with "
+            "`--network-home`",
+        )
 
 
 def refuse_change(home: Home, backend: str, staging: str) -> None:

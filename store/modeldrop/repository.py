@@ -67,6 +67,7 @@ class Repository:
         staging: str = "",
         options: Mapping[str, object] | None = None,
         single_writer: bool = False,
+        network_home: bool = False,
     ) -> tuple[Self, bool]:
         """Make a home at `root`, or open the one that is there; return whether it was made.
 
@@ -75,6 +76,7 @@ class Repository:
         Raises:
             Conflict: there is a home with another backend or staging folder.
             ConditionNotHeld: create-if-absent doesn't hold, and `single_writer` isn't given.
+            ConfigError: the home would be on a network file system, without `network_home`.
             BackendError: the backend can't be used.
         """
         try:
@@ -91,6 +93,7 @@ class Repository:
                 staging=staging,
                 options=options or {},
                 single_writer=single_writer,
+                network_home=network_home,
             )
         )
         made.journal.append(founding.entry(made.home))

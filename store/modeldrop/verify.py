@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from modeldrop import layout
 from modeldrop.backend.base import Backend
@@ -19,7 +20,7 @@ from modeldrop.errors import (
     NotFound,
 )
 from modeldrop.home import Home
-from modeldrop.journal import Journal
+from modeldrop.journal import Entry, Journal
 from modeldrop.names import printable
 from modeldrop.records import Artifact, Json, RepositoryRecord, Revision, Version
 from modeldrop.runs import COMMITTED, Runs, choose_artifact
@@ -27,6 +28,8 @@ from modeldrop.transfer import Transfer
 from modeldrop.versions import REGISTERED, Versions
 
 Progress = Callable[[int], None]
+
+_MISSING: Final = "the journal has it, and it is not at the backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,35 +229,38 @@ def _check_journal(
     pinned: dict[tuple[str, int], Version],
 ) -> None:
     """Check every line, and that what the journal acknowledged is at the backend."""
+    # What is damaged is no news, and isn't missing.
+    named = {each.where for each in report.findings}
     try:
         for entry in journal.entries():
             report.count("entries")
-            details = entry.details
-            if entry.kind == COMMITTED:
-                place = (str(details.get("run")), _number(details.get("revision")))
-                if place not in known:
-                    report.add(
-                        "revision",
-                        f"run:{place[0]}~{place[1]}",
-                        "the journal has it, and it is not at the backend",
-                    )
-            elif entry.kind == REGISTERED:
-                spot = (str(details.get("experiment")), _number(details.get("version")))
-                version = pinned.get(spot)
-                if version is None:
-                    report.add(
-                        "version",
-                        f"{spot[0]}/{spot[1]}",
-                        "the journal has it, and it is not at the backend",
-                    )
-                elif version.sha256 != details.get("sha256"):
-                    report.add(
-                        "version",
-                        f"{spot[0]}/{spot[1]}",
-                        "the journal has another digest than the backend",
-                    )
+            where, what = _differs(entry, known, pinned)
+            if what and where not in named:
+                report.add("revision" if entry.kind == COMMITTED else "version", where, what)
     except IntegrityError as error:
         report.add("journal", str(error.detail.get("offset", "")), error.message)
+
+
+def _differs(
+    entry: Entry,
+    known: dict[tuple[str, int], Revision],
+    pinned: dict[tuple[str, int], Version],
+) -> tuple[str, str]:
+    """Return what an entry is about, and how the backend differs from it, if it does."""
+    details = entry.details
+    if entry.kind == COMMITTED:
+        run, revision = str(details.get("run")), _number(details.get("revision"))
+        missing = (run, revision) not in known
+        return f"run:{run}~{revision}", _MISSING if missing else ""
+    if entry.kind == REGISTERED:
+        experiment, number = str(details.get("experiment")), _number(details.get("version"))
+        version = pinned.get((experiment, number))
+        where = f"{experiment}/{number}"
+        if version is None:
+            return where, _MISSING
+        if version.sha256 != details.get("sha256"):
+            return where, "the journal has another digest than the backend"
+    return "", ""
 
 
 def _check_home(report: Report, home: Home, runs: Runs) -> None:

@@ -107,9 +107,7 @@ def run(function: Callable[..., object], *arguments: object) -> Any:  # noqa: AN
     return together(function, [arguments])[0]
 
 
-def together(
-    function: Callable[..., object], arguments: Iterable[Sequence[object]]
-) -> list[Any]:
+def together(function: Callable[..., object], arguments: Iterable[Sequence[object]]) -> list[Any]:
     """Call a function in as many processes as there are arguments, at the same time.
 
     None begins before all are ready.

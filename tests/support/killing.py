@@ -81,4 +81,4 @@ def before_call(number: int) -> None:
         step()
         return done + write(fd, view[done:])
 
-    os.write = write_in_halves
+    os.write = write_in_halves  # type: ignore[assignment] # all that is written here is bytes

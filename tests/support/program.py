@@ -13,9 +13,7 @@ import pytest
 
 from modeldrop_cli.main import main
 
-SOURCES: Final = tuple(
-    str(Path(__file__).parents[2] / root) for root in ("store", "cli", "daemon")
-)
+SOURCES: Final = tuple(str(Path(__file__).parents[2] / root) for root in ("store", "cli", "daemon"))
 """Where the packages are, whether they are installed or not."""
 
 
@@ -60,13 +58,21 @@ def in_process(capsys: pytest.CaptureFixture[str]) -> Program:
 
 def command(*arguments: str | os.PathLike[str], options: tuple[str, ...] = ()) -> list[str]:
     """Return the command of a process that runs the program."""
-    return [sys.executable, *options, "-m", "modeldrop_cli", *map(os.fspath, arguments)]
+    return [
+        sys.executable,
+        *options,
+        "-m",
+        "modeldrop_cli",
+        *(os.fspath(each) for each in arguments),
+    ]
 
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of such a process."""
     path = os.pathsep.join([*SOURCES, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, **more}
+    # Unbuffered output fails at other places than the output that people have.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**inherited, "PYTHONPATH": path, **more}
 
 
 def as_process(

@@ -60,10 +60,11 @@ def exit_codes() -> str:
 def object_pages() -> str:
     """Return the reference of all JSON objects: those that are printed, then their parts."""
     parts = []
+    printed: tuple[type, ...] = objects.PRINTED
     shown: list[type] = []
-    for each in objects.PRINTED:
+    for each in printed:
         _collect(each, shown)
-    for each in (*objects.PRINTED, *(part for part in shown if part not in objects.PRINTED)):
+    for each in (*printed, *(part for part in shown if part not in printed)):
         parts.append(f"## {title(each)}\n")
         parts.append(f"{(each.__doc__ or '').strip()}\n")
         parts.append("| field | type | meaning |\n|---|---|---|")
@@ -97,7 +98,9 @@ def differences(value: object, kind: Any, where: str = "") -> list[str]:  # noqa
         if not isinstance(value, dict):
             return [f"{where}: {value!r} is no object"]
         documented = {name: bare for name, bare, _ in fields(kind)}
-        odd = [f"{where}.{name}: not both printed and documented" for name in value.keys() ^ documented]
+        odd = [
+            f"{where}.{name}: not both printed and documented" for name in value.keys() ^ documented
+        ]
         return odd + [
             each
             for name in value.keys() & documented

@@ -279,6 +279,8 @@ class RcloneS3Server(Server):
             *("serve", "s3"),
             *("--addr", "127.0.0.1:0"),
             *("--auth-key", f"{self._KEY},{self._SECRET}"),
+            # A bucket that is made while it runs has to be seen.
+            *("--dir-cache-time", "0"),
             str(folder),
         ]
 

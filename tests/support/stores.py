@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from modeldrop import Repository
 from modeldrop.backend.base import Stored
@@ -65,7 +67,7 @@ class Counting(LocalBackend):
         self.asked["create"] += 1
         return super().create(key, data)
 
-    def children(self, folder: str, prefix: str = "") -> Iterable[str]:  # type: ignore[override] # only counted
+    def children(self, folder: str, prefix: str = "") -> Iterator[str]:
         self.asked["children"] += 1
         return super().children(folder, prefix)
 
@@ -106,3 +108,9 @@ class Faulty(Counting):
     def _fail(error: BackendError | None) -> None:
         if error is not None:
             raise error
+
+
+def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a sequence try again at once, not after the pauses that a real store deserves."""
+    monkeypatch.setattr("modeldrop.sequence._PAUSE_FIRST", 0.001)
+    monkeypatch.setattr("modeldrop.sequence._PAUSE_MOST", 0.002)

@@ -41,10 +41,10 @@ def hold(path: str) -> None:
         sys.stdin.readline()
 
 
-def write_and_die(path: str, call: int, *, create: bool) -> str:
+def write_and_die(path: str, call: int, how: str) -> str:
     """Write a file, unless the process dies before that call to the file system."""
     killing.before_call(call)
-    if create:
+    if how == "create":
         files.create_durable(Path(path), b"new" * 1000)
     else:
         files.write_durable(Path(path), b"new" * 1000)
@@ -69,7 +69,9 @@ def append(root: str, folder: str, who: str, times: int, owner: str = "") -> lis
         def make(number: int, mine: str = mine) -> bytes:
             return record_of(who, mine, number)
 
-        appended = sequence.append(make, owner=mine, at=1 if owner else sequence.last() + 1, shared=bool(owner))
+        appended = sequence.append(
+            make, owner=mine, at=1 if owner else sequence.last() + 1, shared=bool(owner)
+        )
         if json.loads(appended.data)["who"] == who:
             told.append(appended.number)
     return told
@@ -86,22 +88,22 @@ def upload(home: str, run: str, path: str) -> list[object]:
 
 
 def register(
-    home: str, run: str, who: str, times: int, *, again: bool, experiment: str = "churn"
+    home: str, run: str, who: str, times: int, how: str = "again", experiment: str = "churn"
 ) -> list[list[object]]:
     """Register a run; return each version that was told, whether it is new, and its description."""
     with Repository.open(home) as repository:
         told: list[list[object]] = []
         for time in range(times):
             said = f"{who}, {time}"
-            answer = repository.register(run, experiment, description=said, again=again)
+            answer = repository.register(run, experiment, description=said, again=how == "again")
             told.append([answer.version.version, answer.created, said])
         return told
 
 
 def register_unguarded(
-    home: str, run: str, who: str, racers: int, *, condition: bool
+    home: str, run: str, who: str, racers: int, without: str
 ) -> list[list[object]]:
-    """Register a run without the lock of the counter, and perhaps without the condition.
+    """Register a run without the lock of the counter, or without the lock and the condition.
 
     All racers have chosen their number before the first of them writes it.
     """
@@ -114,14 +116,15 @@ def register_unguarded(
         if "/versions/" in key and not (met / who).exists():
             (met / who).touch()
             assert comes_true(lambda: len(list(met.iterdir())) == racers)
-        if condition or "/versions/" not in key:
+        if without == "lock" or "/versions/" not in key:
             return real(backend, key, data)
-        backend.local_path(key).parent.mkdir(parents=True, exist_ok=True)
-        files.write_durable(backend.local_path(key), data)
+        path = Path(backend.url) / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_durable(path, data)
         return True
 
-    LocalBackend.create = create_together  # type: ignore[method-assign] # this is the experiment
-    return register(home, run, who, 1, again=True)
+    LocalBackend.create = create_together  # type: ignore[method-assign, assignment] # this is the experiment
+    return register(home, run, who, 1)
 
 
 @contextlib.contextmanager
@@ -152,7 +155,7 @@ def register_and_die_everywhere(home: str, model: str) -> int:
     def begin(number: int) -> Callable[[], object]:
         run = _nth_run(number)
         _in_fork(lambda: upload(home, run, model))
-        return lambda: register(home, run, "anybody", 1, again=False)
+        return lambda: register(home, run, "anybody", 1, "once")
 
     return _die_everywhere(begin)
 
@@ -183,10 +186,11 @@ def _in_fork(action: Callable[[], object]) -> bool:
     if pid == 0:
         try:
             action()
-        except BaseException:
+            os._exit(0)
+        finally:
+            # Whatever it was; Python would go on as a second parent.
             sys.excepthook(*sys.exc_info())
             os._exit(1)
-        os._exit(0)
     _, status = os.waitpid(pid, 0)
     assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "it failed, see above"
     return os.WIFEXITED(status)

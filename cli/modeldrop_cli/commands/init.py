@@ -56,6 +56,11 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
     is_flag=True,
     help="Accept a backend that can't tell racing writers apart: only this home may write to it.",
 )
+@click.option(
+    "--network-home",
+    is_flag=True,
+    help="Accept a home on a network file system, where nothing is promised.",
+)
 @output_options
 def command(
     directory: Path | None,
@@ -63,6 +68,7 @@ def command(
     staging: str,
     options: tuple[str, ...],
     single_writer: bool,  # noqa: FBT001 - click's signature
+    network_home: bool,  # noqa: FBT001 - click's signature
     output: Output,
 ) -> None:
     """Make a home, and try its backend.
@@ -81,6 +87,7 @@ def command(
         staging=_absolute(staging),
         options=_parsed(options),
         single_writer=single_writer,
+        network_home=network_home,
     )
     with repository:
         _tell(repository.home, created=created, output=output)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modeldrop.intake import RunStatus
+    from modeldrop.repository import Repository
     from modeldrop_cli.objects import ScanObject
     from modeldrop_cli.output import Output
 
@@ -42,23 +43,36 @@ def command(once: bool, output: Output) -> None:  # noqa: FBT001 - click's signa
     all the time.
     """
     from modeldrop import locks  # noqa: PLC0415 - not for `--help`
-    from modeldrop.errors import UsageError  # noqa: PLC0415 - not for `--help`
+    from modeldrop.errors import Locked, UsageError  # noqa: PLC0415 - not for `--help`
 
     if not once:
         raise UsageError(
             "`modeldrop scan` works once and needs to be told so",
             hint="`modeldrop scan --once`, or start `modeldropd`, the service that goes on",
         )
-    with (
-        open_repository() as repository,
-        locks.hold(repository.home.paths.service_lock(), what="the service's work", timeout=0),
-    ):
-        engine = repository.engine()
+    with open_repository() as repository:
+        lock = repository.home.paths.service_lock()
         try:
-            found = engine.scan_once()
-        finally:
-            engine.close()
+            with locks.hold(lock, what="the staging folder", timeout=0):
+                found = _scan(repository)
+        except Locked as error:
+            if error.detail.get("lock") != str(lock):
+                raise
+            who = f"process {error.detail['process']}" if error.detail["process"] else "a process"
+            raise Locked(
+                f"{who} does this already: the service, or a scan",
+                hint="`modeldrop status` shows how far it is",
+                detail=error.detail,
+            ) from error
     _tell(found, output)
+
+
+def _scan(repository: Repository) -> list[RunStatus]:
+    engine = repository.engine()
+    try:
+        return engine.scan_once()
+    finally:
+        engine.close()
 
 
 def _tell(found: Sequence[RunStatus], output: Output) -> None:

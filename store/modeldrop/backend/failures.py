@@ -163,7 +163,7 @@ def failed(
         where = f" at {endpoint}" if endpoint else ""
         return BackendUnreachable(
             f"can't {doing} {place}: no answer{where}: {why}",
-            hint="check the network and the endpoint; `modeldrop doctor` tries it again",
+            hint="check the network and the endpoint; doing it again is safe",
             detail=detail,
         )
     if kind is Kind.REFUSED:
@@ -176,7 +176,7 @@ def failed(
         return no_bucket(place)
     return BackendError(
         f"can't {doing} {place}: {why}",
-        hint="`modeldrop doctor` looks at the backend; doing it again is safe",
+        hint="doing it again is safe; `modeldrop verify` looks at what is stored",
         detail=detail,
     )
 

@@ -343,7 +343,7 @@ def told(error: OSError, doing: str, path: str) -> BackendError:
     message = f"can't {doing} {place}: {why}"
     detail: dict[str, object] = {"operation": doing, "place": path, "errno": error.errno}
     if error.errno in _FULL:
-        hint = "make room on the disk, or raise the quota; `modeldrop gc` frees what is unused"
+        hint = "make room on the disk, or raise the quota"
         return BackendError(message, hint=hint, detail=detail)
     if error.errno in _REFUSED:
         hint = "let this user read and write the backend's folder (`ls -ld` shows who may)"
@@ -351,5 +351,5 @@ def told(error: OSError, doing: str, path: str) -> BackendError:
     if error.errno in _AWAY:
         hint = "see whether the file server is there and mounted; doing it again is safe"
         return BackendUnreachable(message, hint=hint, detail=detail)
-    hint = "`modeldrop doctor` looks at the backend; doing it again is safe"
+    hint = "doing it again is safe; `modeldrop verify` looks at what is stored"
     return BackendError(message, hint=hint, detail=detail)

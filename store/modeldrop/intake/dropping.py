@@ -64,16 +64,20 @@ def drop(
     guid = check_guid(run) if run is not None else new_guid()
     names = _check(paths)
     target = _folder_of(staging, guid)
+    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
+        message = f"{printable(str(target))} is in the way: it is no folder"
+        raise DropRefused(message, hint="remove it; a run's folder is made by the drop")
     with _aside(staging) as aside:
         for path in paths:
             _copy(path, aside / _name(path))
         _declare(aside, experiment)
         _mark(aside, names)
         files.sync_tree(aside)
-        if target.is_dir():
+        try:
+            files.rename_if_absent(aside, target)
+        except FileExistsError:
+            # It was there, or another rank of the same run has just been quicker.
             _merge(aside, target)
-        else:
-            files.rename(aside, target)
     return guid
 
 
@@ -110,20 +114,27 @@ def _check_tree(path: Path, shown: str) -> None:
     # The path that was named may be a link, as `latest.pt` often is; inside, links are refused.
     inner = list(path.rglob("*")) if path.is_dir() else []
     for each in (path, *inner):
-        why = refuse_component(each.name)
-        if each.is_symlink() and each is not path:
-            why = "it is a symbolic link"
-        elif not (each.is_file() or each.is_dir()):
-            why = "it is no regular file"
-        elif each.is_file() and temporary(each.name):
-            why = "its name is a temporary file's"
+        why = _refuse(each, is_named=each is path)
         if why:
-            inside = f"{shown}: {printable(str(each.relative_to(path)))}" if inner else shown
-            message = f"{inside} can't be stored: {why}"
+            inside = f"{shown}: {printable(str(each.relative_to(path)))}"
+            message = f"{shown if each is path else inside} can't be stored: {why}"
             raise DropRefused(message, hint="leave only regular files in what you drop")
     if path.is_dir() and not any(each.is_file() for each in inner):
         message = f"{shown} has no file in it"
         raise DropRefused(message, hint="drop a folder that holds a model")
+
+
+def _refuse(path: Path, *, is_named: bool) -> str | None:
+    """Return why an entry of what is dropped can't be stored, or None if it can."""
+    if path.is_symlink() and not is_named:
+        return "it is a symbolic link"
+    if not (path.is_file() or path.is_dir()):
+        return "it is no regular file"
+    name = _name(path) if is_named else path.name
+    if temporary(name):
+        # In staging it would hold the run open for ever.
+        return "its name is that of something temporary"
+    return refuse_component(name)
 
 
 def _name(path: Path) -> str:
@@ -151,17 +162,25 @@ def _mark(folder: Path, names: Sequence[str]) -> None:
         whole = folder / name
         inner = sorted(each for each in whole.rglob("*") if each.is_file())
         paths += inner if whole.is_dir() else [whole]
-    lines = "".join(f"{each.relative_to(folder)}\n" for each in paths)
+    # With the `./`, no name can be taken for a line of sha256sum.
+    lines = "".join(f"./{each.relative_to(folder)}\n" for each in paths)
     (folder / MARKER).write_text(lines, "utf-8")
 
 
 def _merge(aside: Path, target: Path) -> None:
-    """Move what was put together aside into a run that is there; the marker goes last."""
+    """Move what was put together aside into a run that is there; the marker goes last.
+
+    An older marker goes first: it calls complete what is about to be replaced. A crash in between
+    leaves a run without a marker, which the quiet time completes.
+    """
+    files.remove_durable(target / MARKER)
     entries = sorted(aside.iterdir(), key=lambda each: each.name == MARKER)
     for entry in entries:
         there = target / entry.name
         if there.is_dir() and not there.is_symlink():
             shutil.rmtree(there)
+        elif entry.is_dir():
+            there.unlink(missing_ok=True)
         files.rename(entry, there)
 
 

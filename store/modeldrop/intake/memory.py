@@ -13,8 +13,8 @@ from typing import ClassVar, Self
 
 from modeldrop.errors import IntegrityError, UsageError
 from modeldrop.files import make_folders, write_quick
+from modeldrop.intake.observation import Observation, Signature
 from modeldrop.intake.settling import History
-from modeldrop.intake.walk import Observation, Signature
 from modeldrop.layout import HomePaths
 from modeldrop.records import Part, Record, Revision, StoredFile, now, parts_of
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from pathlib import Path
 
 from modeldrop.files import write_between
-from modeldrop.intake.walk import OWN_PREFIX
 from modeldrop.names import RECEIPT, printable
 from modeldrop.records import Json, Revision, now
 
@@ -60,6 +58,5 @@ def _leave(staging: Path, name: str, fields: dict[str, Json]) -> None:
         stack.callback(os.close, folder)
         # Written in staging itself: in the run's folder, what a crash leaves of it would be taken
         # for a temporary file of the run's writer, which holds the run open.
-        temp = f"{OWN_PREFIX}receipt-{secrets.token_hex(8)}"
         data = text.encode("utf-8", "backslashreplace")
-        write_in_folder(folder, RECEIPT, data, aside=(root, temp))
+        write_between(root, folder, RECEIPT, data)

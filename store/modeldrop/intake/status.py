@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from modeldrop import locks
@@ -19,6 +19,9 @@ from modeldrop.records import Part, Record, Refused, parts_of
 DONE: frozenset[str] = frozenset(
     {State.COMMITTED.value, State.KEPT.value, State.MOVED.value, State.DELETED.value}
 )
+
+# What holds as it was said when the service ended; nothing settles or moves without it.
+_LASTING: frozenset[str] = frozenset({State.OPEN.value, State.BLOCKED.value, State.PARKED.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class ServiceStatus:
     junk: tuple[Refused, ...]
 
 
-def write_status(  # noqa: PLR0913 - the fields of the file
+def write_status(
     home: Home,
     *,
     at: str,
@@ -107,40 +110,43 @@ def _without_service(home: Home, said: _StatusRecord) -> ServiceStatus:
     committed = 0
     try:
         found = list(walk.runs(home.staging))
-    except NotFound as error:
+    except (NotFound, OSError) as error:
         found = []
-        junk.append(Refused(printable(str(home.staging)), error.message))
+        shown = printable(str(home.staging))
+        junk.append(Refused(shown, printable(f"staging can't be read: {error}")))
     for each in found:
         if each.guid is None:
             junk.append(Refused(printable(each.name), each.reason or ""))
             continue
+        before = known.get(each.guid)
         remembered = memory.recall(home.paths, each.guid)
         if remembered and _is_as_remembered(home, each.name, remembered.signature):
             committed += 1
-            if each.guid in known:
-                runs.append(known[each.guid])
-        elif each.guid in known and known[each.guid].state not in DONE:
-            runs.append(known[each.guid])
+            if before is not None and before.refused:
+                runs.append(replace(before, state=State.COMMITTED.value, next_try_at=None))
+        elif before is not None and before.state in _LASTING:
+            runs.append(replace(before, next_try_at=None))
         else:
-            runs.append(
-                RunStatus(
-                    run=each.guid,
-                    folder=printable(each.name),
-                    state=State.OPEN.value,
-                    reason="no service is running to store it",
-                    since=said.at,
-                    next_try_at=None,
-                    revision=remembered.revision if remembered else None,
-                    sent=0,
-                    size=0,
-                    refused=(),
-                )
-            )
+            runs.append(_waiting(each.guid, printable(each.name), said.at, remembered))
     return ServiceStatus(None, None, said.at or None, "none", committed, tuple(runs), tuple(junk))
 
 
+def _waiting(guid: str, folder: str, at: str, remembered: memory.RunMemory | None) -> RunStatus:
+    return RunStatus(
+        run=guid,
+        folder=folder,
+        state=State.OPEN.value,
+        reason="no service is running to store it",
+        since=at,
+        next_try_at=None,
+        revision=remembered.revision if remembered else None,
+        sent=0,
+        size=0,
+        refused=(),
+    )
+
+
 def _is_as_remembered(home: Home, name: str, signature: str) -> bool:
-    with contextlib.suppress(NotFound):
+    with contextlib.suppress(NotFound, OSError):
         return walk.observe(home.staging, name).signature() == signature
     return False
-

@@ -179,7 +179,9 @@ class Storing:
         watch: Watch,
     ) -> dict[str, StoredFile]:
         by_content = drop.attempts.by_content()
-        committed = {(file.sha256, file.size): file.key for file in last.files().values()} if last else {}
+        committed = (
+            {(file.sha256, file.size): file.key for file in last.files().values()} if last else {}
+        )
         by_content |= committed
 
         def send(seen: SeenFile) -> StoredFile:
@@ -252,9 +254,7 @@ def artifacts_of(files: Mapping[str, StoredFile]) -> tuple[Artifact, ...]:
     for path, file in files.items():
         top, slash, below = path.partition("/")
         if slash:
-            folders.setdefault(top, []).append(
-                StoredFile(below, file.sha256, file.size, file.key)
-            )
+            folders.setdefault(top, []).append(StoredFile(below, file.sha256, file.size, file.key))
         else:
             artifacts.append(Artifact.of_file(file))
     artifacts += [Artifact.of_folder(name, parts) for name, parts in folders.items()]

@@ -24,7 +24,7 @@ from modeldrop.journal.reading import (
     head_of,
     locate,
     read_head,
-    readable,
+    size_of,
 )
 from modeldrop.layout import HomePaths
 from modeldrop.locks import hold
@@ -100,7 +100,7 @@ class Journal:
         head = read_head(self._paths)
         if head is None:
             return None
-        if self._size() != head.offset:
+        if size_of(self._path) != head.offset:
             with self._writing() as (fd, found):
                 reached, adopted = self._settle(fd, found)
                 if adopted:
@@ -163,13 +163,6 @@ class Journal:
             # From the middle, the damage may have begun before the first line that was read.
             raise locate(self._path, head, found) from found
 
-    def _size(self) -> int:
-        try:
-            with readable(self._path):
-                return self._path.stat().st_size
-        except FileNotFoundError:
-            return 0
-
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tuple[int, Head]]:
         """Hold the lock, with the journal open and its HEAD read."""
@@ -185,7 +178,9 @@ class Journal:
                 finally:
                     os.close(fd)
         except OSError as error:
-            message = f"{self._path} can't be opened: {error.strerror}; nothing was recorded"
+            message = (
+                f"{self._path} can't be opened for writing: {error.strerror}; nothing was recorded"
+            )
             raise ModeldropError(message, hint="check the home's permissions") from error
 
     def _open(self) -> tuple[int, Head]:

@@ -46,7 +46,7 @@ def read_head(paths: HomePaths) -> Head | None:
         JournalDamaged: HEAD is missing, and the journal isn't.
     """
     head = _read_head(paths.head)
-    if head is None and _size(paths.journal):
+    if head is None and size_of(paths.journal):
         # A HEAD of no line comes before the first line. So if the first writer came between
         # the two looks above, HEAD is there now.
         head = _read_head(paths.head)
@@ -57,7 +57,7 @@ def read_head(paths: HomePaths) -> Head | None:
 
 def _read_head(path: Path) -> Head | None:
     try:
-        with readable(path), path.open("rb") as file:
+        with _readable(path), path.open("rb") as file:
             data = file.read(_MOST_HEAD)
     except FileNotFoundError:
         return None
@@ -76,9 +76,10 @@ def _is_possible(head: Head) -> bool:
     return head == EMPTY or (head.seq > 0 and 0 <= head.start < head.offset)
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes, 0 if there is none."""
     try:
-        with readable(path):
+        with _readable(path):
             return path.stat().st_size
     except FileNotFoundError:
         return 0
@@ -101,7 +102,7 @@ def forward(path: Path, head: Head, place: Place = START) -> Iterator[Entry]:
             if seq not in {None, entry.seq - 1}:
                 raise damage(path, at, f"entry {entry.seq} doesn't follow entry {seq}")
             if entry.prev != sha256:
-                # Either may have been changed, with a digest to match; damage begins with the first.
+                # Either may have been changed, digest and all; the damage begins with the first.
                 raise damage(path, before, f"its line isn't the one that entry {entry.seq} follows")
             if entry.end >= head.offset and head_of(entry) != head:
                 raise damage(path, at, f"entry {entry.seq} isn't the last one, as HEAD has it")
@@ -203,11 +204,11 @@ def damage(path: Path, offset: int, why: str) -> JournalDamaged:
     )
 
 
-_HINT: Final = "keep the file as it is; `modeldrop doctor` says how to get its entries back"
+_HINT: Final = "keep the file as it is; `modeldrop verify` says what else is damaged, if anything"
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """Turn what the system answers within into an error that names the file, if it is there."""
     try:
         yield
@@ -221,7 +222,7 @@ def readable(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _lines(path: Path) -> Iterator[None]:
     try:
-        with readable(path):
+        with _readable(path):
             yield
     except FileNotFoundError as error:
         raise damage(path, 0, "it is missing, and HEAD says that it has lines") from error

@@ -105,7 +105,6 @@ class JournalTable(Table):
         raise _append_only()
 
     update = update_multiple = upsert = remove = truncate = _refuse
-    _update_table = _refuse
 
 
 def _new_entry(document: object) -> NewEntry:

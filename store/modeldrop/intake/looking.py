@@ -1,0 +1,75 @@
+"""One look at a run: what is in it, who writes to it, what it says, and what that comes to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from modeldrop.config import ServiceSettings
+from modeldrop.intake import lease, marker, walk
+from modeldrop.intake.agenda import Tracked
+from modeldrop.intake.marker import Marker
+from modeldrop.intake.observation import Observation
+from modeldrop.intake.settling import History, Settings, State, Step, Verdict, has_news, judge
+from modeldrop.records import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was seen, where the run stands, and what its marker says if that still matters."""
+
+    observation: Observation
+    verdict: Verdict
+    marker: Marker | None
+
+
+def look(staging: Path, tracked: Tracked, settings: ServiceSettings, *, network: bool) -> Looked:
+    """Look at a run; nothing of what is known of it is changed.
+
+    Raises:
+        NotFound: the run, or staging, isn't there.
+        SourceChanged: something changed under the look.
+        OSError: something of it can't be read, or this process is out of descriptors.
+    """
+    seen = walk.observe(staging, tracked.folder)
+    if tracked.parked == seen.signature():
+        parked = Verdict(State.PARKED, Step.WAIT, tracked.reason, None, tracked.history)
+        return Looked(seen, parked, None)
+    said: Marker | Refused | None = None
+    # An older marker lists what was complete then; its digests aren't those of a change.
+    if seen.marker is not None and has_news(tracked.history, seen):
+        said = marker.read(staging, tracked.folder, seen.marker)
+
+    def ask(history: History, seen: Observation, writers: lease.Writers | None) -> Verdict:
+        return judge(
+            history,
+            seen,
+            writers,
+            time.monotonic(),
+            _as_judged_by(settings),
+            marker=said,
+            network=network,
+        )
+
+    verdict = ask(tracked.history, seen, None)
+    if verdict.step is Step.PROBE:
+        try:
+            writers = lease.probe_files(staging, tracked.folder, seen.everything())
+        except PermissionError as error:
+            why = error.strerror or str(error)
+            blocked = seen.with_unreadable(error.filename or ".", why)
+            verdict = ask(verdict.history, blocked, None)
+        else:
+            verdict = ask(verdict.history, seen, writers)
+    return Looked(seen, verdict, said if isinstance(said, Marker) else None)
+
+
+def _as_judged_by(settings: ServiceSettings) -> Settings:
+    return Settings(
+        quiet_time=settings.quiet_time,
+        quiet_time_without_lease=settings.quiet_time_without_lease,
+        quiet_time_network=settings.quiet_time_network,
+        revision_interval=settings.revision_interval,
+        complete="marker" if settings.complete == "marker" else "quiet",
+    )

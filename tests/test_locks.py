@@ -1,0 +1,156 @@
+"""Locks between processes: they go with their holder, and say who that is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from modeldrop import locks
+from modeldrop.errors import Locked
+from support import work
+from support.children import Child, started
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lock"
+
+
+def holds(child: Child) -> None:
+    """Let a child take the lock."""
+    child.say()
+    assert child.line() == "held"
+
+
+def test_lock_is_free_at_once_when_its_holder_is_killed(path: Path) -> None:
+    with started(work.hold, path) as child:
+        holds(child)
+        with pytest.raises(Locked), locks.hold(path, what="the thing", timeout=0.2):
+            pass
+
+        child.kill()
+
+        begun = time.monotonic()
+        with locks.hold(path, what="the thing", timeout=30):
+            assert time.monotonic() - begun < 1
+
+
+def test_waiter_gets_the_lock_as_soon_as_its_holder_lets_go(path: Path) -> None:
+    with started(work.hold, path) as child, ThreadPoolExecutor(1) as pool:
+        holds(child)
+
+        def wait() -> bool:
+            with locks.hold(path, what="the thing", timeout=30):
+                return True
+
+        waiter = pool.submit(wait)
+        assert not waiter.done()
+        child.say()
+        assert waiter.result(30)
+
+
+def test_stopped_holder_is_named_by_its_process_id(path: Path) -> None:
+    with started(work.hold, path) as child:
+        holds(child)
+        os.kill(child.pid, signal.SIGSTOP)
+
+        with pytest.raises(Locked) as caught, locks.hold(path, what="the thing", timeout=0.2):
+            pass
+
+        assert caught.value.message == f"the thing is locked by process {child.pid} for 0.2 s"
+        assert f"process {child.pid}" in caught.value.hint
+        assert caught.value.detail == {"process": child.pid, "lock": str(path)}
+
+
+def test_lock_holds_between_threads_of_one_process(path: Path) -> None:
+    entered = threading.Event()
+
+    def other() -> None:
+        with pytest.raises(Locked), locks.hold(path, what="the thing", timeout=0):
+            entered.set()
+
+    with locks.hold(path, what="the thing"), ThreadPoolExecutor(1) as pool:
+        pool.submit(other).result(30)
+
+    assert not entered.is_set()
+
+
+def test_lock_is_let_go_when_its_body_fails(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locks.hold(path, what="the thing"):
+        _ = 1 / 0
+
+    with locks.hold(path, what="the thing", timeout=0):
+        pass
+
+
+def test_lock_file_is_never_unlinked(path: Path) -> None:
+    with locks.hold(path, what="the thing"):
+        first = path.stat().st_ino
+    for _ in range(3):
+        with locks.hold(path, what="the thing"):
+            assert path.stat().st_ino == first
+    assert path.stat().st_ino == first
+
+
+def test_holder_is_known_while_it_lives_and_not_after(path: Path) -> None:
+    assert locks.holder(path) is None
+    assert not path.exists()
+
+    with started(work.hold, path) as child:
+        holds(child)
+        assert locks.holder(path) == child.pid
+        child.kill()
+
+    assert locks.holder(path) is None
+    assert path.read_text() == f"{child.pid}\n"
+
+
+def test_holder_that_has_not_said_its_process_id_yet_is_a_holder_all_the_same(path: Path) -> None:
+    with locks.hold(path, what="the thing"):
+        path.write_text("")
+        assert locks.holder(path) == 0
+        with pytest.raises(Locked, match="by another process"):
+            locks.hold(path, what="the thing", timeout=0).__enter__()
+
+
+def test_those_who_only_ask_turn_nobody_away(path: Path) -> None:
+    with locks.hold(path, what="the thing"):
+        pass
+    done = threading.Event()
+
+    def ask() -> set[int | None]:
+        answers = set()
+        while not done.is_set():
+            answers.add(locks.holder(path))
+        return answers
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            for _ in range(50):
+                with locks.hold(path, what="the thing", timeout=0):
+                    pass
+        finally:
+            done.set()
+
+        assert set().union(*(each.result(30) for each in asking)) <= {None, 0, os.getpid()}
+
+
+def test_two_who_ask_at_once_do_not_take_each_other_for_the_holder(path: Path) -> None:
+    path.touch()
+    start = threading.Barrier(4)
+
+    def ask() -> set[int | None]:
+        start.wait()
+        return {locks.holder(path) for _ in range(300)}
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(ask) for _ in range(4)]
+
+        assert set().union(*(each.result(30) for each in answers)) == {None}

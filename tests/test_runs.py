@@ -1,0 +1,267 @@
+"""Runs and revisions: the same content is the same revision, and what was sent isn't sent again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modeldrop import Repository
+from modeldrop.errors import (
+    AmbiguousArtifact,
+    ArtifactNotFound,
+    IntegrityError,
+    RecordDamaged,
+    RunNotFound,
+)
+from modeldrop.layout import numbered, revisions
+from modeldrop.names import new_guid
+from modeldrop.records import Artifact, Refused, Revision, StoredFile
+from modeldrop.runs import adds_nothing, choose_artifact
+from support import work
+from support.children import together
+from support.format_examples import EXAMPLES
+from support.stores import RUN, Counting, commit, make_home, model, set_backend
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    with make_home(tmp_path / "home", tmp_path / "store") as made:
+        yield made
+
+
+def stored(tmp_path: Path) -> set[str]:
+    """Return the names of all files of bytes at the backend."""
+    return {
+        each.relative_to(tmp_path / "store").as_posix()
+        for each in (tmp_path / "store").rglob("*")
+        if each.is_file() and "revisions" not in each.parts and ".modeldrop" not in each.parts
+    }
+
+
+def test_same_content_is_the_same_revision_and_is_not_sent_again(
+    tmp_path: Path, repository: Repository
+) -> None:
+    first = repository.upload(RUN, model(tmp_path / "m", "weights"))
+    before = stored(tmp_path)
+    model(tmp_path / "m", "weights")
+
+    again = repository.upload(RUN, tmp_path / "m")
+
+    assert (first.created, again.created) == (True, False)
+    assert again.revision == first.revision
+    assert stored(tmp_path) == before
+    assert [entry.kind for entry in repository.log()] == ["committed", "home-created"]
+
+
+def test_removal_alone_makes_no_revision(tmp_path: Path, repository: Repository) -> None:
+    commit(repository, {"a": "one", "b": "two"})
+
+    repository.upload(RUN, model(tmp_path / "b", "two"))
+
+    assert repository.runs_at_backend.last(RUN) == 1
+    assert set(repository.runs_at_backend.committed(RUN).content()) == {"a", "b"}
+
+
+def test_change_makes_revision_2_and_unchanged_files_keep_their_keys(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.upload(RUN, model(tmp_path / "f" / "kept", "same").parent)
+    model(tmp_path / "f" / "changed", "other")
+    before = stored(tmp_path)
+
+    second = repository.upload(RUN, tmp_path / "f").revision
+
+    first = repository.runs_at_backend.revision(RUN, 1)
+    assert second.revision == 2
+    assert second.files()["f/kept"] == first.files()["f/kept"]
+    assert len(stored(tmp_path)) == len(before) + 1
+    # The first one stays as it was.
+    assert before <= stored(tmp_path)
+    assert set(first.files()) == {"f/kept"}
+
+
+def test_renamed_file_is_a_revision_whose_bytes_are_not_sent_again(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.upload(RUN, model(tmp_path / "f" / "before").parent)
+    before = stored(tmp_path)
+    (tmp_path / "f" / "before").rename(tmp_path / "f" / "after")
+
+    second = repository.upload(RUN, tmp_path / "f").revision
+
+    assert (second.revision, set(second.files())) == (2, {"f/after"})
+    assert stored(tmp_path) == before
+
+
+def test_two_artifacts_that_differ_in_name_alone_are_two(
+    tmp_path: Path, repository: Repository
+) -> None:
+    commit(repository, {"a": "same", "b": "same", "a.json": "same"})
+
+    revision = repository.runs_at_backend.committed(RUN)
+
+    assert set(revision.content()) == {"a", "b", "a.json"}
+    for name in revision.content():
+        assert repository.path(f"run:{RUN}/{name}").read_text() == "same"
+    # Each is still what it was when the others were cached beside it.
+    places = [repository.path(f"run:{RUN}/{name}") for name in revision.content()]
+    assert [place.read_text() for place in places] == ["same"] * 3
+
+
+def test_eight_processes_that_store_the_same_make_one_revision(
+    tmp_path: Path, repository: Repository
+) -> None:
+    home = repository.home.paths.root
+    model(tmp_path / "m")
+
+    told = together(work.upload, [(home, RUN, tmp_path / "m")] * 8)
+
+    assert sorted(told) == [[1, False]] * 7 + [[1, True]]
+    assert [entry.kind for entry in repository.log()] == ["committed", "home-created"]
+
+
+def test_two_homes_that_store_different_bytes_make_two_revisions(
+    tmp_path: Path, repository: Repository
+) -> None:
+    with make_home(tmp_path / "second", tmp_path / "store") as second:
+        assert repository.upload(RUN, model(tmp_path / "m", "one")).revision.revision == 1
+        assert second.upload(RUN, model(tmp_path / "m", "two")).revision.revision == 2
+        assert not second.upload(RUN, tmp_path / "m").created
+
+        assert second.runs_at_backend.revision(RUN, 1).home == repository.home.id
+        assert [entry.kind for entry in second.log()] == ["committed", "home-created"]
+
+
+def test_run_that_is_not_there_is_named_with_home_and_backend(
+    tmp_path: Path, repository: Repository
+) -> None:
+    with pytest.raises(RunNotFound) as caught:
+        repository.resolve(RUN)
+
+    assert RUN in caught.value.message
+    assert str(tmp_path / "store") in caught.value.message
+    assert str(repository.home.paths.root) in caught.value.message
+    with pytest.raises(RunNotFound, match="has committed no run"):
+        repository.resolve("run:@last")
+
+
+def test_revision_that_is_not_there_is_named(tmp_path: Path, repository: Repository) -> None:
+    repository.upload(RUN, model(tmp_path / "m"))
+
+    with pytest.raises(RunNotFound, match="no revision 2"):
+        repository.resolve(f"run:{RUN}~2")
+
+
+def test_run_is_found_by_any_of_its_names(tmp_path: Path, repository: Repository) -> None:
+    repository.upload(RUN, model(tmp_path / "m"))
+    repository.upload(new_guid(), model(tmp_path / "m"))
+    repository.upload(RUN, model(tmp_path / "m", "newer"))
+
+    for name in (RUN, RUN.upper(), RUN[:4], f"run:{RUN[:9]}", "run:@last", f"x/{RUN}/"):
+        assert repository.resolve(name).name == f"run:{RUN}~2"
+
+
+def test_beginning_of_several_runs_is_refused_and_lists_them(
+    tmp_path: Path, repository: Repository
+) -> None:
+    others = [f"abcd{each}000-0000-4000-8000-000000000000" for each in range(2)]
+    for guid in others:
+        repository.upload(guid, model(tmp_path / "m"))
+
+    with pytest.raises(RunNotFound, match="beginning of 2 runs") as caught:
+        repository.resolve("run:abcd")
+    assert caught.value.detail == {"runs": others}
+    assert repository.resolve("run:abcd1").revision.run == others[1]
+
+
+def test_reading_a_revision_costs_the_gallop_and_one_read(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.upload(RUN, model(tmp_path / "m"))
+    backend = Counting(tmp_path / "store")
+    fresh = Repository.open(repository.home.paths.root)
+    set_backend(fresh, backend)
+
+    fresh.resolve(RUN)
+
+    # Is 1 there, is 3, is 2: no listing.
+    assert backend.asked == {"stat": 3, "read": 1}
+
+
+def test_manifest_in_anothers_place_is_no_revision_of_this_run(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.upload(RUN, model(tmp_path / "m"))
+    other = new_guid()
+    store = tmp_path / "store"
+    (store / revisions(other)).mkdir(parents=True)
+    shutil.copy(store / numbered(revisions(RUN), 1), store / numbered(revisions(other), 1))
+
+    with pytest.raises(IntegrityError, match="manifest of another run"):
+        repository.resolve(other)
+
+
+def test_damaged_manifest_is_an_error_and_no_missing_run(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.upload(RUN, model(tmp_path / "m"))
+    manifest = tmp_path / "store" / numbered(revisions(RUN), 1)
+    manifest.write_bytes(manifest.read_bytes().replace(b'"size": 7', b'"size": 8'))
+
+    with pytest.raises(RecordDamaged, match=r"00000001\.json"):
+        repository.resolve(RUN)
+
+
+# Choosing an artifact
+
+
+def revision_of(*names: str, refused: tuple[Refused, ...] = ()) -> Revision:
+    """Return a revision with these artifacts."""
+    example = EXAMPLES["revision"]
+    assert isinstance(example, Revision)
+    artifacts = [Artifact.of_file(StoredFile(name, "0" * 64, 1, name)) for name in names]
+    fields = {name: getattr(example, name) for name in Revision.__match_args__}
+    return Revision(**{**fields, "artifacts": tuple(artifacts), "refused": refused})
+
+
+def test_only_artifact_needs_no_name_and_several_are_listed() -> None:
+    assert choose_artifact(revision_of("m"), None).artifact == "m"
+
+    with pytest.raises(AmbiguousArtifact, match="several artifacts: a, b") as caught:
+        choose_artifact(revision_of("a", "b"), None)
+    assert "--artifact ." in caught.value.hint
+    assert caught.value.detail["artifacts"] == ["a", "b"]
+    assert choose_artifact(revision_of("a", "b"), ".").artifact == "."
+
+
+def test_artifact_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(ArtifactNotFound, match="no artifact 'c'; it has a, b"):
+        choose_artifact(revision_of("a", "b"), "c")
+
+
+@pytest.mark.parametrize("name", ["folder", "link", "."])
+def test_artifact_with_a_refused_part_is_refused_by_name(name: str) -> None:
+    revision = revision_of(
+        "m", refused=(Refused("folder/in", "it is a FIFO"), Refused("link", "it is a link"))
+    )
+
+    with pytest.raises(ArtifactNotFound, match="not stored whole") as caught:
+        choose_artifact(revision, name)
+    assert "it is a" in caught.value.message
+    assert choose_artifact(revision, "m").artifact == "m"
+    # A name that another one merely begins with is not a part of it.
+    with pytest.raises(ArtifactNotFound, match="has no artifact"):
+        choose_artifact(revision, "fold")
+
+
+def test_nothing_is_added_by_less_or_the_same() -> None:
+    last = revision_of("a", "b")
+
+    assert adds_nothing(revision_of("a").artifacts, last)
+    assert adds_nothing(revision_of("a", "b").artifacts, last)
+    assert not adds_nothing(revision_of("a", "c").artifacts, last)
+    changed = Artifact.of_file(StoredFile("a", "1" * 64, 1, "a"))
+    assert not adds_nothing((changed,), last)
