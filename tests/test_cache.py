@@ -1,4 +1,4 @@
-"""The cache of pulled artifacts: verified, noticed when it isn't any more, and only in its place."""
+"""The cache of pulled artifacts: verified, pulled anew when it was changed, only in its place."""
 
 from __future__ import annotations
 
@@ -109,9 +109,7 @@ def test_names_never_meet_those_of_the_cache_itself(cache: Cache) -> None:
     """One digest, and names that its notes and locks might have."""
     stored = cache.store(b"weights")
     names = ["m", "m.json", ".lock", "x" * 255, "m.json.json"]
-    artifacts = [
-        Artifact.of_file(StoredFile(name, stored.sha256, 7, stored.key)) for name in names
-    ]
+    artifacts = [Artifact.of_file(StoredFile(name, stored.sha256, 7, stored.key)) for name in names]
     places = [cache.get(each) for each in artifacts]
     assert [place.read_bytes() for place in places] == [b"weights"] * len(names)
     assert cache.moved == 7 * len(names)

@@ -1,4 +1,4 @@
-"""Dropping: what a run gets, it gets whole; what can't be stored is refused before anything moves."""
+"""Dropping: a run gets what is dropped whole; what can't be stored is refused beforehand."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_nobody_sees_a_part_of_a_new_run(staging: Path, tmp_path: Path) -> None:
 
     def watch() -> None:
         while not done.is_set():
-            for found in walk.runs(staging):
-                seen.append(len(walk.observe(staging, found.name).files))
+            names = [found.name for found in walk.runs(staging)]
+            seen.extend(len(walk.observe(staging, name).files) for name in names)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -108,7 +108,9 @@ def test_a_drop_says_its_experiment(repository: Repository, model: Path) -> None
 
 def test_a_new_run_is_an_empty_folder_that_may_say_its_experiment(staging: Path) -> None:
     assert files_of(staging / new_run(staging)) == {}
-    assert files_of(staging / new_run(staging, "churn")) == {"run.json": '{"experiment": "churn"}\n'}
+    assert files_of(staging / new_run(staging, "churn")) == {
+        "run.json": '{"experiment": "churn"}\n'
+    }
     with pytest.raises(InvalidName):
         new_run(staging, "no name")
     assert len(list(staging.iterdir())) == 2
@@ -306,7 +308,8 @@ def test_a_copy_that_fails_leaves_nothing_aside(
 
 
 @pytest.mark.parametrize(
-    "name", [f"{'a' * 64}  b", "SHA256 (x) = y", "foo (1) = bar", "--flag", " spaces ", "é", "\ufeff"]
+    "name",
+    [f"{'a' * 64}  b", "SHA256 (x) = y", "foo (1) = bar", "--flag", " spaces ", "é", "\ufeff"],
 )
 def test_no_name_is_taken_for_a_line_of_sums(staging: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("x")

@@ -79,7 +79,8 @@ def test_an_onnx_model(
     def predict(path: Path) -> list[npt.NDArray[np.int64]]:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         (name,) = (each.name for each in session.get_inputs())
-        return list(session.run(["label"], {name: inputs}))
+        labels = session.get_outputs()[0].name
+        return list(session.run([labels], {name: inputs}))
 
     np.testing.assert_array_equal(predict(pulled), predict(model))
     np.testing.assert_array_equal(predict(pulled)[0], trained.predict(inputs))
@@ -114,9 +115,7 @@ def test_a_folder_of_several_files(
     classes = np.array(json.loads((pulled / "config.json").read_text())["classes"])
     scaled = joblib.load(pulled / "scaler.joblib").transform(samples)
     scores = scaled @ load("0.safetensors")["weight"].T + load("1.safetensors")["bias"]
-    np.testing.assert_array_equal(
-        classes[(scores[:, 0] > 0).astype(int)], trained.predict(samples)
-    )
+    np.testing.assert_array_equal(classes[(scores[:, 0] > 0).astype(int)], trained.predict(samples))
     assert sorted(str(each.relative_to(pulled)) for each in pulled.rglob("*.*")) == [
         "config.json",
         "scaler.joblib",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -268,6 +269,20 @@ def test_refusal_after_a_lost_request_is_unknown(root: Path) -> None:
 
     with pytest.raises(OutcomeUnknown):
         append(Changing(root, "lost"), "me")
+
+
+def test_refusal_after_an_answer_that_cant_be_is_unknown(root: Path) -> None:
+    class Confused(LocalBackend):
+        answers: ClassVar = [False]
+
+        def create(self, key: str, data: bytes) -> bool:
+            del key, data
+            if self.answers:
+                return self.answers.pop()
+            raise BackendRefused("403")
+
+    with pytest.raises(OutcomeUnknown):
+        append(Confused(root), "me")
 
 
 def test_damaged_record_in_the_way_is_reported_and_not_passed_over(root: Path) -> None:

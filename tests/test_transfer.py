@@ -152,17 +152,18 @@ def test_a_source_that_changes_while_it_is_sent_is_never_visible(
     backend: Backend, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     source = Source(tmp_path / "staging", data_of(10 * MIB))
-    changed = threading.Event()
+    writes: list[int] = []
 
     def on_write(_key: str, data: bytes) -> bytes:
-        if not changed.is_set():
-            changed.set()
+        writes.append(len(data))
+        if len(writes) == 2:
             change(source.path)
         return data
 
     with pytest.raises(SourceChanged):
         source.send(Meddling(backend, on_write).as_backend())
-    assert changed.is_set()
+    # At once: the rest of a file that changed is not worth sending.
+    assert len(writes) == 2
     assert backend.stat(KEY) is None
     assert list(backend.walk("")) == []
 
@@ -236,9 +237,7 @@ def test_a_pulled_folder_is_what_was_stored(backend: Backend, tmp_path: Path) ->
     assert left_in(target.parent) == ["model"]
 
 
-def test_nothing_has_the_final_name_before_all_is_verified(
-    local: Backend, tmp_path: Path
-) -> None:
+def test_nothing_has_the_final_name_before_all_is_verified(local: Backend, tmp_path: Path) -> None:
     target = tmp_path / "out" / "model"
     artifact = folder_of(local, {f"{n}": data_of(2 * MIB, n) for n in range(3)})
     seen: set[str] = set()
@@ -329,9 +328,7 @@ def test_a_path_in_a_manifest_never_leads_out(local: Backend, tmp_path: Path, pa
 
 
 @pytest.mark.parametrize("name", ["../evil", "..", "/evil", "", "a/b"])
-def test_the_name_of_an_artifact_never_leads_out(
-    local: Backend, tmp_path: Path, name: str
-) -> None:
+def test_the_name_of_an_artifact_never_leads_out(local: Backend, tmp_path: Path, name: str) -> None:
     file = put(local, KEY, b"evil")
     artifact = Artifact.of_file(StoredFile(name, file.sha256, file.size, KEY))
     with pytest.raises(ArtifactDamaged, match="leads out"):
@@ -370,7 +367,8 @@ def test_an_interrupted_pull_doesnt_wait_for_the_other_files(
 
     with pytest.raises(KeyboardInterrupt):
         Transfer(local).pull(artifact, tmp_path / "out" / "model", interrupt)
-    assert sum(moved) < artifact.size
+    # Each of the others ends with the chunk that it was at.
+    assert len(moved) <= 3 + 2 * local.capabilities.connections
     assert left_in(tmp_path / "out") == []
 
 

@@ -211,6 +211,23 @@ def test_claim_without_a_version_is_gone_on_from(home: Path, tmp_path: Path) -> 
         assert repository.register(RUN, "churn").version.version == 6
 
 
+def test_registering_again_creates_nothing_and_reads_no_other_version(
+    home: Path, tmp_path: Path
+) -> None:
+    with Repository.open(home) as repository:
+        version = repository.register(RUN, "churn").version
+        for _ in range(20):
+            repository.register(RUN, "churn", again=True)
+    with Repository.open(home) as repository:
+        set_backend(repository, backend := Counting(tmp_path / "store"))
+
+        assert repository.register(RUN, "churn").version == version
+
+    # The claim, which is there. What it came to, the version, the repository, the revision.
+    assert backend.asked["create"] == 1
+    assert backend.asked["read"] == 5
+
+
 def test_answer_is_found_without_the_note_of_it_and_the_note_is_made_anew(
     home: Path, tmp_path: Path
 ) -> None:

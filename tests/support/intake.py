@@ -20,9 +20,9 @@ from modeldrop.transfer import Transfer
 from support import killing
 
 QUICK = {
-    "quiet_time": 0.2,
-    "quiet_time_without_lease": 0.4,
-    "revision_interval": 0.2,
+    "quiet_time": 0.1,
+    "quiet_time_without_lease": 0.2,
+    "revision_interval": 0.1,
     "poll_interval": 0.05,
     "retry_first": 0.05,
     "retry_most": 0.2,
