@@ -301,6 +301,26 @@ def test_moved_home_stays_the_same(tmp_path: Path) -> None:
     assert moved.home.id == original.home.id
 
 
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_home_with_the_embedded_backend_works_on_wherever_its_folder_goes(
+    tmp_path: Path, how: str
+) -> None:
+    before, after = tmp_path / "before" / ".mlops", tmp_path / "after" / ".mlops"
+    with Repository.init(before)[0] as repository:
+        run = new_guid()
+        repository.upload(run, model(tmp_path / "m"))
+        repository.register(run, "churn")
+    if how == "moved":
+        before.parent.rename(after.parent)
+    else:
+        shutil.copytree(before.parent, after.parent)
+
+    with Repository.open(after) as repository:
+        assert [each.version for each in repository.versions("churn")] == [1]
+        assert repository.register(run, "churn", again=True).version.version == 2
+        assert repository.verify(deep=True).ok
+
+
 def test_two_that_open_a_copied_home_agree_on_its_new_id(tmp_path: Path) -> None:
     make_home(tmp_path / "one", tmp_path / "backend")
     shutil.copytree(tmp_path / "one", tmp_path / "two")

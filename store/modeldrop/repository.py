@@ -127,7 +127,8 @@ class Repository:
         settings = self.home.config.backend
         backend = open_backend(self.home.backend_url, settings.options, self.home.paths.root)
         verdict = self.home.probe()
-        if verdict is None or verdict.url != backend.url:
+        # The embedded backend moves with its home, so its path may differ from when it was probed.
+        if settings.url and (verdict is None or verdict.url != backend.url):
             probed = "no backend" if verdict is None else verdict.url
             message = f"this home was made for {probed}, and its settings name {backend.url}"
             raise ConfigError(
