@@ -69,6 +69,18 @@ def test_printed_unit_is_understood_by_systemd(kind: str, tmp_path: Path) -> Non
     assert verify(kind, unit) == ""
 
 
+def test_what_means_something_to_systemd_is_escaped(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    odd = tmp_path / 'a%b$c "d"'
+    shutil.move(home.root, odd)
+
+    unit = settings_of(units.print_unit("user", odd))
+
+    # In a command `$` begins a variable; `%` begins a specifier everywhere.
+    assert unit["Service"]["ExecStart"].endswith(rf'--home "{tmp_path}/a%%b$$c \"d\""')
+    assert unit["Unit"]["RequiresMountsFor"] == rf'"{tmp_path}/a%%b$c \"d\""'
+
+
 @needs_systemd
 def test_systemd_would_have_seen_a_mistake(tmp_path: Path) -> None:
     unit = tmp_path / "modeldropd.service"

@@ -26,14 +26,14 @@ def die() -> NoReturn:
     raise AssertionError("SIGKILL leaves nobody to say so")
 
 
-def at_step(step: str, *, time: int = 1) -> None:
+def at_step(step: str, *, time: int = 1, logger: str = "modeldrop") -> None:
     """Die when the code says that it has done this step, for the `time`th time.
 
-    `step` is what comes after `step: ` in the message, whichever module of modeldrop says it.
+    `step` is what comes after `step: ` in the message of any module below `logger`.
     """
-    logger = logging.getLogger("modeldrop")
-    logger.addHandler(_Killer(step, time))
-    logger.setLevel(logging.DEBUG)
+    heard = logging.getLogger(logger)
+    heard.addHandler(_Killer(step, time))
+    heard.setLevel(logging.DEBUG)
 
 
 class _Killer(logging.Handler):

@@ -111,11 +111,12 @@ class Service:
 class Home:
     """A home in a temporary folder, with the services that it had."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, *, backend: str = "", **settings: object) -> None:
         """Make a home; `settings` take the place of the quick ones."""
         self.folder = folder
         self.root = folder / ".mlops"
-        Repository.init(self.root)[0].close()
+        self._backend = backend
+        Repository.init(self.root, backend=backend)[0].close()
         self.staging = self.root / "staging"
         self.configure(**settings)
         self._services: list[Service] = []
@@ -132,7 +133,9 @@ class Home:
     def configure(self, **settings: object) -> None:
         """Write the settings of the service."""
         lines = [f"{key} = {json.dumps(value)}" for key, value in {**QUICK, **settings}.items()]
-        (self.root / "config.toml").write_text("\n".join(["[service]", *lines, ""]))
+        url = json.dumps(self._backend)
+        text = "\n".join(["[backend]", f"url = {url}", "[service]", *lines, ""])
+        (self.root / "config.toml").write_text(text)
 
     def start(
         self, *options: str, twist: str = "", environ: dict[str, str] | None = None
