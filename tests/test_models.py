@@ -1,4 +1,4 @@
-"""Real models: trained, dropped, stored, registered, pulled and loaded again, they predict alike."""
+"""Real models, trained, dropped, stored, registered, pulled and loaded again, predict alike."""
 
 from __future__ import annotations
 

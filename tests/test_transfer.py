@@ -20,6 +20,7 @@ from modeldrop.records import Artifact, StoredFile
 from modeldrop.transfer import Sent, Transfer, is_copy
 from support.children import started
 from support.intake import Meddling, die_pulling, stored
+from support.waiting import comes_true
 
 RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
 KEY = f"{RUN}/20260314T092653Z-9f1c0a7be4d25836/model"
@@ -357,18 +358,42 @@ def test_two_files_with_one_place_are_refused(
 def test_an_interrupted_pull_doesnt_wait_for_the_other_files(
     local: Backend, tmp_path: Path
 ) -> None:
-    artifact = folder_of(local, {f"{n}": data_of(4 * MIB, n) for n in range(8)})
-    moved: list[int] = []
+    artifact = folder_of(local, {f"{n}": bytes(32 * MIB) for n in range(4)})
+    arrived = 0
+    counting = threading.Lock()
 
     def interrupt(size: int) -> None:
-        moved.append(size)
-        if len(moved) == 3:
-            raise KeyboardInterrupt
+        nonlocal arrived
+        with counting:
+            arrived += size
+            if arrived == 3 * size:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         Transfer(local).pull(artifact, tmp_path / "out" / "model", interrupt)
-    # Each of the others ends with the chunk that it was at.
-    assert len(moved) <= 3 + 2 * local.capabilities.connections
+    # The other three of them alone would be 96 MiB.
+    assert arrived < 64 * MIB
+    assert left_in(tmp_path / "out") == []
+
+
+def test_the_error_of_one_file_ends_all_at_once_and_is_the_one_that_is_told(
+    local: Backend, tmp_path: Path
+) -> None:
+    artifact = folder_of(local, {f"{n}": bytes(32 * MIB) for n in range(4)})
+    arrived: list[int] = []
+
+    def source(key: str) -> object:
+        if key == artifact.files[3].key:
+            assert comes_true(lambda: bool(arrived))
+            raise BackendError("503 of one file")
+        return local.source(key)
+
+    failing = Meddling(local, lambda _, data: data)
+    failing.source = source  # type: ignore[attr-defined] # in front of the backend's
+    with pytest.raises(BackendError, match="503 of one file"):
+        Transfer(failing.as_backend()).pull(artifact, tmp_path / "out" / "model", arrived.append)
+    # The other three of them alone would be 96 MiB.
+    assert sum(arrived) < 64 * MIB
     assert left_in(tmp_path / "out") == []
 
 

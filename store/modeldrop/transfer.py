@@ -318,19 +318,36 @@ class Transfer:
             yield every[0], work(every[0], moved)
             return
         stop = threading.Event()
+        causes: list[BaseException] = []
 
-        def counted(size: int) -> None:
+        def check() -> None:
+            # Whoever failed or was interrupted doesn't wait for gigabytes of the others.
             if stop.is_set():
                 message = "stopped, since another file failed"
                 raise Interrupted(message)
+
+        def counted(size: int) -> None:
+            check()
             moved(size)
+
+        def one(file: StoredFile) -> T:
+            try:
+                check()
+                return work(file, counted)
+            except BaseException as error:
+                causes.append(error)
+                stop.set()
+                raise
 
         with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
             try:
-                found = pool.map(lambda file: work(file, counted), every)
-                yield from zip(every, found, strict=True)
+                yield from zip(every, pool.map(one, every), strict=True)
+            except BaseException:
+                # Results come in order; what went wrong first is what has to be said.
+                if causes:
+                    raise causes[0] from None
+                raise
             finally:
-                # Whoever failed or was interrupted doesn't wait for gigabytes of the others.
                 stop.set()
 
 

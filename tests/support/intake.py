@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from modeldrop import Repository
 from modeldrop.backend import Backend, open_backend
 from modeldrop.backend.base import Capabilities, Writer
-from modeldrop.intake import Engine, RunStatus
+from modeldrop.intake import Engine, RunStatus, Storing, walk
 from modeldrop.intake.agenda import Tracked
+from modeldrop.names import RECEIPT, new_guid
 from modeldrop.records import Artifact, Revision, StoredFile
 from modeldrop.transfer import Transfer
 from support import killing
@@ -167,6 +172,72 @@ def meddle(repository: Repository, on_write: OnWrite) -> Meddling:
     backend = Meddling(real, on_write, proves_writes=real.capabilities.proves_writes)
     repository.__dict__["backend"] = backend
     return backend
+
+
+def make_run(staging: Path, contents: dict[str, str | bytes], run: str | None = None) -> str:
+    """Write files into a run's folder, one after the other, as a trainer does; return its GUID."""
+    run = run or new_guid()
+    for path, data in contents.items():
+        place = staging / run / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return run
+
+
+def receipt(staging: Path, run: str) -> dict[str, Any]:
+    """Return what a run's receipt says; nothing if there is none."""
+    path = staging / run / RECEIPT
+    found = json.loads(path.read_bytes()) if path.exists() else {}
+    assert isinstance(found, dict)
+    return found
+
+
+def stored_revisions(repository: Repository, run: str) -> list[dict[str, bytes]]:
+    """Return the content of all revisions of a run."""
+    return [content(repository, each) for each in revisions(repository, run)]
+
+
+def tracked_revision(engine: Engine, run: str) -> int | None:
+    """Return the last revision of a run that the engine knows of."""
+    return tracked(engine, run).revision if run in engine._tracked else None
+
+
+def storing_by(repository: Repository, cls: type[Storing]) -> Storing:
+    """Return what stores for a repository, of another class."""
+    connections = repository.backend.capabilities.connections
+    return cls(repository.runs_at_backend, repository.transfer, connections)
+
+
+@contextlib.contextmanager
+def opened_files() -> Iterator[list[str]]:
+    """Yield a list that gets the path of each file of a run that is opened to be stored."""
+    opened: list[str] = []
+    open_file = walk.open_file
+
+    def noted(staging: Path, name: str, path: str, signature: walk.Signature | None = None) -> int:
+        opened.append(path)
+        return open_file(staging, name, path, signature)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(walk, "open_file", noted)
+        yield opened
+
+
+class Gate:
+    """Holds every write to a backend up until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._open = threading.Event()
+
+    def __call__(self, _key: str, data: bytes) -> bytes:
+        self.reached.set()
+        assert self._open.wait(20)
+        return data
+
+    def open(self) -> None:
+        """Let all writes pass from now on."""
+        self._open.set()
 
 
 # What child processes do; see `children`.

@@ -24,6 +24,8 @@ from modeldrop.records import Refused, now
 
 # Entries that don't count any more are dropped once they are this many times the runs.
 _MOST_STALE: Final = 4
+# Doubling further than this would only overflow.
+_MOST_DOUBLINGS: Final = 30
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class Tracked:
     due: float | None = None
     """When it is looked at next; set by `Agenda.put` alone."""
     not_before: float = 0.0
-    """Hints and scans don't bring it forward beyond this: it is the backend that is waited for."""
+    """Hints and scans bring no look before this: something else is waited for."""
     failures: int = 0
     changes: int = 0
     """How many times in a row it changed while it was stored."""
@@ -141,6 +143,12 @@ def is_worth_waiting(
     history = tracked.history
     is_still = history.since <= began and not history.writer and tracked.changes == 0
     return when <= (last if is_still else first)
+
+
+def doubled(first: float, times: int, most: float) -> float:
+    """Return a pause that is doubled each time, and capped."""
+    pause: float = first * 2 ** min(times - 1, _MOST_DOUBLINGS)
+    return min(pause, most)
 
 
 def _counts(entry: tuple[float, int, Tracked]) -> bool:

@@ -39,9 +39,9 @@ from modeldrop.errors import (
 )
 from modeldrop.home import Home
 from modeldrop.intake import lease, memory, receipts, walk
-from modeldrop.intake.agenda import Agenda, Tracked, is_worth_waiting
+from modeldrop.intake.agenda import Agenda, Tracked, doubled, is_worth_waiting
 from modeldrop.intake.board import Board, junk_status, status_of
-from modeldrop.intake.looking import Looked, look
+from modeldrop.intake.looking import Looked, look, next_step
 from modeldrop.intake.memory import RunMemory
 from modeldrop.intake.settling import History, State, Step
 from modeldrop.intake.status import RunStatus
@@ -70,8 +70,6 @@ _SCAN_REST: Final = 1.0
 _STATUS_INTERVAL: Final = 1.0
 # Without anything else to do, the loop turns this often.
 _IDLE: Final = 60.0
-# Doubling further than this would only overflow.
-_MOST_DOUBLINGS: Final = 30
 
 
 class Engine:
@@ -333,7 +331,7 @@ class Engine:
         if tracked.become(verdict.state, verdict.reason):
             self._board.stale = True
             if verdict.state in {State.BLOCKED, State.PARKED}:
-                self._say_stuck(tracked, _step_for(verdict.state))
+                self._say_stuck(tracked, next_step(verdict.state))
         after = verdict.wake_after
         self._plan(tracked, None if after is None else time.monotonic() + after)
 
@@ -425,13 +423,14 @@ class Engine:
 
     def _fail(self, tracked: Tracked, error: Exception) -> None:
         """Decide what becomes of a run that could not be stored."""
-        clock = time.monotonic()
+        clock, settings = time.monotonic(), self._settings
         self._board.stale = True
         if isinstance(error, SourceChanged):
             tracked.changes += 1
-            pause = _doubled(_SOON, tracked.changes, max(self._settings.quiet_time, _SOON))
+            pause = doubled(_SOON, tracked.changes, max(settings.quiet_time, _SOON))
+            tracked.not_before = clock + pause
             tracked.become(State.SETTLING, printable(error.message))
-            self._plan(tracked, clock + pause)
+            self._plan(tracked, tracked.not_before)
             return
         if isinstance(error, NotFound) and not isinstance(error, RunNotFound):
             self._vanished(tracked)
@@ -444,7 +443,10 @@ class Engine:
             state, due, step = State.PARKED, clock if tracked.stale else None, error.hint
         else:
             tracked.failures += 1
-            due = tracked.not_before = clock + self._pause(tracked.failures)
+            most = doubled(settings.retry_first, tracked.failures, settings.retry_most)
+            # Spread, so that those that failed together don't all come back together.
+            pause = random.uniform(most / 2, most)  # noqa: S311 - jitter, no secret
+            due = tracked.not_before = clock + pause
             state, step = State.BLOCKED, "it is tried again by itself"
             if isinstance(error, ModeldropError):
                 step = f"{error.hint}; {step}" if error.hint else step
@@ -455,11 +457,6 @@ class Engine:
             _log.warning("run %s is %s: %s", tracked.run, state.value, reason)
             self._say_stuck(tracked, step)
         self._plan(tracked, due)
-
-    def _pause(self, failures: int) -> float:
-        """Return the seconds until the next try: doubled each time, capped, and spread."""
-        most = _doubled(self._settings.retry_first, failures, self._settings.retry_most)
-        return random.uniform(most / 2, most)  # noqa: S311 - jitter, no secret
 
     def _say_stuck(self, tracked: Tracked, step: str) -> None:
         receipts.stuck(
@@ -500,14 +497,3 @@ class Engine:
         if self._board.stale:
             dues.append(self._board.due)
         return min(max(min(dues) - time.monotonic(), 0.0), _IDLE)
-
-
-def _doubled(first: float, times: int, most: float) -> float:
-    doubled: float = first * 2 ** min(times - 1, _MOST_DOUBLINGS)
-    return min(doubled, most)
-
-
-def _step_for(state: State) -> str:
-    if state is State.BLOCKED:
-        return "nothing to do: it is tried again by itself once it can be read"
-    return "replace or remove what is named; the service looks at it again by itself"

@@ -73,3 +73,10 @@ def _as_judged_by(settings: ServiceSettings) -> Settings:
         revision_interval=settings.revision_interval,
         complete="marker" if settings.complete == "marker" else "quiet",
     )
+
+
+def next_step(state: State) -> str:
+    """Return what a person may do about a run that a look found blocked or parked."""
+    if state is State.BLOCKED:
+        return "nothing to do: it is tried again by itself once it can be read"
+    return "replace or remove what is named; the service looks at it again by itself"
