@@ -1,8 +1,9 @@
 """`make demo`: the main job, start to end, with the real programs, in a temporary folder.
 
-Two models are trained (a line is fitted, in plain Python, and written as safetensors), copied into
-the staging folder as any training job would, stored by the service, registered, pulled back,
-checked to predict the same, and verified. Exits 0 only if all of that is so.
+Two models are trained (a line is fitted, in plain Python, and written as safetensors). One is
+written into the staging folder as any training job would, the other put there by `modeldrop drop`.
+The service stores them; they are registered, pulled back, checked to predict the same, and
+verified. Exits 0 only if all of that is so.
 """
 
 from __future__ import annotations
@@ -171,6 +172,7 @@ def demo(shell: Shell, arguments: list[str]) -> None:
         first = train(2.0, 200)
         shell.say(f"$ python train.py --out .mlops/staging/{run}")
         save(first, staging / run / "model.safetensors")
+        shell.say(f"$ touch .mlops/staging/{run}/_SUCCESS")
         (staging / run / "_SUCCESS").touch()
         shell.run("modeldrop", "register", run, "--wait", "--by", "ada")
         second = train(2.0, 2000)

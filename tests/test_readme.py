@@ -24,3 +24,11 @@ def test_every_page_that_the_readme_names_is_there() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = set(re.findall(r"tests/\w+\.py", (ROOT / "docs" / "promises.md").read_text()))
+    assert named
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    [negative] = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text())
+    assert any(f"def {negative}(" in path.read_text() for path in (ROOT / "tests").glob("*.py"))

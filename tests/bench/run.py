@@ -130,9 +130,7 @@ def commands(folder: Path, rounds: int) -> Iterator[Figure]:
         lambda: program([*python, "import click"], folder),
         lambda: program([*python, "import click, fsspec"], folder),
         lambda: program(["modeldrop", "--help"], folder),
-        lambda: program(
-            ["modeldrop", "register", run, "-e", f"e{uuid.uuid4().hex[:8]}"], folder
-        ),
+        lambda: program(["modeldrop", "register", run, "-e", f"e{uuid.uuid4().hex[:8]}"], folder),
     )
     repository.close()
     yield Figure("modeldrop --help", shown, bare, 1.6, "python -c 'import click'")
