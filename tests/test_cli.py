@@ -1,17 +1,20 @@
 """The program as a whole: its help, what it imports, its streams, its ends."""
 
+import logging
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
 from modeldrop import __version__, errors
+from modeldrop_cli import verbose
 from modeldrop_cli.command import EXITS, Command
 from modeldrop_cli.main import COMMANDS, SECTIONS, cli, main
 from support import reference
@@ -31,6 +34,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Program:
 def home(run: Program, tmp_path: Path) -> Path:
     assert run("init").code == 0
     return tmp_path / ".mlops"
+
+
+@pytest.fixture
+def own_loggers() -> Iterator[None]:
+    """Leave the loggers as they were."""
+    loggers = [logging.getLogger(name) for name in ("modeldrop", "modeldrop_cli")]
+    before = [(each.handlers, each.level, each.propagate) for each in loggers]
+    root = logging.getLogger().handlers[:]
+    yield
+    logging.getLogger().handlers[:] = root
+    for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)
 
 
 def modules_imported_by(*arguments: str) -> set[str]:
@@ -230,6 +246,42 @@ def test_verbose_tells_on_stderr_what_is_done(home: Path, tmp_path: Path) -> Non
     told = as_process("-v", "drop", "--wait", "model.bin")
     assert "INFO modeldrop.intake" in told.err
     assert len(told.lines) == 1
+
+
+def test_verbose_lets_no_library_of_a_store_speak(
+    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # botocore writes whole requests to its logger, signatures and session tokens included.
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "canary-in-a-coal-mine")
+    (tmp_path / "model.bin").write_bytes(b"weights")
+
+    for arguments in (["init", "--backend", s3_url], ["drop", "--wait", "model.bin"], ["runs"]):
+        told = as_process("-vv", *arguments)
+        assert told.code == 0, told.err
+        assert "canary" not in told.err
+        assert "botocore" not in told.err
+        if "drop" in arguments:
+            assert "DEBUG modeldrop.intake" in told.err
+
+
+def test_verbose_writes_lines_that_drive_no_terminal(
+    capsys: pytest.CaptureFixture[str], own_loggers: None
+) -> None:
+    def fail() -> None:
+        raise ValueError("\x1b[31m")
+
+    verbose.set_up(1)
+    try:
+        fail()
+    except ValueError:
+        logging.getLogger("modeldrop.test").exception("\x1b]0;owned\x07")
+    logging.getLogger("modeldrop.test").debug("step")
+
+    said = capsys.readouterr().err
+    assert r"ERROR modeldrop.test: \x1b]0;owned\x07" in said
+    assert r"ValueError: \x1b[31m" in said
+    assert "\x1b" not in said
+    assert "step" not in said
 
 
 # A terminal

@@ -1,19 +1,24 @@
 """Each command: what a person sees, what `-q` and `--json` print, and what stays in between."""
 
+import errno
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from modeldrop.layout import HomePaths
 from modeldrop.locks import hold
+from modeldrop.names import RECEIPT
 from modeldrop_cli import objects
 from modeldrop_cli.output import size, to_json, when
 from support import reference
 from support.program import Program, Ran, command, environment, in_process
+from support.waiting import comes_true
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -162,6 +167,34 @@ def test_drop_prints_the_guid_and_leaves_the_rest_to_the_service(
     assert dropped["revision"] is None
 
 
+def test_drop_of_the_folder_that_holds_the_home_is_refused(run: Program, home: Path) -> None:
+    told = run("drop", ".")
+    assert told.code == 2
+    assert "holds the staging folder" in told.err
+    assert list((home / "staging").iterdir()) == []
+
+
+def test_drop_refuses_what_a_program_is_writing(run: Program, home: Path, model: Path) -> None:
+    with model.open("ab"):
+        told = run("drop", model)
+    if sys.platform == "linux":
+        assert told.code == 2
+        assert "is being written to" in told.err
+
+
+def test_drop_ended_by_sigterm_cleans_up(home: Path, tmp_path: Path) -> None:
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(8 << 30)
+    with subprocess.Popen(command("drop", "big"), env=environment(), stderr=subprocess.PIPE) as one:
+        assert comes_true(lambda: any((home / "staging").glob(".modeldrop-drop-*/big")))
+        one.terminate()
+        assert one.stderr
+        said = one.stderr.read()
+    assert one.returncode == 128 + signal.SIGTERM
+    assert said.startswith(b"Error: ended by SIGTERM\n")
+    assert list((home / "staging").iterdir()) == []
+
+
 def test_drop_with_wait_stores_it_and_needs_no_equals_sign(
     run: Program, home: Path, model: Path
 ) -> None:
@@ -249,6 +282,107 @@ def test_status_names_every_run_that_is_not_stored_with_its_reason(
     assert (whole["committed"], whole["service"]["running"]) == (1, False)
 
 
+def test_a_run_of_which_a_part_is_refused_is_counted_once(
+    run: Program, home: Path, model: Path
+) -> None:
+    (guid,) = run("drop", model).lines
+    (home / "staging" / guid / "link").symlink_to("model.bin")
+    assert run("scan", "--once").code == 3
+    told = run("status")
+    assert "stored   1 of 1 runs" in told.lines
+    assert re.search(r"^  link +refused ", told.out, re.MULTILINE)
+
+
+def test_a_run_in_json_has_its_size_and_the_path_of_its_folder(
+    run: Program, home: Path, model: Path
+) -> None:
+    guid = run("run", "new", "-q").out.strip()
+    folder = home / "staging" / guid
+    (folder / "model.bin").write_bytes(b"weights")
+    (folder / "link").symlink_to("model.bin")
+    (folder / "_SUCCESS").touch()
+    for call in (("scan", "--once"), ("scan", "--once"), ("status",)):
+        (told,) = run(*call, "--json").json["runs"]
+        assert (told["state"], told["size"], told["folder"]) == ("committed", 7, str(folder))
+
+
+@pytest.mark.parametrize("experiment", [(), ("-e", "churn")])
+@pytest.mark.parametrize("files", [("a",), ("a", "b")])
+def test_what_the_receipt_says_to_do_next_works(
+    experiment: tuple[str, ...], files: tuple[str, ...], run: Program, home: Path, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).write_text(name, "utf-8")
+    guid = run("drop", "--wait", *files, *experiment).out.strip()
+    receipt = json.loads((home / "staging" / guid / RECEIPT).read_bytes())
+    program, *call = receipt["next"].split(" ")
+    assert program == "modeldrop"
+    assert ("EXPERIMENT" in call, "NAME" in call) == (not experiment, len(files) > 1)
+    filled = {"EXPERIMENT": "churn", "NAME": "a"}
+    assert run(*(filled.get(word, word) for word in call)).out == "churn/1\n"
+
+
+# Waiting
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let who waits be told at once what for."""
+    monkeypatch.setattr("modeldrop_cli.waiting._PATIENCE", 0.0)
+
+
+def test_who_waits_is_told_once_for_each_reason_what_for(
+    run: Program, home: Path, impatient: None
+) -> None:
+    guid = run("run", "new", "-q").out.strip()
+    (home / "staging" / guid / "model.part").write_bytes(b"half")
+    told = run("register", guid, "-e", "churn", "--wait=1.2")
+    assert told.code == 12
+    held_up = [line for line in told.err.splitlines() if "still waiting" in line]
+    assert len(held_up) == 1
+    assert f"Run {guid} is open: held open by the temporary model.part" in held_up[0]
+    assert "1.2 s at most" in held_up[0]
+
+
+def test_who_waits_is_told_even_before_the_service_has_looked(
+    run: Program, home: Path, model: Path, impatient: None
+) -> None:
+    with hold(HomePaths(home).service_lock(), what="the service"):
+        told = run("drop", model, "--wait=0.3")
+    assert told.code == 12
+    assert "is not looked at yet; still waiting" in told.err
+    assert "isn't stored after 0.3 s; it is not looked at yet\n" in told.err
+
+
+def test_a_wait_without_time_says_the_state_and_no_more(
+    run: Program, home: Path, model: Path
+) -> None:
+    told = run("drop", "--wait=0", model)
+    assert "isn't stored after 0 s; it is uploading\n" in told.err
+
+
+def test_waiting_for_a_change_does_not_wait_for_the_next_revision_to_be_due(
+    run: Program, home: Path
+) -> None:
+    settle_soon(home)
+    guid = run("run", "new", "-q", "-e", "churn").out.strip()
+    for number, content in enumerate((b"one", b"two"), 1):
+        (home / "staging" / guid / "model.bin").write_bytes(content)
+        assert run("register", guid, "--wait=30").out == f"churn/{number}\n"
+
+
+def test_waiting_ends_even_if_the_home_can_remember_nothing(
+    run: Program, home: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("modeldrop.intake.memory.write_quick", full)
+    told = run("drop", "--wait=20", model)
+    assert told.code == 0, told.err
+    assert f"Stored as run:{told.out.strip()}~1\n" in told.err
+
+
 # Reading
 
 
@@ -307,6 +441,60 @@ def test_show_a_run(run: Program, guid: str) -> None:
         assert told.lines[:2] == [f"run         {guid}", "revision    1"]
         assert run("show", name, "-q").out == f"run:{guid}~1\n"
         assert documented(run("show", name, "--json").json, objects.RevisionObject)
+
+
+def test_show_one_artifact_of_a_run(run: Program, home: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name, "utf-8")
+    guid = run("drop", "--wait", "a", "b").out.strip()
+    told = run("show", f"run:{guid}/a")
+    assert "artifacts  a" in told.lines
+    assert [line.split()[0] for line in told.lines[-2:]] == ["FILE", "a"]
+    assert run("show", f"run:{guid}/a", "-q").out == f"run:{guid}~1/a\n"
+    whole = run("show", f"run:{guid}/a", "--json").json
+    assert documented(whole, objects.RevisionObject)
+    assert [each["artifact"] for each in whole["artifacts"]] == ["a"]
+    assert run("show", f"run:{guid}/.", "-q").out == f"run:{guid}~1/.\n"
+    assert len(run("show", f"run:{guid}/.", "--json").json["artifacts"]) == 2
+
+
+def test_log_of_what_nobody_knows_says_so_on_stderr(run: Program, home: Path) -> None:
+    told = run("log", "nothere")
+    assert (told.code, told.out) == (0, "")
+    assert told.err == "This home's journal knows nothing of nothere.\n"
+    assert silent(run("log", "nothere", "-q"))
+
+
+def test_what_is_damaged_hides_nothing_else(
+    run: Program, home: Path, guid: str, version: str, tmp_path: Path
+) -> None:
+    (tmp_path / "other.bin").write_bytes(b"other")
+    bad = run("drop", "--wait", "other.bin", "-e", "bad").out.strip()
+    run("register", bad)
+    run("register", guid, "--again")
+    store = home / "model-repository"
+    versions = store / ".modeldrop" / "experiments"
+    for path in (
+        store / bad / "revisions" / "00000001.json",
+        versions / "bad" / "versions" / "00000001.json",
+        versions / "churn" / "versions" / "00000001.json",
+    ):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes().replace(b'"size": ', b'"size": 1'))
+    for call, shown in (
+        (("runs",), [guid]),
+        (("list",), ["churn"]),
+        (("list", "churn"), ["churn/2"]),
+        (("list", "bad"), []),
+    ):
+        told = run(*call, "-q")
+        assert (told.code, told.lines) == (20, shown), call
+        assert "00000001.json" in told.err
+        told = run(*call, "--json")
+        assert (told.code, bool(told.out)) == (20, True)
+        told = run(*call)
+        assert "There is no" not in told.err
+        assert all(each in told.out for each in shown)
 
 
 def test_log_tells_what_happened_newest_first(run: Program, guid: str, version: str) -> None:
@@ -386,6 +574,15 @@ def test_a_path_is_printed_byte_by_byte_for_a_program(
     )
     assert done.stdout == b"caf\xe9\x1b/model.bin\n"
     assert run("pull", version, "-o", odd, "--json").json["path"].endswith(r"caf\xe9\x1b/model.bin")
+
+
+def test_pull_into_what_is_no_folder_is_refused(run: Program, version: str, tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for place in ("dangling", "dangling/below", "model.bin/below"):
+        told = run("pull", version, "-o", place)
+        assert (told.code, told.out) == (11, ""), told.err
+    assert "leads nowhere" in run("pull", version, "-o", "dangling").err
+    assert not (tmp_path / "nowhere").exists()
 
 
 # verify

@@ -97,6 +97,11 @@ CASES: Final = (
          errors.AmbiguousArtifact, 2,
          f"run {RUN} has several artifacts: model.bin, other.bin",
          r"name one with `--artifact NAME`, or `--artifact \.` for the whole run"),
+    Case("no name of a run", ("register", "churn"), errors.InvalidName, 2, "'churn' names no run",
+         "write a GUID, its first 4 digits or more, `run:@last`, or the run's staging folder"),
+    Case("several artifacts to pull", ("pull", f"run:{RUN}"), errors.AmbiguousArtifact, 2,
+         f"run {RUN} has several artifacts: model.bin, other.bin",
+         rf"write `run:{RUN}/NAME`, or `run:{RUN}/\.` for the whole run"),
     Case("no experiment", ("register", RUN, "--artifact", "model.bin"), errors.InvalidName, 2,
          f"run {RUN} names no experiment", "name it with `-e EXPERIMENT`"),
     Case("bad experiment name", ("register", RUN, "-e", "no good"), errors.InvalidName, 2,
@@ -323,6 +328,10 @@ def test_init_without_the_driver_names_what_to_install(
         (("--backend", "s3:bucket"), "without slashes"),
         (("--backend", "s3://bucket", "--option", "secret=hunter22"), "'secret' holds a secret"),
         (("--backend", "nosuch://bucket"), "nosuch"),
+        (("--backend", "/etc/passwd"), "/etc/passwd is no folder"),
+        (("--backend", "/etc/passwd/store"), "/etc/passwd is no folder"),
+        (("--backend", "foo://bucket"), "did you mean s3://, az://, gs://, sftp://, file://?"),
+        (("--backend", "webdev://host"), "did you mean webdav://?"),
     ],
 )
 def test_init_refuses_a_url_that_can_t_be_right_and_repeats_no_secret(
@@ -349,6 +358,19 @@ def test_a_store_that_is_gone_fails_reading_and_nothing_else(
     (tmp_path / "model.bin").write_bytes(b"weights")
     guid = run("drop", "model.bin").out.strip()
     assert run("status", "-q").out == f"{guid}\n"
+
+
+def test_a_bug_is_told_in_a_line_that_can_be_read(
+    home: Path, run: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("x" * 100_000)
+
+    monkeypatch.setattr("modeldrop.repository.Repository.experiments", fail)
+    told = run("list")
+    assert told.code == 1
+    assert "this is a bug in modeldrop: RuntimeError: xxx" in told.err
+    assert len(told.err) < 1000
 
 
 def test_hints_name_commands_that_there_are() -> None:

@@ -91,6 +91,7 @@ def test_unknown_key_is_refused_and_the_nearest_is_named(
         ("[service]\nquiet_time = -1", "more than 0"),
         ("[service]\nparallel = 0", "more than 0"),
         ("[service]\nretry_most = inf", "finite"),
+        (f"[service]\nquiet_time = 1{'0' * 400}", "finite"),
         ("[service]\nstop_time = nan", "more than 0"),
     ],
 )
@@ -106,7 +107,9 @@ def test_value_that_cant_be_right_is_refused_with_what_would_be(
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("data", [b"[service", b"a = 1\na = 2", b"\xff = 1", b"\x00"])
+@pytest.mark.parametrize(
+    "data", [b"[service", b"a = 1\na = 2", b"a = 1" + b"0" * 5000, b"\xff = 1", b"\x00"]
+)
 def test_what_is_no_toml_is_refused_by_the_files_name(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 

@@ -37,7 +37,7 @@ for room in ("ledger", "intake.storing", "intake.engine"):
 @pytest.fixture(params=["local", "s3"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     url = "" if request.param == "local" else request.getfixturevalue("s3_url")
-    made = Home(tmp_path, backend=url)
+    made = Home(tmp_path, url)
     yield made
     made.close()
 

@@ -51,6 +51,7 @@ def test_shipped_unit_is_a_service_that_speaks_for_itself(kind: str) -> None:
     assert service["Type"] == "notify"
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert service["Restart"] == "on-failure"
+    assert service["RestartPreventExitStatus"] == "2 10 20"
     assert "WatchdogSec" in service
     assert float(service["TimeoutStopSec"].removesuffix("s")) > ServiceSettings().stop_time
 
@@ -160,6 +161,15 @@ def test_home_that_is_none_is_an_error(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["--home", str(tmp_path), "--print-unit", "user"]) == 10
 
     assert "is no home" in capsys.readouterr().err
+
+
+def test_a_tilde_in_home_is_the_users_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    # As from a unit or a cron line, where no shell expands it.
+    home = Home(Path.home())
+
+    assert main(["--home", f"~/{home.root.relative_to(Path.home())}", "--print-unit", "user"]) == 0
+
+    assert str(home.root) in capsys.readouterr().out
 
 
 @pytest.mark.slow

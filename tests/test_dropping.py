@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
-from modeldrop.errors import DropRefused, InvalidName
-from modeldrop.intake import drop, new_run, walk
+from modeldrop.errors import DropRefused, InvalidName, SourceChanged
+from modeldrop.intake import drop, lease, marker, new_run, walk
 from modeldrop.intake.marker import Marker, parse
+from modeldrop.intake.temporary import temporary
 from modeldrop.names import new_guid, parse_guid
-from support.intake import content, make_home, revisions, scan
+from support.intake import content, make_home, make_run, revisions, scan
+from support.program import environment
 from support.waiting import comes_true
 
 
@@ -158,7 +165,8 @@ def test_an_older_marker_doesnt_call_complete_what_is_being_replaced(
     markers: list[bool] = []
 
     def look(source: Path, target: Path) -> None:
-        markers.append((staging / run / "_SUCCESS").exists())
+        if not temporary(target.name):
+            markers.append((staging / run / "_SUCCESS").exists())
         rename(source, target)
 
     monkeypatch.setattr(files, "rename", look)
@@ -317,3 +325,258 @@ def test_no_name_is_taken_for_a_line_of_sums(staging: Path, tmp_path: Path, name
     said = parse((staging / run / "_SUCCESS").read_bytes())
     assert said == Marker((name,), {})
     assert said.check(walk.observe(staging, run)) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [
+        (".", "holds the staging folder"),
+        (".mlops", "holds the staging folder"),
+        (".mlops/staging", "is the staging folder"),
+        (".mlops/staging/some/model", "is in the staging folder"),
+        ("link/some", "is in the staging folder"),
+        (".mlops/cache", "is in the home"),
+    ],
+)
+def test_modeldrops_own_folders_are_refused_before_anything_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, how: str
+) -> None:
+    home = tmp_path / ".mlops"
+    (home / "staging" / "some").mkdir(parents=True)
+    (home / "staging" / "some" / "model").write_text("weights")
+    (home / "cache").mkdir()
+    (home / "cache" / "model").write_text("weights")
+    (tmp_path / "link").symlink_to(home / "staging")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DropRefused, match=how) as refused:
+        drop(home / "staging", [Path(path)], home=home)
+    assert refused.value.hint
+    assert [each.name for each in (home / "staging").iterdir()] == ["some"]
+
+
+def test_a_home_elsewhere_than_its_staging_is_refused_too(staging: Path, tmp_path: Path) -> None:
+    home = tmp_path / "project" / ".mlops"
+    home.mkdir(parents=True)
+    (home / "home.json").write_text("{}")
+    with pytest.raises(DropRefused, match="holds the home"):
+        drop(staging, [home.parent], home=home)
+    with pytest.raises(DropRefused, match="is the home"):
+        drop(staging, [home], home=home)
+
+
+def test_what_the_system_refuses_in_a_folder_is_told_as_it_was(staging: Path, folder: Path) -> None:
+    (folder / "big").write_bytes(bytes(100_000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as failed:
+            drop(staging, [folder])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert failed.value.strerror == "File too large"
+    assert list(staging.iterdir()) == []
+
+
+# Drops, and dies right before a call of `files.rename`.
+_DIES = """
+import json, os, signal, sys
+from pathlib import Path
+from modeldrop import files
+from modeldrop.intake import drop
+staging, run, paths, number = json.loads(sys.argv[1])
+rename, calls = files.rename, []
+def mortal(source, target):
+    calls.append(target)
+    if len(calls) == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+files.rename = mortal
+drop(Path(staging), [Path(each) for each in paths], run=run)
+"""
+
+
+def dies_dropping(staging: Path, paths: list[Path], run: str, number: int) -> bool:
+    """Drop into a run in another process; say whether it died before its rename of this number."""
+    told = json.dumps([str(staging), run, [str(each) for each in paths], number])
+    command = [sys.executable, "-c", _DIES, told]
+    return subprocess.run(command, env=environment(), check=False).returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def replaced(repository: Repository, folder: Path, model: Path) -> str:
+    """A run of which `folder` and `model` are stored, and have other content by now."""
+    run = drop(repository.home.staging, [folder, model])
+    scan(repository)
+    (folder / "b").write_text("new")
+    (folder / "deep" / "a").write_text("new")
+    model.write_text("new")
+    return run
+
+
+# The hold file is the first, and the marker the last; the folder is moved away and replaced.
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+def test_killed_while_it_replaces_leaves_the_run_held_open_and_never_a_mix(
+    repository: Repository, replaced: str, folder: Path, model: Path, number: int
+) -> None:
+    staging = repository.home.staging
+    assert dies_dropping(staging, [folder, model], replaced, number)
+    there = files_of(staging / replaced)
+    folders = {text for name, text in there.items() if name.startswith("folder/")}
+    assert folders in ({"", "1"}, {"new"}, set())
+    said = scan(repository)[replaced]
+    assert "held open by the temporary .tmp-drop-" in said.reason
+    assert len(revisions(repository, replaced)) == 1
+    drop(staging, [folder, model], run=replaced)
+    assert scan(repository)[replaced].state == "committed"
+    assert content(repository, revisions(repository, replaced)[-1]) == {
+        "folder/b": b"new",
+        "folder/deep/a": b"new",
+        "model": b"new",
+    }
+    # What the dead one had aside is gone as well.
+    assert [each.name for each in staging.iterdir()] == [replaced]
+
+
+def test_another_drop_into_a_run_doesnt_free_what_was_cut_short(
+    repository: Repository, replaced: str, folder: Path, model: Path, tmp_path: Path
+) -> None:
+    staging = repository.home.staging
+    assert dies_dropping(staging, [folder, model], replaced, 4)
+    (tmp_path / "metrics").write_text("0.9")
+    drop(staging, [tmp_path / "metrics"], run=replaced)
+    assert "held open" in scan(repository)[replaced].reason
+    drop(staging, [folder, model], run=replaced)
+    assert scan(repository)[replaced].state == "committed"
+
+
+def test_a_drop_that_fails_while_it_replaces_leaves_the_run_held_open(
+    staging: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modeldrop import files  # noqa: PLC0415 - patched here alone
+
+    run = drop(staging, [model])
+    rename = files.rename
+
+    def fail(source: Path, target: Path) -> None:
+        if target.name == "_SUCCESS":
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "rename", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            drop(staging, [model], run=run)
+    assert walk.observe(staging, run).temporary
+    drop(staging, [model], run=run)
+    assert not walk.observe(staging, run).temporary
+
+
+def test_a_drop_removes_what_dead_ones_had_aside_and_not_what_another_is_at(
+    staging: Path, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = staging / ".modeldrop-drop-0123456789abcdef"
+    shutil.copytree(folder, dead)
+    copyfile = shutil.copyfile
+    inner: list[str] = []
+
+    def meanwhile(source: Path, target: Path) -> None:
+        if not inner:
+            inner.append("")
+            assert not dead.exists()
+            inner[0] = drop(staging, [folder])
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", meanwhile)
+    outer = drop(staging, [model])
+    assert files_of(staging / outer)["model"] == "weights"
+    assert {each.name for each in staging.iterdir()} == {outer, *inner}
+
+
+def _write(path: Path) -> None:
+    (path / "b").write_text("written meanwhile")
+
+
+def _replace(path: Path) -> None:
+    (path / "other").write_text("")
+    (path / "other").replace(path / "b")
+
+
+def _add(path: Path) -> None:
+    (path / "deep" / "c").write_text("added")
+
+
+def _remove(path: Path) -> None:
+    (path / "b").unlink()
+
+
+def _remove_all(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("name", ["b", "a"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("change", [_write, _replace, _add, _remove, _remove_all])
+def test_what_changes_while_it_is_copied_is_not_dropped(
+    staging: Path, folder: Path, monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], None], after: bool, name: str,
+) -> None:  # fmt: skip
+    copyfile = shutil.copyfile
+
+    def meanwhile(source: Path, target: Path) -> None:
+        if after:
+            copyfile(source, target)
+        if source.name == name:
+            change(folder)
+        if not after and source.exists():
+            copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", meanwhile)
+    with pytest.raises(SourceChanged, match="nothing is dropped") as changed:
+        drop(staging, [folder])
+    assert changed.value.hint
+    assert list(staging.iterdir()) == []
+
+
+@pytest.fixture
+def prepared() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGIO)
+    lease.prepare()
+    yield
+    signal.signal(signal.SIGIO, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
+def test_what_a_program_has_open_for_writing_is_refused(
+    prepared: None, staging: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (folder / "b").open("ab"), pytest.raises(DropRefused, match="folder/b is being written"):
+        drop(staging, [folder])
+    assert list(staging.iterdir()) == []
+    # Where the kernel knows its own writers only, its answer says nothing.
+    monkeypatch.setattr(lease, "is_network", lambda _: True)
+    with (folder / "b").open("ab"):
+        drop(staging, [folder])
+
+
+def test_a_list_that_no_scan_would_read_is_left_out(
+    repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marker, "MOST_BYTES", 20)
+    run = drop(repository.home.staging, [folder])
+    assert files_of(repository.home.staging / run)["_SUCCESS"] == ""
+    assert scan(repository)[run].state == "committed"
+    (revision,) = revisions(repository, run)
+    assert content(repository, revision) == {"folder/b": b"", "folder/deep/a": b"1"}
+
+
+def test_an_experiment_that_the_runs_own_file_would_hide_is_refused(
+    staging: Path, model: Path
+) -> None:
+    run = make_run(staging, {"run.toml": 'experiment = "one"\n'})
+    with pytest.raises(DropRefused, match=r"names its experiment in its run\.toml") as refused:
+        drop(staging, [model], run=run, experiment="two")
+    assert "`-e`" in refused.value.hint
+    assert [each.name for each in (staging / run).iterdir()] == ["run.toml"]
+    drop(staging, [model], run=run)

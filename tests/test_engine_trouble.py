@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -42,6 +43,7 @@ from support.intake import (
     turns,
     uploads,
 )
+from support.stores import unmount
 
 MIB = 1 << 20
 
@@ -126,6 +128,47 @@ def test_what_is_parked_after_a_failure_of_the_backend_comes_back_when_it_change
         assert turns(engine, lambda: is_in(engine, run, "parked"))
         (staging / run / "_SUCCESS").write_text("model\n")
         assert turns(engine, lambda: is_in(engine, run, "committed"))
+
+
+def test_a_backend_that_is_unmounted_takes_nothing_and_goes_on_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    with make_home(tmp_path / "second" / ".mlops", str(store)) as repository:
+        staging = repository.home.staging
+        with running(repository) as engine:
+            first = make_run(staging, {"model": "weights"})
+            assert turns(engine, lambda: is_in(engine, first, "committed"))
+            away = unmount(store)
+            run = make_run(staging, {"model": "other weights"})
+            assert turns(engine, lambda: is_in(engine, run, "blocked"))
+            assert "holds no repository now" in tracked(engine, run).reason
+            assert list(store.iterdir()) == []
+            store.rmdir()
+            away.rename(store)
+            assert turns(engine, lambda: is_in(engine, run, "committed"))
+        assert repository.verify(deep=True).ok
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_journal_that_failed_once_takes_the_run_without_a_restart(
+    repository: Repository, staging: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real, failures = os.fdatasync, [code, code]
+
+    def fails_twice(fd: int) -> None:
+        if failures:
+            raise OSError(failures[0], os.strerror(failures.pop()))
+        real(fd)
+
+    with running(repository) as engine:
+        monkeypatch.setattr(os, "fdatasync", fails_twice)
+        run = make_run(staging, {"model": "weights"})
+        assert turns(engine, lambda: is_in(engine, run, "committed"))
+    assert failures == []
+    assert [each.revision for each in revisions(repository, run)] == [1]
+    assert [entry.kind for entry in repository.log()] == ["committed", "home-created"]
+    assert repository.runs_at_backend.open_intents() == []
 
 
 @pytest.mark.parametrize("watcher", ["none", "events"])

@@ -137,6 +137,51 @@ def test_private_home_of_another_user_is_none_of_mine(monkeypatch: pytest.Monkey
         assert find(folder / "project") == mine
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a home to another user")
+@pytest.mark.parametrize("what", ["", "config.toml"])
+def test_home_of_another_user_is_used_only_if_it_is_named(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_home(tmp_path / ".mlops").home.paths.root
+    os.chown(root / what, 65534, 65534)
+
+    with pytest.raises(ConfigError, match="belongs to") as caught:
+        Repository.open()
+    assert f"`--home {root}`" in caught.value.hint
+    assert "MODELDROP_HOME" in caught.value.hint
+    open_home(root)
+    monkeypatch.setenv("MODELDROP_HOME", str(root))
+    open_home()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_home_of_root_is_anybodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    with public_folder() as folder:
+        root = make_home(folder / ".mlops").home.paths.root
+        for path in (root, root / "home.json", root / "config.toml"):
+            path.chmod(0o755)
+        monkeypatch.chdir(folder)
+        os.seteuid(65534)
+        try:
+            assert open_home().paths.root == root
+        finally:
+            os.seteuid(0)
+
+
+def test_relative_staging_is_in_the_home_wherever_it_is_used_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_home(tmp_path / ".mlops").home.paths.root
+    (root / "config.toml").write_text('[staging]\npath = "../drops"\n')
+    (tmp_path / "below").mkdir()
+
+    for folder in (tmp_path, tmp_path / "below"):
+        monkeypatch.chdir(folder)
+        assert open_home().staging == tmp_path / "drops"
+
+
 # Making and opening
 
 
@@ -277,6 +322,21 @@ def test_copied_home_takes_a_new_id_and_begins_a_journal_that_names_the_old_one(
     # For good: it isn't copied once more when it is opened again, and the original is unmoved.
     assert Repository.open(tmp_path / "two").home.claim() is None
     assert Repository.open(tmp_path / "one").home.claim() is None
+
+
+def test_copied_home_whose_claim_died_half_way_names_the_old_one_all_the_same(
+    tmp_path: Path,
+) -> None:
+    original = make_home(tmp_path / "one", tmp_path / "backend")
+    copied = copy(tmp_path / "one", tmp_path / "two")
+    assert copied.home.claim() == original.home.id
+    # It dies here, before the journal begins.
+
+    after = Repository.open(tmp_path / "two")
+    after.upload(new_guid(), model(tmp_path / "m"))
+
+    assert [entry.kind for entry in after.log()] == ["committed", "home-copied"]
+    assert list(after.log())[-1].details == {"copied_from": original.home.id}
 
 
 def test_home_on_another_machine_takes_a_new_id(

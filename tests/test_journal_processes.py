@@ -245,16 +245,14 @@ while attempt(journal):
     number += 1
 attempt(journal)
 print(number, journal.check(), len(list(journal.newest())))
-attempt(opened(paths))
 """
-    first, again, counts, anew = run(script, paths.root).splitlines()
+    first, again, counts = run(script, paths.root).splitlines()
     assert first.startswith("ModeldropError")
-    assert "File too large; nothing was recorded" in first
-    assert "failed before" in again
+    assert "File too large; it has no entry of this" in first
+    # It tries anew: what it wrote before is cut and kept, and the limit is still there.
+    assert again == first
     count, checked, newest = map(int, counts.split())
     assert count == checked == newest > 30
-    # Opened anew it tries anew: what it wrote before is cut and kept, and the limit is still there.
-    assert "File too large; nothing was recorded" in anew
     assert opened(paths).append(note(1))[0].seq == count + 1
     assert opened(paths).check() == count + 1
     assert len(list(paths.torn.iterdir())) == 2
@@ -264,15 +262,15 @@ def test_a_full_disk_is_an_error_and_nothing_is_recorded(paths: HomePaths) -> No
     opened(paths).recover()
     paths.journal.symlink_to("/dev/full")
     journal = opened(paths)
-    with pytest.raises(ModeldropError, match="No space left on device; nothing was recorded"):
+    with pytest.raises(ModeldropError, match="No space left on device; it has no entry"):
         journal.append(note(1))
     paths.journal.unlink()
-    with pytest.raises(ModeldropError, match="failed before: No space left on device"):
-        journal.append(note(1))
-    assert opened(paths).append(note(1))[0].seq == 1
+    # There is room again, and the same journal goes on.
+    assert journal.append(note(1))[0].seq == 1
+    assert journal.check() == 1
 
 
-def test_after_a_failed_sync_nothing_is_acknowledged_until_it_is_opened_anew(
+def test_after_a_failed_sync_nothing_is_acknowledged_before_it_is_written_again(
     paths: HomePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = opened(paths)
@@ -288,15 +286,45 @@ def test_after_a_failed_sync_nothing_is_acknowledged_until_it_is_opened_anew(
         with pytest.raises(OutcomeUnknown, match=r"Input/output error; whether .* unknown"):
             journal.append(note(2))
         for work in (lambda: journal.append(note(3)), journal.recover):
-            with pytest.raises(ModeldropError, match=r"failed before: .*; nothing was recorded"):
+            with pytest.raises(OutcomeUnknown, match="Input/output error"):
                 work()
-        assert len(syncs) == 1
-    with pytest.raises(ModeldropError, match="failed before"):
-        journal.append(note(3))
+        assert len(syncs) == 3
     assert numbers(list(journal.entries())) == numbers(list(journal.newest())) == [1]
-    # The line is there, and its request can be looked for once what is past HEAD is settled.
-    opened(paths).recover()
-    assert numbers(list(opened(paths).entries())) == [1, 2]
+    written: list[tuple[int, bytes]] = []
+    pwrite = os.pwrite
+
+    def record(fd: int, data: bytes, offset: int) -> int:
+        written.append((offset, bytes(data)))
+        return pwrite(fd, data, offset)
+
+    end = len(lines_of(paths)[0])
+    monkeypatch.setattr(os, "pwrite", record)
+    # The lines are there, and their requests can be looked for once what is past HEAD is settled:
+    # by the same journal, which writes them once more before it syncs.
+    journal.recover()
+    assert numbers(list(journal.entries())) == [1, 2, 3]
+    assert (end, b"".join(lines_of(paths)[1:])) in written
+
+
+def test_bytes_that_a_failed_sync_lost_are_no_entry_later(
+    paths: HomePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(paths)
+    journal.append(note(1))
+    end = paths.journal.stat().st_size
+
+    def failing(fd: int) -> None:
+        # What the kernel couldn't write, it may drop, and then the file has what the disk has.
+        os.pwrite(fd, bytes(100), end)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", failing)
+        with pytest.raises(OutcomeUnknown):
+            journal.append(note(2))
+    assert journal.append(note(3))[0].seq == 2
+    assert numbers(list(journal.entries())) == [1, 3]
+    assert len(list(paths.torn.iterdir())) == 1
 
 
 def test_what_is_adopted_is_written_again_before_it_is_synced(
@@ -333,8 +361,7 @@ def test_a_head_that_cannot_be_written_leaves_the_outcome_unknown(
         broken.setattr(os, failing, fail)
         with pytest.raises(OutcomeUnknown):
             journal.append(note(2))
-    with pytest.raises(ModeldropError, match="failed before"):
-        journal.append(note(3))
-    assert journal.check() == 1
-    assert opened(paths).append(note(3))[0].seq == 3
+    # Replaced, it may be seen already; whether that lasts is what is unknown.
+    assert journal.check() in {1, 2}
+    assert journal.append(note(3))[0].seq == 3
     assert numbers(list(opened(paths).entries())) == [1, 2, 3]

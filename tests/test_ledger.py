@@ -192,7 +192,7 @@ def test_journal_that_fails_keeps_the_intent_until_it_can_be_acknowledged(
         monkeypatch.setattr(os, "fdatasync", real)
         assert len(repository.runs_at_backend.open_intents()) == 1
 
-    with Repository.open(home) as repository:
+        # The same process goes on, without a restart.
         assert not repository.upload(guid, weights).created
         assert kinds(repository) == ["home-created", "committed"]
         assert repository.runs_at_backend.open_intents() == []
@@ -200,8 +200,15 @@ def test_journal_that_fails_keeps_the_intent_until_it_can_be_acknowledged(
 
 def test_nothing_is_appended_on_a_damaged_journal(home: Path, weights: Path) -> None:
     with Repository.open(home) as repository:
+        repository.upload(stored := new_guid(), weights)
         journal = repository.home.paths.journal
-        journal.write_bytes(journal.read_bytes().replace(b"home-created", b"home-createD"))
+        journal.write_bytes(journal.read_bytes().replace(b'"committed"', b'"Committed"'))
 
         with pytest.raises(JournalDamaged):
-            repository.upload(new_guid(), weights)
+            repository.upload(guid := new_guid(), weights)
+        with pytest.raises(JournalDamaged):
+            repository.register(stored, "churn")
+
+        assert repository.runs_at_backend.numbers(guid) == []
+        assert repository.versions_at_backend.numbers("churn") == []
+        assert repository.runs_at_backend.open_intents() == []

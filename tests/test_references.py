@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldrop.errors import InvalidName
+from modeldrop import Repository
+from modeldrop.errors import (
+    AmbiguousArtifact,
+    ArtifactNotFound,
+    InvalidName,
+    RunNotFound,
+    VersionNotFound,
+)
+from modeldrop.intake import drop
+from modeldrop.names import new_guid
 from modeldrop.references import RunReference, VersionReference, parse, parse_run
+from support.intake import make_home, scan
 
 GUID = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
 
@@ -82,3 +94,87 @@ def test_any_text_is_a_reference_or_a_bad_name(text: str) -> None:
         assert meant.version is None or meant.version > 0
     else:
         assert meant.revision is None or meant.revision > 0
+
+
+def test_a_name_that_can_be_no_run_is_told_so_where_only_a_run_can_be_meant() -> None:
+    for text in ("churn", "churn/1", "run:churn"):
+        with pytest.raises(InvalidName, match=f"'{text}' names no run") as caught:
+            parse_run(text)
+        assert caught.value.hint == (
+            "write a GUID, its first 4 digits or more, `run:@last`, or the run's staging folder"
+        )
+
+
+# What they stand for
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return make_home(tmp_path / ".mlops")
+
+
+def test_hints_for_an_artifact_are_for_those_who_write_references(
+    repository: Repository, tmp_path: Path
+) -> None:
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text(name)
+    run = drop(repository.home.staging, [folder / "a", folder / "b"])
+    scan(repository)
+
+    with pytest.raises(AmbiguousArtifact) as several:
+        repository.artifact(f"run:{run}~1")
+    with pytest.raises(ArtifactNotFound) as unknown:
+        repository.resolve(f"{run}/c")
+
+    assert several.value.hint.startswith(f"write `run:{run}~1/NAME`")
+    assert unknown.value.hint.startswith(f"write `run:{run}/NAME`")
+    assert "--artifact" not in several.value.hint + unknown.value.hint
+
+
+def test_what_only_an_earlier_revision_has_is_looked_for_there(
+    repository: Repository, tmp_path: Path
+) -> None:
+    run = new_guid()
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        repository.upload(run, tmp_path / name)
+
+    for ask in (
+        lambda: repository.artifact(f"{run}/a"),
+        lambda: repository.register(run, "e", "a"),
+    ):
+        with pytest.raises(ArtifactNotFound) as caught:
+            ask()
+        assert f"`run:{run}~1/NAME`" in caught.value.hint
+    assert repository.artifact(f"run:{run}~1/a")[1].artifact == "a"
+
+
+def test_the_beginning_of_two_runs_is_no_experiment_that_isnt_there(
+    repository: Repository, tmp_path: Path
+) -> None:
+    (tmp_path / "m").write_text("m")
+    for rest in ("1", "2"):
+        repository.upload(f"abcd000{rest}-0000-4000-8000-000000000000", tmp_path / "m")
+
+    with pytest.raises(RunNotFound, match="abcd is the beginning of 2 runs"):
+        repository.resolve("abcd")
+    with pytest.raises(VersionNotFound):
+        repository.resolve("beef")
+
+
+def test_upload_takes_the_name_of_the_link_that_leads_to_it(
+    tmp_path: Path, repository: Repository
+) -> None:
+    blobs = tmp_path / "blobs"
+    (blobs / "0dd").mkdir(parents=True)
+    (blobs / "0dd" / "weights").write_bytes(b"weights")
+    (blobs / "f11e").write_bytes(b"model")
+    for name, target in (("model.onnx", "f11e"), ("tokenizer", "0dd")):
+        (tmp_path / name).symlink_to(blobs / target)
+        revision = repository.upload(new_guid(), tmp_path / name).revision
+        assert [each.artifact for each in revision.artifacts] == [name]
+        (copy,) = [repository.pull(revision.run, tmp_path / "copies")]
+        assert copy.name == name
+    assert (copy / "weights").read_bytes() == b"weights"

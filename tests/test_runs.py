@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,18 +14,21 @@ from modeldrop import Repository
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactNotFound,
+    BackendError,
     IntegrityError,
     RecordDamaged,
     RunNotFound,
 )
+from modeldrop.intents import Intents
 from modeldrop.layout import numbered, revisions
+from modeldrop.ledger import Request
 from modeldrop.names import new_guid
-from modeldrop.records import Artifact, Refused, Revision, StoredFile
-from modeldrop.runs import adds_nothing, choose_artifact
+from modeldrop.records import Artifact, Intent, Refused, Revision, StoredFile
+from modeldrop.runs import Draft, adds_nothing, choose_artifact
 from support import work
 from support.children import together
 from support.format_examples import EXAMPLES
-from support.stores import RUN, Counting, commit, make_home, model, set_backend
+from support.stores import RUN, Counting, commit, make_home, model, set_backend, unmount
 
 
 @pytest.fixture
@@ -257,11 +262,168 @@ def test_artifact_with_a_refused_part_is_refused_by_name(name: str) -> None:
         choose_artifact(revision, "fold")
 
 
+def test_what_declares_the_run_is_no_part_of_the_whole_run() -> None:
+    revision = revision_of("m", refused=(Refused("run.toml", "it is no TOML"),))
+
+    assert choose_artifact(revision, ".").artifact == "."
+    with pytest.raises(ArtifactNotFound, match="not stored whole"):
+        choose_artifact(revision, "run.toml")
+
+
+# What is a new revision
+
+
+def draft_of(
+    revision: Revision,
+    *,
+    experiment: str | None = None,
+    lost: frozenset[str] = frozenset(),
+) -> Draft:
+    """Return a draft of what a revision says."""
+    return Draft(RUN, "upload", experiment, revision.artifacts, revision.refused, lost)
+
+
 def test_nothing_is_added_by_less_or_the_same() -> None:
     last = revision_of("a", "b")
 
-    assert adds_nothing(revision_of("a").artifacts, last)
-    assert adds_nothing(revision_of("a", "b").artifacts, last)
-    assert not adds_nothing(revision_of("a", "c").artifacts, last)
+    assert adds_nothing(draft_of(revision_of("a")), last)
+    assert adds_nothing(draft_of(revision_of("a", "b")), last)
+    assert not adds_nothing(draft_of(revision_of("a", "c")), last)
     changed = Artifact.of_file(StoredFile("a", "1" * 64, 1, "a"))
-    assert not adds_nothing((changed,), last)
+    assert not adds_nothing(Draft(RUN, "upload", None, (changed,), ()), last)
+
+
+def test_bytes_that_were_lost_are_added_where_the_draft_has_them() -> None:
+    last = revision_of("a", "b")
+
+    assert not adds_nothing(draft_of(revision_of("a"), lost=frozenset({"a"})), last)
+    # Another process stored it again meanwhile, and the last revision names that.
+    assert adds_nothing(draft_of(revision_of("a"), lost=frozenset({"earlier"})), last)
+    assert adds_nothing(draft_of(revision_of("a"), lost=frozenset({"b"})), last)
+
+
+def test_less_refused_and_another_experiment_are_added_by_what_lacks_nothing() -> None:
+    link, fifo = Refused("link", "it is a link"), Refused("fifo", "it is a FIFO")
+    last = revision_of("a", "b", refused=(link,))
+    belongs_to = last.experiment
+
+    assert adds_nothing(draft_of(last), last)
+    assert not adds_nothing(draft_of(revision_of("a", "b")), last)
+    assert adds_nothing(draft_of(revision_of("a", "b", refused=(link, fifo))), last)
+    assert not adds_nothing(draft_of(revision_of("a", "b", refused=(fifo,))), last)
+    assert adds_nothing(draft_of(last, experiment=belongs_to), last)
+    assert not adds_nothing(draft_of(last, experiment="another"), last)
+    # What lacks an artifact says nothing of it.
+    assert adds_nothing(draft_of(revision_of("a")), last)
+    assert adds_nothing(draft_of(revision_of("a"), experiment="another"), last)
+
+
+# The backend under it
+
+
+def test_nothing_is_committed_where_the_backend_is_another_one_now(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.upload(RUN, model(tmp_path / "m"))
+    revision = repository.runs_at_backend.committed(RUN)
+    draft = Draft(new_guid(), revision.upload, None, revision.artifacts, ())
+    request = Request(new_guid(), "ada")
+    away = unmount(tmp_path / "store")
+
+    for work_ in (
+        lambda: repository.upload(new_guid(), tmp_path / "m"),
+        lambda: repository.runs_at_backend.commit(draft, request),
+        lambda: repository.runs_at_backend.settle(RUN),
+    ):
+        with pytest.raises(BackendError, match="holds no repository now") as caught:
+            work_()
+        assert caught.value.exit_code == 30
+    assert list((tmp_path / "store").iterdir()) == []
+
+    (tmp_path / "store").rmdir()
+    with (
+        make_home(tmp_path / "other", tmp_path / "store") as other,
+        pytest.raises(BackendError, match=other.home.repository),
+    ):
+        repository.upload(new_guid(), tmp_path / "m")
+    shutil.rmtree(tmp_path / "store")
+    away.rename(tmp_path / "store")
+    assert repository.upload(new_guid(), tmp_path / "m").created
+
+
+def test_lost_object_is_healed_by_storing_it_again(tmp_path: Path, repository: Repository) -> None:
+    first = repository.upload(RUN, model(tmp_path / "m", "weights")).revision
+    (tmp_path / "store" / first.files()["m"].key).unlink()
+
+    second = repository.upload(RUN, tmp_path / "m")
+
+    assert (second.created, second.revision.revision) == (True, 2)
+    assert repository.path(f"run:{RUN}").read_text() == "weights"
+    assert not repository.upload(RUN, tmp_path / "m").created
+
+
+def test_one_of_two_equal_files_that_was_lost_is_healed(
+    tmp_path: Path, repository: Repository
+) -> None:
+    commit(repository, {"f/a": "same", "f/b": "same"})
+    first = repository.runs_at_backend.committed(RUN)
+    for name in ("f/a", "f/b"):
+        (tmp_path / "store" / first.files()[name].key).unlink(missing_ok=True)
+        commit(repository, {"f/a": "same", "f/b": "same"})
+        first = repository.runs_at_backend.committed(RUN)
+        assert repository.transfer.missing(first.whole()) == []
+
+
+def test_file_that_is_remembered_is_looked_for_before_it_is_named_again(
+    tmp_path: Path, repository: Repository
+) -> None:
+    commit(repository, {"kept": "one", "changed": "two"})
+    first = repository.runs_at_backend.committed(RUN)
+    (tmp_path / "store" / first.files()["kept"].key).unlink()
+
+    commit(repository, {"changed": "three"})
+
+    second = repository.runs_at_backend.committed(RUN)
+    assert second.revision == 2
+    assert repository.transfer.missing(second.whole()) == []
+
+
+def test_two_homes_that_store_the_same_at_once_make_one_revision(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model(tmp_path / "m")
+    begin, meet = Intents.begin, threading.Barrier(2)
+
+    def begin_together(self: Intents, intent: Intent) -> None:
+        # Both have looked for the last revision by then, and seen none.
+        begin(self, intent)
+        meet.wait(20)
+
+    monkeypatch.setattr(Intents, "begin", begin_together)
+    with (
+        make_home(tmp_path / "second", tmp_path / "store") as second,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        told = list(pool.map(lambda each: each.upload(RUN, tmp_path / "m"), (repository, second)))
+
+        assert sorted(each.created for each in told) == [False, True]
+        assert told[0].revision == told[1].revision
+        assert repository.runs_at_backend.numbers(RUN) == [1]
+        kinds = [entry.kind for each in (repository, second) for entry in each.log()]
+        assert kinds.count("committed") == 1
+        assert second.runs_at_backend.open_intents() == []
+
+
+def test_what_was_refused_and_the_experiment_are_mended_by_a_new_revision(
+    repository: Repository,
+) -> None:
+    model(repository.home.staging / RUN / "run.toml", 'experiment="bad name!"')
+    commit(repository, {"a": "one"})
+    assert [each.path for each in repository.runs_at_backend.committed(RUN).refused] == ["run.toml"]
+
+    model(repository.home.staging / RUN / "run.toml", 'experiment="churn"')
+    commit(repository, {"a": "one"})
+
+    mended = repository.runs_at_backend.committed(RUN)
+    assert (mended.revision, mended.refused, mended.experiment) == (2, (), "churn")
+    assert repository.register(RUN).version.experiment == "churn"

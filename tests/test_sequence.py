@@ -142,6 +142,29 @@ def test_after_several_conflicts_it_looks_how_far_the_others_have_come(root: Pat
     assert backend.asked["create"] < 10
 
 
+@pytest.mark.parametrize("at", [3, 1])
+def test_record_of_another_that_will_do_is_the_answer_and_nothing_is_appended(
+    root: Path, at: int
+) -> None:
+    fill(root, 12)
+    asked: list[int] = []
+
+    def accept(number: int, data: bytes) -> bool:
+        assert json.loads(data)["version"] == number
+        asked.append(number)
+        return number == 12
+
+    mine = new_guid()
+    appended = Sequence(LocalBackend(root), FOLDER).append(
+        lambda number: work.record_of("me", mine, number), owner=mine, at=at, accept=accept
+    )
+
+    # After several conflicts it galloped, and is asked of what is the last one then.
+    assert asked == [at, at + 1, at + 2, 12]
+    assert (appended.number, appended.created) == (12, False)
+    assert len(records_of(root)) == 12
+
+
 def test_with_a_shared_owner_no_number_is_passed_over_unread(root: Path) -> None:
     owner = new_guid()
     fill(root, 40)

@@ -13,6 +13,7 @@ from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactDamaged,
     ArtifactNotFound,
+    BackendError,
     BackendUnreachable,
     CounterDamaged,
     IntegrityError,
@@ -23,6 +24,7 @@ from modeldrop.errors import (
     VersionNotFound,
 )
 from modeldrop.layout import numbered, registration, registration_done, versions
+from modeldrop.ledger import Request
 from modeldrop.names import new_guid
 from modeldrop.records import Counter, RegistrationDone
 from support import work
@@ -36,6 +38,7 @@ from support.stores import (
     model,
     quick_pauses,
     set_backend,
+    unmount,
 )
 
 
@@ -223,9 +226,71 @@ def test_registering_again_creates_nothing_and_reads_no_other_version(
 
         assert repository.register(RUN, "churn").version == version
 
-    # The claim, which is there. What it came to, the version, the repository, the revision.
+    # The claim, which is there. What it came to, the version, the repository before and under
+    # the lock, the revision.
     assert backend.asked["create"] == 1
-    assert backend.asked["read"] == 5
+    assert backend.asked["read"] == 6
+
+
+def test_outcome_that_is_unknown_says_of_again_that_it_gives_one_more(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick_pauses(monkeypatch)
+    hints = []
+    for again in (False, True):
+        with Repository.open(home) as repository:
+            backend = Faulty(tmp_path / "store", *["dropped"] * 99, only="/versions/")
+            set_backend(repository, backend)
+            backend.unreadable = BackendUnreachable("no answer")
+            with pytest.raises(OutcomeUnknown) as caught:
+                repository.versions_at_backend.register(
+                    f"churn{again}",
+                    revision := repository.runs_at_backend.committed(RUN),
+                    revision.artifacts[0],
+                    Request(new_guid(), "ada"),
+                    by="ada",
+                    description="",
+                    again=again,
+                )
+            hints.append(caught.value.hint)
+
+    assert "does nothing twice" in hints[0]
+    assert "modeldrop list churnTrue" in hints[1]
+    assert "one more version each time" in hints[1]
+
+
+@pytest.mark.parametrize(("by", "description"), [("caf\udce9", ""), ("ada", "caf\udce9")])
+def test_text_that_is_not_utf8_is_refused_before_anything_is_written(
+    repository: Repository, home: Path, tmp_path: Path, by: str, description: str
+) -> None:
+    with pytest.raises(InvalidName, match=r"not valid UTF-8: caf\\xe9"):
+        repository.register(RUN, "churn", by=by, description=description)
+
+    assert not (tmp_path / "store" / ".modeldrop" / "experiments").exists()
+    assert repository.runs_at_backend.open_intents() == []
+    assert not repository.home.paths.counter("churn").exists()
+
+
+def test_nothing_is_registered_where_the_backend_is_another_one_now(
+    repository: Repository, home: Path, tmp_path: Path
+) -> None:
+    repository.register(RUN, "churn")
+    revision = repository.runs_at_backend.committed(RUN)
+    unmount(tmp_path / "store")
+
+    with pytest.raises(BackendError, match="holds no repository now") as caught:
+        repository.versions_at_backend.register(
+            "churn",
+            revision,
+            revision.artifacts[0],
+            Request(new_guid(), "ada"),
+            by="ada",
+            description="",
+            again=True,
+        )
+
+    assert caught.value.exit_code == 30
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_answer_is_found_without_the_note_of_it_and_the_note_is_made_anew(

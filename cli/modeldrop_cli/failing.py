@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,6 +16,14 @@ from modeldrop_cli.output import say, to_json
 
 if TYPE_CHECKING:
     from modeldrop_cli.objects import ErrorObject
+
+
+# Of a message that nobody wrote for people: an exception may carry megabytes.
+_LONGEST: Final = 500
+
+
+class Sigterm(KeyboardInterrupt):
+    """SIGTERM came; raised where that has to clean up, as Ctrl-C does."""
 
 
 class Failed(ModeldropError):
@@ -38,6 +46,8 @@ def report(error: BaseException, given: Sequence[str]) -> int:
         sys.stderr.write(error.format_message() + "\n")
         return UsageError.exit_code
     known = _as_known(error)
+    # As the shell says it of a program that SIGTERM ended at once.
+    code = 128 + signal.SIGTERM if isinstance(error, Sigterm) else known.exit_code
     if _wants(given, "--debug") or os.environ.get("MODELDROP_DEBUG"):
         import traceback  # noqa: PLC0415 - only where it is asked for
 
@@ -48,7 +58,7 @@ def report(error: BaseException, given: Sequence[str]) -> int:
                 "kind": type(known).__name__,
                 "message": printable(known.message),
                 "hint": printable(known.hint),
-                "exit_code": known.exit_code,
+                "exit_code": code,
                 "detail": known.detail,
             }
         }
@@ -57,7 +67,7 @@ def report(error: BaseException, given: Sequence[str]) -> int:
         say(f"Error: {known.message}")
         if known.hint:
             say(f"Try: {known.hint}")
-    return known.exit_code
+    return code
 
 
 def _as_known(error: BaseException) -> ModeldropError:
@@ -66,14 +76,18 @@ def _as_known(error: BaseException) -> ModeldropError:
     if isinstance(error, click.ClickException):
         return _usage(error)
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return Interrupted("interrupted", hint="run it again: what was acknowledged stays")
+        told = "ended by SIGTERM" if isinstance(error, Sigterm) else "interrupted"
+        return Interrupted(told, hint="run it again: what was acknowledged stays")
     if isinstance(error, OSError) and error.strerror:
         named = f": {os.fsdecode(error.filename)}" if error.filename else ""
         return Failed(
             f"{error.strerror}{named}", hint="`modeldrop --debug …` shows where it came from"
         )
+    message = " ".join(str(error).split())
+    if len(message) > _LONGEST:
+        message = f"{message[:_LONGEST]}…"
     return Bug(
-        f"this is a bug in modeldrop: {type(error).__name__}: {' '.join(str(error).split())}",
+        f"this is a bug in modeldrop: {type(error).__name__}: {message}",
         hint="report it with what `modeldrop --debug …` shows; what was acknowledged stays",
     )
 

@@ -150,16 +150,12 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def cli(home: str | None, verbose: int, debug: bool) -> None:  # noqa: ARG001, FBT001 - commands and the mapper read home and debug
     """Source control for trained models.
 
-    Drop a model into a folder; get a verified, versioned, deployable copy in any object store.
+    Drop a model into a folder; get a verified, versioned copy in any object store.
     """
     if verbose:
-        import logging  # noqa: PLC0415 - only where it is asked for
+        from modeldrop_cli import verbose as talk  # noqa: PLC0415 - only where it is asked for
 
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=logging.INFO if verbose == 1 else logging.DEBUG,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        talk.set_up(verbose)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -66,7 +66,7 @@ class RunStatusObject(TypedDict):
     """A run in staging, as `status` and `scan` see it."""
 
     run: Annotated[str, "GUID of the run"]
-    folder: Annotated[str, "its folder in staging"]
+    folder: Annotated[str, "path of its staging folder"]
     state: Annotated[
         str,
         "open, settling, uploading, verifying, committed, kept, moved, deleted, blocked or parked",

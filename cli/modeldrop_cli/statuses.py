@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from modeldrop.intake import RunStatus
@@ -18,11 +19,11 @@ def is_junk(status: RunStatus) -> bool:
     return not status.run
 
 
-def run_object(status: RunStatus) -> RunStatusObject:
+def run_object(status: RunStatus, staging: Path) -> RunStatusObject:
     """Return the JSON object of a run."""
     return {
         "run": status.run,
-        "folder": status.folder,
+        "folder": str(staging / status.folder),
         "state": status.state,
         "reason": status.reason,
         "since": status.since,

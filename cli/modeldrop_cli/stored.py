@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
+from modeldrop.errors import IntegrityError
 from modeldrop.records import Artifact, Revision, Version
 from modeldrop.repository import Repository
 from modeldrop_cli.objects import (
@@ -48,6 +50,21 @@ def revision_object(revision: Revision) -> RevisionObject:
         "committed_by": revision.committed_by,
         "committed_at": revision.committed_at,
     }
+
+
+def tell_damaged(damaged: Sequence[IntegrityError]) -> None:
+    """Raise what couldn't be read, if anything, after the rest was shown.
+
+    Raises:
+        IntegrityError: a record is damaged.
+    """
+    if len(damaged) == 1:
+        raise damaged[0]
+    if damaged:
+        raise IntegrityError(
+            f"{len(damaged)} records can't be read, such as: {damaged[0].message}",
+            hint="`modeldrop verify` names everything that is damaged",
+        )
 
 
 def version_object(repository: Repository, version: Version) -> VersionObject:

@@ -7,7 +7,9 @@ this one looks every now and then; when nobody holds it, this one does the work 
 from __future__ import annotations
 
 import math
+import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from modeldrop import intake, locks, references
@@ -15,6 +17,7 @@ from modeldrop.errors import Locked, NotFound, NotReady, PartialFailure
 from modeldrop.intake import memory, walk
 from modeldrop.names import printable
 from modeldrop.records import now
+from modeldrop_cli.statuses import STORED
 
 if TYPE_CHECKING:
     from modeldrop.home import Home
@@ -22,11 +25,17 @@ if TYPE_CHECKING:
     from modeldrop.repository import Repository
     from modeldrop_cli.output import Output
 
+# More than 0, as settings have to be.
+_NO_INTERVAL: Final = 1e-3
 # Often enough that nobody notices, seldom enough that a day of it costs nothing.
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 # The engine is asked again after this at the latest, so that the time limit holds.
 _TURN: Final = 0.5
+# Who waits for longer is told what for.
+_PATIENCE: Final = 2.0
+# What counts up or down in a reason, so that it is the same reason a second later.
+_COUNTS: Final = re.compile(r"[0-9]+( (s|min|h|days)\b)?")
 # How long what the service said before is taken for old news: it has to see the drop first.
 _OLD_NEWS: Final = 5.0
 
@@ -69,7 +78,7 @@ class _Waiting:
         self._began = time.monotonic()
         self._began_at = now()
         self._output = output
-        self._told = ""
+        self._told: set[str] = set()
 
     def result(self) -> int:
         pause = _FIRST_PAUSE
@@ -92,14 +101,21 @@ class _Waiting:
     def _store(self) -> int:
         """Do the work of the service until the run is stored."""
         engine = self._repository.engine()
+        # Who waits wants it stored as it is now, not when the next revision would be due.
+        engine.reload(replace(self._home.config.service, revision_interval=_NO_INTERVAL))
         try:
             engine.recover()
             while True:
                 idle = engine.turn()
-                revision = self._stored()
-                if revision is not None:
-                    return revision
-                self._look()
+                # The engine knows it even where nothing can be remembered in the home.
+                status = engine.standing(self._run)
+                if status is not None and status.state in STORED and status.revision:
+                    return status.revision
+                if status is None:
+                    revision = self._stored()
+                    if revision is not None:
+                        return revision
+                self._judge(status)
                 engine.wait(max(min(idle, _TURN, self._left()), 0.0))
         finally:
             engine.close()
@@ -122,29 +138,35 @@ class _Waiting:
         return remembered.revision if seen == remembered.signature else None
 
     def _look(self) -> None:
-        """Say what holds it up; give up if nothing but a person can help, or the time is over."""
+        """Judge by what whoever stores says in the status file."""
         said = intake.read_status(self._home)
         status = next((each for each in said.runs if each.run == self._run), None)
         fresh = (said.at or "") > self._began_at or time.monotonic() - self._began > _OLD_NEWS
-        if status is not None and fresh:
-            self._judge(status)
-        if self._left() <= 0:
-            state = f"it is {status.state}: {status.reason}" if status else "it isn't stored"
-            raise NotReady(
-                f"run {self._run} isn't stored after {self._seconds:g} s; {state}",
-                hint="`modeldrop status` shows what becomes of it; it stays in staging",
-                detail={"run": self._run},
-            )
+        self._judge(status if fresh else None)
 
-    def _judge(self, status: RunStatus) -> None:
-        if status.state == "parked":
+    def _judge(self, status: RunStatus | None) -> None:
+        """Say what holds it up; give up if nothing but a person can help, or the time is over."""
+        if status is not None and status.state == "parked":
             raise PartialFailure(
                 f"run {self._run} can't be stored: {printable(status.reason)}",
                 hint=f"mend it in {self._home.staging / status.folder}, and run it again",
                 detail={"run": self._run, "refused": [each.as_json() for each in status.refused]},
             )
-        held_up = status.state == "blocked" and f"{status.state}: {status.reason}"
-        if held_up and held_up != self._told:
-            self._told = held_up
+        state = _spelled(status)
+        if self._left() <= 0:
+            raise NotReady(
+                f"run {self._run} isn't stored after {self._seconds:g} s; it is {state}",
+                hint="`modeldrop status` shows what becomes of it; it stays in staging",
+                detail={"run": self._run},
+            )
+        reason = _COUNTS.sub("", state)
+        if time.monotonic() - self._began >= _PATIENCE and reason not in self._told:
+            self._told.add(reason)
             limit = "" if math.isinf(self._seconds) else f", {self._seconds:g} s at most"
-            self._output.say(f"Run {self._run} is {held_up}; still waiting{limit}.")
+            self._output.say(f"Run {self._run} is {state}; still waiting{limit}.")
+
+
+def _spelled(status: RunStatus | None) -> str:
+    if status is None:
+        return "not looked at yet"
+    return f"{status.state}: {status.reason}" if status.reason else status.state

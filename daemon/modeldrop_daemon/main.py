@@ -71,7 +71,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 )
 def cli(home: str | None, verbose: bool, watcher: str | None, unit: str | None) -> int:  # noqa: FBT001 - click's signature
     """Watch the staging folder of a home, and store what is dropped there."""
-    root = Path(home) if home is not None else None
+    root = Path(home).expanduser() if home is not None else None
     if unit is not None:
         from modeldrop_daemon.units import print_unit  # noqa: PLC0415 - not to serve
 

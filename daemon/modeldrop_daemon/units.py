@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from modeldrop.errors import ConfigError, HomeNotFound
-from modeldrop.home import Home, find, open_home
+from modeldrop.home import Home, open_home
 from modeldrop.names import printable
 
 _PACKAGE: Final = Path(__file__).parent
@@ -74,7 +74,7 @@ def print_unit(kind: str, root: Path | None = None) -> str:
 
 def _home(root: Path | None) -> Home | None:
     try:
-        return open_home(root if root is not None else find())
+        return open_home(root)
     except HomeNotFound:
         if root is not None:
             raise

@@ -47,7 +47,9 @@ class BackendSettings:
 class StagingSettings:
     """`[staging]`: where models are dropped."""
 
-    path: str = _setting("", "the watched folder; empty is `staging/` in the home")
+    path: str = _setting(
+        "", "the watched folder, relative to the home; empty is `staging/` in the home"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def load(path: Path) -> Config:
         raise ConfigError(message, hint="make it a UTF-8 file that you may read") from error
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         message = f"{path} is no valid TOML: {error}"
         raise ConfigError(message, hint="docs/configuration.md shows every setting") from error
     return parse(found, where=str(path))
@@ -158,7 +160,7 @@ def _section(cls: type[Any], name: str, values: Mapping[str, object], where: str
         default = each.default if each.default is not MISSING else {}
         wanted = type(default)
         if wanted is float and type(value) is int:
-            value = float(value)  # noqa: PLW2901 - `quiet_time = 5` means 5.0
+            value = _as_float(value)  # noqa: PLW2901 - `quiet_time = 5` means 5.0
         choices = each.metadata.get("choices")
         if type(value) is not wanted or (choices and value not in choices):
             expected = " or ".join(f'"{choice}"' for choice in choices or ()) or _NAMES[wanted]
@@ -169,6 +171,13 @@ def _section(cls: type[Any], name: str, values: Mapping[str, object], where: str
             raise ConfigError(message, hint=each.metadata["doc"])
         checked[key] = value
     return cls(**checked)
+
+
+def _as_float(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def _is_possible(number: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,7 @@ def found_home(
         ),
         staging=StagingSettings(path=_lasting_path(staging)),
     )
+    _refuse_file(settings.backend.url)
     paths = layout.HomePaths(root.absolute())
     opened = open_backend(backend or str(paths.model_repository), options, None)
     try:
@@ -100,14 +102,31 @@ def _join(backend: Backend) -> str:
     return found.repository
 
 
-def _lasting_url(backend: str) -> str:
+def _lasting_url(backend: str, base: Path | None = None) -> str:
     """Return a URL that means the same from every working folder."""
-    return urls.parse(backend, None).url if backend else ""
+    return urls.parse(backend, base).url if backend else ""
 
 
 def _lasting_path(path: str) -> str:
     """Return a path that means the same from every working folder."""
     return str(Path(path).expanduser().absolute()) if path else ""
+
+
+def _refuse_file(url: str) -> None:
+    """Raise if a backend of this machine would have to be where a file is.
+
+    Raises:
+        ConfigError: it would.
+    """
+    path = urls.parse(url, None).path if url else None
+    if path is None:
+        return
+    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if not os.path.isdir(there):
+        message = (
+            f"the backend can't be {printable(str(path))}: {printable(str(there))} is no folder"
+        )
+        raise ConfigError(message, hint="give a folder, or the URL of a store")
 
 
 def _refuse_network(root: Path) -> None:
@@ -132,7 +151,7 @@ def refuse_change(home: Home, backend: str, staging: str) -> None:
     changed = [
         f"{what} {printable(asked)}, and it has {printable(has)}"
         for what, asked, has in (
-            ("backend", _lasting_url(backend), _lasting_url(home.backend_url)),
+            ("backend", _lasting_url(backend), _lasting_url(home.backend_url, home.paths.root)),
             ("staging", _lasting_path(staging), str(home.staging)),
         )
         if asked and asked != has

@@ -80,7 +80,10 @@ class Home:
     def staging(self) -> Path:
         """The staging folder."""
         named = self.config.staging.path
-        return Path(named).expanduser() if named else self.paths.staging
+        if not named:
+            return self.paths.staging
+        # Without following links: what the user wrote is what receipts and errors shall show.
+        return Path(os.path.normpath(self.paths.root / Path(named).expanduser()))
 
     @property
     def backend_url(self) -> str:
@@ -124,6 +127,13 @@ class Home:
             write_durable(self.paths.record, self._record.to_bytes())
             return old.home
 
+    def copied_from(self) -> str | None:
+        """Return the id that the home had before `claim`, by the journal that was put aside."""
+        journal = self.paths.journal
+        kept = self.paths.root.glob(f"{journal.stem}-*{journal.suffix}")
+        newest = max(kept, key=lambda each: each.stat().st_ctime_ns, default=None)
+        return newest.stem.removeprefix(f"{journal.stem}-") if newest else None
+
     def _is_this_host(self) -> bool:
         return (
             self._record.machine == machine_id()
@@ -134,17 +144,39 @@ class Home:
 def open_home(root: Path | None = None) -> Home:
     """Return the home at `root`, or the one that `find` finds.
 
+    As in git, a home that was merely found has to be the user's own or root's, folder and settings
+    alike: whoever owns it reads what is dropped there, and says where it goes. So root uses nobody
+    else's by accident. Naming a home, by `root` or `MODELDROP_HOME`, accepts it whoever owns it.
+
     Raises:
         HomeNotFound: there is none.
         NewerFormat: a later modeldrop made it.
-        ConfigError: its settings aren't valid, or others may write to it.
+        ConfigError: its settings aren't valid, others may write to it, or it was found and is
+            another user's.
     """
+    is_named = root is not None or bool(os.environ.get(VARIABLE))
     paths = HomePaths((root or find()).absolute())
+    if not is_named:
+        _refuse_strangers(paths)
     record = _read_record(paths)
     if others_can_write(paths.root):
         message = f"{paths.root} may be changed by every user of this machine"
         raise ConfigError(message, hint=f"run `chmod o-w {paths.root}`")
     return Home(paths, record, config.load(paths.config))
+
+
+def _refuse_strangers(paths: HomePaths) -> None:
+    for path in (paths.root, paths.config):
+        try:
+            owner = path.stat().st_uid
+        except OSError:
+            continue  # opening it says what is wrong
+        if owner not in (os.geteuid(), 0):
+            message = f"{path} belongs to {_name_of(owner)}, and you are {user_name()}"
+            raise ConfigError(
+                message,
+                hint=f"if you trust its owner, name it: `--home {paths.root}`, or set {VARIABLE}",
+            )
 
 
 def make_home(root: Path, settings: Config, repository: str, probe: Probe) -> Home:
@@ -198,9 +230,13 @@ def machine_id() -> str:
 
 def user_name() -> str:
     """Return the name of the user that runs this process, or the user id where it has none."""
+    return _name_of(os.geteuid())
+
+
+def _name_of(user: int) -> str:
     import pwd  # noqa: PLC0415 - not on every platform that can read a store
 
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(user).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(user)

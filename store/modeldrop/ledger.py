@@ -83,13 +83,17 @@ class Ledger:
         owner: str,
         at: int,
         shared: bool = False,
+        accept: Callable[[int, bytes], bool] | None = None,
     ) -> Appended:
         """Append a record and have the journal acknowledge it; see `Sequence.append`.
 
         Raises:
+            JournalDamaged, RecordDamaged: the journal can't take an entry; nothing was written.
             OutcomeUnknown: it may have happened; its intent stays open until that is known.
             BackendError: it did not happen.
         """
+        # What couldn't be acknowledged isn't begun.
+        self._journal.check_writable()
         head = self._journal.head()
         self._intents.begin(
             Intent(
@@ -105,7 +109,7 @@ class Ledger:
         )
         _log.debug("step: intent written")
         try:
-            appended = self._sequence.append(make, owner=owner, at=at, shared=shared)
+            appended = self._sequence.append(make, owner=owner, at=at, shared=shared, accept=accept)
         except OutcomeUnknown:
             raise
         except BackendError:

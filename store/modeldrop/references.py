@@ -11,10 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from modeldrop.errors import IntegrityError, InvalidName, RunNotFound, VersionNotFound
+from modeldrop.errors import (
+    AmbiguousArtifact,
+    ArtifactNotFound,
+    IntegrityError,
+    InvalidName,
+    ModeldropError,
+    RunNotFound,
+    VersionNotFound,
+)
 from modeldrop.home import Home
 from modeldrop.journal import Journal
-from modeldrop.names import is_experiment, parse_guid, parse_guid_prefix, printable
+from modeldrop.names import WHOLE_RUN, is_experiment, parse_guid, parse_guid_prefix, printable
 from modeldrop.records import Artifact, Revision, Version
 from modeldrop.runs import COMMITTED, Runs, choose_artifact
 from modeldrop.versions import Versions
@@ -61,15 +69,16 @@ def parse(text: str) -> Reference:
     Raises:
         InvalidName: it has no form of a reference.
     """
-    if text.startswith("run:"):
-        return parse_run(text)
-    found = _VERSION.fullmatch(text)
+    found = None if text.startswith("run:") else _VERSION.fullmatch(text)
     if found and is_experiment(found["experiment"]):
         version = found["version"]
         if version is not None and int(version) == 0:
             raise _invalid(text)
         return VersionReference(found["experiment"], int(version) if version else None)
-    return parse_run(text)
+    run = _as_run(text)
+    if run is None:
+        raise _invalid(text)
+    return run
 
 
 def parse_run(text: str) -> RunReference:
@@ -78,6 +87,18 @@ def parse_run(text: str) -> RunReference:
     Raises:
         InvalidName: it has no form of a run's reference.
     """
+    found = _as_run(text)
+    if found is None:
+        message = f"{printable(text)!r} names no run"
+        raise InvalidName(
+            message,
+            hint="write a GUID, its first 4 digits or more, `run:@last`, or the run's staging "
+            "folder",
+        )
+    return found
+
+
+def _as_run(text: str) -> RunReference | None:
     bare = text.removeprefix("run:")
     found = _RUN.fullmatch(bare)
     if found is None and "/" in bare:
@@ -86,16 +107,16 @@ def parse_run(text: str) -> RunReference:
         if parse_guid(name):
             return RunReference(parse_guid(name) or name)
     if found is None:
-        raise _invalid(text)
+        return None
     run = found["run"]
     if run != LAST:
         canonical = parse_guid(run) or parse_guid_prefix(run)
         if canonical is None:
-            raise _invalid(text)
+            return None
         run = canonical
     revision = int(found["revision"]) if found["revision"] else None
     if revision == 0:
-        raise _invalid(text)
+        return None
     return RunReference(run, revision, found["artifact"])
 
 
@@ -107,13 +128,22 @@ class Resolved:
     artifact: Artifact | None
     """The artifact that is meant; None where a run has several and none was named."""
     version: Version | None
+    named: bool = False
+    """Whether the reference itself names the artifact."""
 
     @property
     def name(self) -> str:
-        """The full reference: `churn/3` or `run:<guid>~1`."""
+        """The full reference: `churn/3`, or `run:<guid>~1` whether it names an artifact or not."""
         if self.version:
             return f"{self.version.experiment}/{self.version.version}"
         return f"run:{self.revision.run}~{self.revision.revision}"
+
+    @property
+    def exact(self) -> str:
+        """The full reference with the artifact that was named: `run:<guid>~1/<artifact>`."""
+        if not self.named or self.artifact is None:
+            return self.name
+        return f"{self.name}/{self.artifact.artifact}"
 
 
 class References:
@@ -143,7 +173,10 @@ class References:
                     raise
                 try:
                     run = RunReference(self._runs.complete(parsed.experiment))
-                except RunNotFound:
+                except RunNotFound as error:
+                    if "runs" in error.detail:
+                        # Several runs begin so: that is worth more than that no experiment does.
+                        raise error from None
                     run = None
                 if run is None:
                     raise
@@ -151,7 +184,21 @@ class References:
         revision = self.revision(parsed)
         if parsed.artifact is None and len(revision.artifacts) != 1:
             return Resolved(revision, None, None)
-        return Resolved(revision, choose_artifact(revision, parsed.artifact), None)
+        named = parsed.artifact is not None
+        return Resolved(revision, _chosen(revision, parsed, parsed.artifact), None, named)
+
+    def artifact(self, reference: str) -> tuple[Resolved, Artifact]:
+        """Return what a reference stands for, and the one artifact that it names.
+
+        Raises:
+            AmbiguousArtifact: the run has several, and none was named.
+            InvalidName, RunNotFound, VersionNotFound, ArtifactNotFound: as `resolve`.
+        """
+        found = self.resolve(reference)
+        parsed = parse(reference)
+        number = parsed.revision if isinstance(parsed, RunReference) else None
+        meant = RunReference(found.revision.run, number)
+        return found, found.artifact or _chosen(found.revision, meant, None)
 
     def revision(self, reference: RunReference) -> Revision:
         """Return the revision that a reference to a run names, the last one by default.
@@ -203,6 +250,30 @@ class References:
         if reference.run == LAST:
             return self.last_run()
         return reference.run if reference.whole else self._runs.complete(reference.run)
+
+
+def _chosen(revision: Revision, meant: RunReference, name: str | None) -> Artifact:
+    """Return an artifact as `choose_artifact` does, with hints for those who write references."""
+    try:
+        return choose_artifact(revision, name)
+    except (AmbiguousArtifact, ArtifactNotFound) as error:
+        # Without the list, what was named is there, and not stored whole.
+        if "artifacts" in error.detail:
+            run = f"run:{revision.run}" + (f"~{meant.revision}" if meant.revision else "")
+            error.hint = f"write `{run}/NAME`, or `{run}/{WHOLE_RUN}` for the whole run"
+            add_earlier(error, revision)
+        raise
+
+
+def add_earlier(error: ModeldropError, revision: Revision) -> None:
+    """Add to the hint of an artifact that isn't there where it may be: in an earlier revision."""
+    if (
+        isinstance(error, ArtifactNotFound)
+        and "artifacts" in error.detail
+        and revision.revision > 1
+    ):
+        before = f"run:{revision.run}~{revision.revision - 1}"
+        error.hint += f"; what was stored before may be in an earlier revision: `{before}/NAME`"
 
 
 def pinned(version: Version, revision: Revision) -> Artifact:

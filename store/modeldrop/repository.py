@@ -11,16 +11,24 @@ what needs it.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from modeldrop import founding, references
+from modeldrop import founding, locks, references
 from modeldrop.backend import open_backend
-from modeldrop.errors import ConfigError, HomeNotFound, InvalidName
+from modeldrop.errors import (
+    ArtifactNotFound,
+    ConfigError,
+    Conflict,
+    HomeNotFound,
+    IntegrityError,
+    InvalidName,
+)
 from modeldrop.home import Home, open_home
 from modeldrop.journal import Entry, Journal, NewEntry
 from modeldrop.ledger import Request
@@ -37,6 +45,10 @@ if TYPE_CHECKING:
     from modeldrop.verify import Report
 
 Progress = Callable[[int], None]
+Damaged = Callable[[IntegrityError], None]
+
+Named = TypeVar("Named")
+Found = TypeVar("Found")
 
 
 class Repository:
@@ -199,20 +211,38 @@ class Repository:
             # They still hold the old id, also where another process was quicker to claim.
             for part in ("journal", "runs_at_backend", "versions_at_backend", "_references"):
                 self.__dict__.pop(part, None)
-        if old is not None:
-            self.journal.append(
-                NewEntry(
-                    kind="home-copied",
-                    about=("home",),
-                    request=str(uuid.uuid4()),
-                    user=self.home.user,
-                    details={"copied_from": old},
-                )
-            )
+        self._begin_journal(old)
         self._checked = True
+
+    def _begin_journal(self, old: str | None) -> None:
+        """Let the journal of a copied home begin with the id that it had before.
+
+        Whoever claimed the home may have died before this, so it isn't left to them alone.
+        """
+        try:
+            if self.journal.head() is not None:
+                return
+        except IntegrityError:
+            return  # whoever writes to it says what is wrong
+        with locks.hold(self.home.paths.locks / "home", what=f"the home {self.home.paths.root}"):
+            old = old or self.home.copied_from()
+            if old is not None and self.journal.head() is None:
+                self.journal.append(
+                    NewEntry(
+                        kind="home-copied",
+                        about=("home",),
+                        request=str(uuid.uuid4()),
+                        user=self.home.user,
+                        details={"copied_from": old},
+                    )
+                )
 
     def upload(self, run: str, path: Path | str, *, moved: Progress = lambda _: None) -> Committed:
         """Store a file or a folder as an artifact of a run, without staging; return its revision.
+
+        The artifact has the name that the path ends with, also where that is a link. It alone is
+        the run's state then: artifacts that were uploaded before stay in the revisions before,
+        as `run:<guid>~1/<artifact>`, and the last revision doesn't name them any more.
 
         Raises:
             InvalidName: `run` is no GUID, or something in the folder can't be stored.
@@ -257,7 +287,11 @@ class Repository:
         if experiment is None:
             message = f"run {revision.run} names no experiment"
             raise InvalidName(message, hint="name it with `-e EXPERIMENT`")
-        chosen = choose_artifact(revision, artifact or reference.artifact)
+        try:
+            chosen = choose_artifact(revision, artifact or reference.artifact)
+        except ArtifactNotFound as error:
+            references.add_earlier(error, revision)
+            raise
         self._check_stored(chosen)
         self.ready_to_write()
         return self.versions_at_backend.register(
@@ -287,8 +321,7 @@ class Repository:
         Raises:
             AmbiguousArtifact: the run has several, and none was named.
         """
-        resolved = self.resolve(reference)
-        return resolved, resolved.artifact or choose_artifact(resolved.revision, None)
+        return self._references.artifact(reference)
 
     def pull(
         self, reference: str, to: Path | str = ".", *, moved: Progress = lambda _: None
@@ -299,6 +332,12 @@ class Repository:
             Conflict: there is something else of that name.
             ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
         """
+        folder = Path(to).absolute()
+        there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+        if not there.is_dir():
+            what = "leads nowhere" if there.is_symlink() else "is no folder"
+            message = f"nothing can be pulled into {to}: {there} {what}"
+            raise Conflict(message, hint="move it away, or pull into another folder")
         resolved, artifact = self.artifact(reference)
         return self.transfer.pull(artifact, Path(to) / _file_name(resolved, artifact), moved)
 
@@ -338,27 +377,52 @@ class Repository:
         resolved, artifact = self.artifact(reference)
         return verify_artifact(resolved.name, artifact, self.transfer, moved=moved)
 
-    def runs(self) -> Iterator[Revision]:
-        """Yield the last revision of every run at the backend, newest commit first."""
-        every = (self.runs_at_backend.latest(guid) for guid in self.runs_at_backend.guids())
+    def runs(self, damaged: Damaged | None = None) -> Iterator[Revision]:
+        """Yield the last revision of every run at the backend, newest commit first.
+
+        With `damaged`, what can't be read is told to it, and the rest is yielded.
+
+        Raises:
+            IntegrityError: a record is damaged, and there is no `damaged`.
+        """
+        latest = self.runs_at_backend.latest
+        every = (_read(latest, guid, damaged) for guid in self.runs_at_backend.guids())
         found = [revision for revision in every if revision is not None]
         yield from sorted(found, key=lambda each: (each.committed_at, each.run), reverse=True)
 
-    def experiments(self) -> list[Version]:
-        """Return the newest version of every experiment, by name."""
-        return [
-            self.versions_at_backend.version(name)
-            for name in sorted(self.versions_at_backend.experiments())
-            if self.versions_at_backend.last(name)
-        ]
+    def experiments(self, damaged: Damaged | None = None) -> list[Version]:
+        """Return the newest version of every experiment, by name; `damaged` is as in `runs`.
 
-    def versions(self, experiment: str) -> list[Version]:
-        """Return the versions of an experiment, oldest first.
+        Raises:
+            IntegrityError: a record is damaged, and there is no `damaged`.
+        """
+        versions = self.versions_at_backend
+
+        def newest(name: str) -> Version | None:
+            return versions.version(name) if versions.last(name) else None
+
+        every = (_read(newest, name, damaged) for name in sorted(versions.experiments()))
+        return [version for version in every if version is not None]
+
+    def versions(self, experiment: str, damaged: Damaged | None = None) -> list[Version]:
+        """Return the versions of an experiment, oldest first; `damaged` is as in `runs`.
 
         Raises:
             VersionNotFound: there are none.
+            IntegrityError: a record is damaged, and there is no `damaged`.
         """
-        return self.versions_at_backend.all(experiment)
+        versions = self.versions_at_backend
+        try:
+            return versions.all(experiment)
+        except IntegrityError:
+            if damaged is None:
+                raise
+        # One by one: that is slow, and only where something is damaged.
+        every = (
+            _read(lambda number: versions.version(experiment, number), number, damaged)
+            for number in range(1, versions.last(experiment) + 1)
+        )
+        return [version for version in every if version is not None]
 
     def log(self, reference: str | None = None) -> Iterator[Entry]:
         """Yield the journal's entries, newest first; those about one thing if it is named.
@@ -415,6 +479,19 @@ class Repository:
 
     def _request(self) -> Request:
         return Request(str(uuid.uuid4()), self.home.user)
+
+
+def _read(
+    read: Callable[[Named], Found | None], name: Named, damaged: Damaged | None
+) -> Found | None:
+    """Return a record; tell `damaged`, if there is such, why it can't be read."""
+    try:
+        return read(name)
+    except IntegrityError as error:
+        if damaged is None:
+            raise
+        damaged(error)
+        return None
 
 
 def _file_name(resolved: Resolved, artifact: Artifact) -> str:

@@ -16,6 +16,7 @@ from modeldrop.backend.base import Backend
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactNotFound,
+    BackendError,
     IntegrityError,
     RunNotFound,
 )
@@ -23,8 +24,8 @@ from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
-from modeldrop.names import WHOLE_RUN, parse_guid_prefix, printable
-from modeldrop.records import Artifact, Intent, Refused, Revision, now
+from modeldrop.names import RUN_FILES, WHOLE_RUN, parse_guid_prefix, printable
+from modeldrop.records import Artifact, Intent, Refused, RepositoryRecord, Revision, now
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
@@ -39,6 +40,8 @@ class Draft:
     experiment: str | None
     artifacts: tuple[Artifact, ...]
     refused: tuple[Refused, ...]
+    lost: frozenset[str] = frozenset()
+    """Keys of the last revision that were looked for, and whose bytes are not there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,10 @@ class Runs:
     def open_intents(self) -> list[Intent]:
         """Return what requests have begun and not finished; those of a dead process stay."""
         return self._intents.all()
+
+    def check_backend(self) -> None:
+        """Raise unless the backend still holds this home's repository; see `check_backend`."""
+        check_backend(self._home, self._backend)
 
     def revision(self, run: str, number: int) -> Revision:
         """Return one revision of a run.
@@ -147,12 +154,15 @@ class Runs:
 
         Raises:
             OutcomeUnknown: it may have happened; the next commit to the run settles it.
+            BackendError: it did not happen, or the backend holds another repository now.
         """
         with locks.hold(self._home.paths.run_lock(draft.run), what=f"run {draft.run}"):
+            # Before settling: what an empty mount point lacks was not undone.
+            self.check_backend()
             ledger = self._ledger(draft.run)
             ledger.settle()
             last = self.latest(draft.run)
-            if last is not None and adds_nothing(draft.artifacts, last):
+            if last is not None and adds_nothing(draft, last):
                 return Committed(last, created=False)
             owner, at = str(uuid.uuid4()), now()
 
@@ -171,13 +181,19 @@ class Runs:
                     committed_at=at,
                 ).to_bytes()
 
+            def accept(number: int, data: bytes) -> bool:
+                # Another home was quicker, perhaps with the same content.
+                return adds_nothing(draft, self.parse(data, number))
+
             first = (last.revision if last else 0) + 1
-            appended = ledger.append(make, request, owner=owner, at=first)
-            return Committed(self.parse(appended.data, appended.number), created=True)
+            appended = ledger.append(make, request, owner=owner, at=first, accept=accept)
+            revision = self.parse(appended.data, appended.number)
+            return Committed(revision, created=appended.created)
 
     def settle(self, run: str) -> None:
         """Finish what a process that died had begun to commit for this run, if anything."""
         with locks.hold(self._home.paths.run_lock(run), what=f"run {run}"):
+            self.check_backend()
             self._ledger(run).settle()
 
     def parse(self, data: bytes, number: int | None = None) -> Revision:
@@ -242,10 +258,48 @@ class _Revisions:
         """Nothing follows a run's revisions."""
 
 
-def adds_nothing(artifacts: tuple[Artifact, ...], last: Revision) -> bool:
-    """Return whether a revision holds all of these artifacts already, with the same bytes."""
-    content = last.content()
-    return all(content.get(each.artifact) == each.sha256 for each in artifacts)
+def check_backend(home: Home, backend: Backend) -> None:
+    """Make sure that a backend still holds the repository that this home belongs to.
+
+    Asked before each append and not once: a folder may be unmounted, or a bucket be emptied,
+    under a service that runs for months.
+
+    Raises:
+        BackendError: it holds none, or another one; nothing is written to it.
+        NewerFormat: a later modeldrop made it.
+    """
+    data = backend.read(layout.FORMAT_KEY)
+    where = f"{backend.url}/{layout.FORMAT_KEY}"
+    found = None if data is None else RepositoryRecord.from_bytes(data, where).repository
+    if found != home.repository:
+        held = "no repository" if found is None else f"the repository {found}"
+        message = f"{backend.url} holds {held} now, and this home belongs to {home.repository}"
+        raise BackendError(
+            message,
+            hint="mount the folder again, or bring back what was at that place",
+            detail={"backend": backend.url, "holds": found, "repository": home.repository},
+        )
+
+
+def adds_nothing(draft: Draft, last: Revision) -> bool:
+    """Return whether a revision holds all of a draft already.
+
+    It does not where bytes that it names are lost and the draft has them, nor where the draft has
+    all of its artifacts and says something better of the run: that less of it is refused, or
+    that it belongs to another experiment.
+    """
+    mine, content = {each.artifact: each.sha256 for each in draft.artifacts}, last.content()
+    if any(content.get(artifact) != sha256 for artifact, sha256 in mine.items()):
+        return False
+    keys = {file.key for each in last.artifacts if each.artifact in mine for file in each.files}
+    if keys & draft.lost:
+        return False
+    if mine.keys() < content.keys():
+        # It says nothing of what it lacks, and a revision of it would lose that.
+        return True
+    stored_now = {each.path for each in last.refused} - {each.path for each in draft.refused}
+    belongs = draft.experiment in {None, last.experiment}
+    return belongs and not stored_now
 
 
 def choose_artifact(revision: Revision, name: str | None) -> Artifact:
@@ -291,7 +345,10 @@ def _refuse_incomplete(revision: Revision, name: str) -> None:
     parts = [
         each
         for each in revision.refused
-        if name in (WHOLE_RUN, each.path) or each.path.startswith(f"{name}/")
+        if each.path == name
+        or each.path.startswith(f"{name}/")
+        # What declares something of the run is no part of it, be it refused or not.
+        or (name == WHOLE_RUN and each.path not in RUN_FILES)
     ]
     if parts:
         listed = "; ".join(f"{printable(each.path)} ({each.reason})" for each in parts)

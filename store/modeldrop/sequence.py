@@ -44,7 +44,7 @@ class Appended:
     number: int
     data: bytes
     created: bool
-    """Whether it is what this call sent; False if an equal request was earlier."""
+    """Whether it is what this call sent; False if an equal request was earlier, or accepted."""
     conflicts: int
 
 
@@ -101,7 +101,13 @@ class Sequence:
         return number
 
     def append(
-        self, make: Callable[[int], bytes], *, owner: str, at: int, shared: bool = False
+        self,
+        make: Callable[[int], bytes],
+        *,
+        owner: str,
+        at: int,
+        shared: bool = False,
+        accept: Callable[[int, bytes], bool] | None = None,
     ) -> Appended:
         """Append the record that `make` gives for the number it gets; return that number.
 
@@ -112,6 +118,8 @@ class Sequence:
             at: the first number to try: one above the newest that the caller knows of.
             shared: other callers may append with the same owner, and all are to get one record.
                 Then no number may be passed over unread.
+            accept: asked of another owner's record that took the number, once it is the last one
+                that is known: whether it will do, so that nothing is appended.
 
         Raises:
             OutcomeUnknown: the store doesn't say whether it happened. The intent stays open.
@@ -126,9 +134,13 @@ class Sequence:
             if self._owner(number, found) == owner:
                 return Appended(number, found, created=found == data, conflicts=conflicts)
             conflicts += 1
-            number += 1
             if not shared and conflicts % _GALLOP_AFTER == 0:
-                number = self.last(number - 1) + 1
+                newest = self.last(number)
+                if newest != number:
+                    number, found = newest, self.read(newest)
+            if accept is not None and found is not None and accept(number, found):
+                return Appended(number, found, created=False, conflicts=conflicts)
+            number += 1
             time.sleep(random.uniform(0, min(0.01 * 2 ** min(conflicts, 6), 0.5)))  # noqa: S311 - jitter, no secret
 
     def _create(self, number: int, data: bytes, owner: str) -> bytes | None:

@@ -26,6 +26,8 @@ from modeldrop.errors import (
     BackendError,
     CounterDamaged,
     IntegrityError,
+    InvalidName,
+    ModeldropError,
     OutcomeUnknown,
     RecordDamaged,
     VersionNotFound,
@@ -35,7 +37,7 @@ from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
-from modeldrop.names import check_experiment, is_experiment
+from modeldrop.names import check_experiment, is_experiment, printable
 from modeldrop.records import (
     Artifact,
     Counter,
@@ -47,6 +49,7 @@ from modeldrop.records import (
     now,
     registration_owner,
 )
+from modeldrop.runs import check_backend
 from modeldrop.sequence import Sequence
 
 _log = logging.getLogger(__name__)
@@ -143,14 +146,23 @@ class Versions:
         Raises:
             Locked: another process of this host registers for longer than the time-out.
             CounterDamaged: the counter can't be read.
-            OutcomeUnknown: it may have happened; registering again finds out.
+            InvalidName: the description or `by` is no text that can be stored.
+            BackendError: the backend holds another repository now, or failed.
+            OutcomeUnknown: it may have happened; registering again finds out, unless `again`.
         """
+        _check_text("description", description)
+        _check_text("name of who registers", by)
         nonce = request.id if again else None
         owner = registration_owner(
             experiment, revision.run, artifact.artifact, artifact.sha256, nonce
         )
         what = f"the experiment {experiment}"
-        with locks.hold(self._home.paths.counter_lock(experiment), what=what):
+        with (
+            locks.hold(self._home.paths.counter_lock(experiment), what=what),
+            _hinted(experiment, again=again),
+        ):
+            # Before settling: what an empty mount point lacks was not undone.
+            check_backend(self._home, self._backend)
             sequence = self._sequence(experiment)
             ledger = Ledger(sequence, self._intents, self._journal, _Meaning(self, experiment))
             ledger.settle()
@@ -347,6 +359,37 @@ class Versions:
     def _read(self, experiment: str, number: int) -> Version | None:
         data = self._sequence(experiment).read(number)
         return None if data is None else self.parse(data, experiment, number)
+
+
+def _check_text(what: str, text: str) -> None:
+    """Raise before anything is written if a text from the command line is not UTF-8.
+
+    Raises:
+        InvalidName: it isn't.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        message = f"the {what} is not valid UTF-8: {printable(text)}"
+        raise InvalidName(message, hint="give it in UTF-8") from None
+
+
+@contextlib.contextmanager
+def _hinted(experiment: str, *, again: bool) -> Iterator[None]:
+    """Have errors after which it may have happened say what is true of `--again`.
+
+    What they say otherwise, that repeating is safe, holds only without it.
+    """
+    try:
+        yield
+    except ModeldropError as error:
+        # The plain one is the journal's: the version may be given then.
+        if again and (isinstance(error, OutcomeUnknown) or type(error) is ModeldropError):
+            error.hint = (
+                f"see `modeldrop list {experiment}` before you run it again: `--again` gives one "
+                "more version each time, also if this one was given"
+            )
+        raise
 
 
 class _Meaning:

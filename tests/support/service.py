@@ -111,7 +111,7 @@ class Service:
 class Home:
     """A home in a temporary folder, with the services that it had."""
 
-    def __init__(self, folder: Path, *, backend: str = "", **settings: object) -> None:
+    def __init__(self, folder: Path, backend: str = "", /, **settings: object) -> None:
         """Make a home; `settings` take the place of the quick ones."""
         self.folder = folder
         self.root = folder / ".mlops"

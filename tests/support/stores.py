@@ -48,6 +48,14 @@ def set_backend(repository: Repository, backend: LocalBackend) -> None:
     repository.__dict__["backend"] = backend
 
 
+def unmount(root: Path) -> Path:
+    """Leave an empty mount point where a local backend was; return where its folder is now."""
+    away = root.with_name(f"{root.name}-away")
+    root.rename(away)
+    root.mkdir()
+    return away
+
+
 class Counting(LocalBackend):
     """Counts what it is asked."""
 

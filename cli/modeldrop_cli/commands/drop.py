@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -38,10 +42,12 @@ if TYPE_CHECKING:
         3,
         10,
         12,
+        20,
         30,
         e3="with --wait: the run can't be stored before somebody changes it",
         e10="there is no home",
         e12="with --wait=SECONDS: the time ran out",
+        e20="a file changed while it was copied: nothing is dropped",
     ),
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -71,7 +77,12 @@ def command(
 
     with open_repository() as repository:
         staging = repository.home.staging
-        run = intake.drop(staging, paths, run=named, experiment=experiment)
+        # Elsewhere than in the main thread nobody can prepare, and no writer is asked for.
+        with contextlib.suppress(ValueError):
+            intake.prepare_leases()
+        with _terminable():
+            home = repository.home.paths.root
+            run = intake.drop(staging, paths, run=named, experiment=experiment, home=home)
         told: DropObject = {"run": run, "folder": str(staging / run), "revision": None}
         # Whatever becomes of the wait, the GUID is told: it is needed most when that fails.
         if not output.json:
@@ -92,3 +103,22 @@ def command(
             if stored
             else "Dropped. `modeldrop status` shows when it is stored."
         )
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the body as Ctrl-C does: it cleans up, and a second one changes nothing."""
+    from modeldrop_cli.failing import Sigterm  # noqa: PLC0415 - not for `--help`
+
+    def end(number: int, _: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise Sigterm
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

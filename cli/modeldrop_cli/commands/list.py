@@ -16,6 +16,7 @@ from modeldrop_cli.command import (
 from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
+    from modeldrop.errors import IntegrityError
     from modeldrop.records import Version
     from modeldrop_cli.objects import ExperimentsObject, VersionsObject
     from modeldrop_cli.output import Output
@@ -29,19 +30,26 @@ if TYPE_CHECKING:
         ("modeldrop list churn", "every version of churn, the newest first"),
         ("modeldrop list churn -q", "churn/3, churn/2, churn/1, one a line"),
     ),
-    exits=exits(10, 20, 30, e10="there is no home, or no such experiment"),
+    exits=exits(
+        10,
+        20,
+        30,
+        e10="there is no home, or no such experiment",
+        e20="a record is damaged; the others are listed",
+    ),
 )
 @click.argument("experiment", required=False, shell_complete=complete_experiments)
 @output_options
 def command(experiment: str | None, output: Output) -> None:
     """List experiments, or the versions of one."""
-    from modeldrop_cli.stored import version_summary  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.stored import tell_damaged, version_summary  # noqa: PLC0415 - not for `--help`
 
     with open_repository() as repository:
+        damaged: list[IntegrityError] = []
         if experiment is None:
-            found = repository.experiments()
+            found = repository.experiments(damaged.append)
         else:
-            found = list(reversed(repository.versions(experiment)))
+            found = list(reversed(repository.versions(experiment, damaged.append)))
     if output.json:
         listed = [version_summary(each) for each in found]
         told: ExperimentsObject | VersionsObject = (
@@ -54,6 +62,9 @@ def command(experiment: str | None, output: Output) -> None:
             output.id(name if experiment is None else f"{name}/{each.version}")
     else:
         _tell(found, output)
+        if not (found or damaged):
+            output.say("There is no version yet. `modeldrop register RUN -e EXPERIMENT` makes one.")
+    tell_damaged(damaged)
 
 
 def _tell(found: list[Version], output: Output) -> None:
@@ -73,5 +84,3 @@ def _tell(found: list[Version], output: Output) -> None:
         ],
         right="size",
     )
-    if not found:
-        output.say("There is no version yet. `modeldrop register RUN -e EXPERIMENT` makes one.")

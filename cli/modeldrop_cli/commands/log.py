@@ -42,7 +42,9 @@ def command(reference: str | None, most: int | None, output: Output) -> None:
     from itertools import islice  # noqa: PLC0415 - not for `--help`
 
     with open_repository() as repository:
+        told = False
         for entry in islice(repository.log(reference), most):
+            told = True
             if output.json:
                 output.stream(entry.as_json())
             elif output.quiet:
@@ -50,6 +52,8 @@ def command(reference: str | None, most: int | None, output: Output) -> None:
             else:
                 # Line by line: a journal may be longer than a table can be.
                 output.id(_line(entry))
+    if reference is not None and not told:
+        output.say(f"This home's journal knows nothing of {reference}.")
 
 
 def _line(entry: Entry) -> str:

@@ -10,6 +10,7 @@ from modeldrop_cli.command import Command, exits, open_repository, output_option
 from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
+    from modeldrop.errors import IntegrityError
     from modeldrop_cli.output import Output
 
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
         ("modeldrop runs", "every run at the backend, the newest first"),
         ("modeldrop runs --json | jq -r 'select(.experiment == \"churn\").run'", "those of churn"),
     ),
-    exits=exits(10, 20, 30, e10="there is no home"),
+    exits=exits(
+        10, 20, 30, e10="there is no home", e20="a record is damaged; the others are listed"
+    ),
 )
 @output_options
 def command(output: Output) -> None:
@@ -28,16 +31,18 @@ def command(output: Output) -> None:
 
     All runs at the backend, the newest first. JSON is one object for each run, one a line.
     """
-    from modeldrop_cli.stored import run_object  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.stored import run_object, tell_damaged  # noqa: PLC0415 - not for `--help`
 
     with open_repository() as repository:
-        found = repository.runs()
+        damaged: list[IntegrityError] = []
+        found = repository.runs(damaged.append)
         if output.json or output.quiet:
             for each in found:
                 if output.json:
                     output.stream(run_object(each))
                 else:
                     output.id(each.run)
+            tell_damaged(damaged)
             return
         rows = [
             (
@@ -53,5 +58,6 @@ def command(output: Output) -> None:
         ]
     columns = ("run", "revision", "experiment", "artifacts", "size", "stored", "by")
     output.table(columns, rows, right="revision size")
+    tell_damaged(damaged)
     if not rows:
         output.say("There is no run yet. `modeldrop drop FILE` drops one.")

@@ -10,6 +10,7 @@ from modeldrop_cli.command import Command, exits, open_repository, output_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from modeldrop.intake import RunStatus
     from modeldrop.repository import Repository
@@ -64,7 +65,7 @@ def command(once: bool, output: Output) -> None:  # noqa: FBT001 - click's signa
                 hint="`modeldrop status` shows how far it is",
                 detail=error.detail,
             ) from error
-    _tell(found, output)
+    _tell(found, repository.home.staging, output)
 
 
 def _scan(repository: Repository) -> list[RunStatus]:
@@ -75,7 +76,7 @@ def _scan(repository: Repository) -> list[RunStatus]:
         engine.close()
 
 
-def _tell(found: Sequence[RunStatus], output: Output) -> None:
+def _tell(found: Sequence[RunStatus], staging: Path, output: Output) -> None:
     from modeldrop.errors import PartialFailure  # noqa: PLC0415 - not for `--help`
     from modeldrop_cli import statuses  # noqa: PLC0415 - not for `--help`
 
@@ -83,7 +84,7 @@ def _tell(found: Sequence[RunStatus], output: Output) -> None:
     junk = [each for each in found if statuses.is_junk(each)]
     if output.json:
         told: ScanObject = {
-            "runs": [statuses.run_object(each) for each in runs],
+            "runs": [statuses.run_object(each, staging) for each in runs],
             "junk": [statuses.junk_object(each.folder, each.reason) for each in junk],
         }
         output.document(told)

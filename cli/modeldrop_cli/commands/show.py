@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from modeldrop.records import Artifact, Revision, Version
+    from modeldrop.references import Resolved
     from modeldrop_cli.output import Output
 
 
@@ -37,23 +39,35 @@ if TYPE_CHECKING:
 def command(reference: str, output: Output) -> None:
     """Show a version or a run.
 
-    With -q its full reference is printed: churn/3, or run:GUID~1.
+    Of run:GUID/ARTIFACT only that artifact is shown. With -q the full reference is printed:
+    churn/3, run:GUID~1, or run:GUID~1/ARTIFACT.
     """
     from modeldrop_cli.stored import revision_object, version_object  # noqa: PLC0415 - not for `--help`
 
     with open_repository() as repository:
         found = repository.resolve(reference)
         if output.quiet:
-            output.id(found.name)
+            output.id(found.exact)
         elif found.version is None:
+            shown = _part(found)
             if output.json:
-                output.document(revision_object(found.revision))
+                output.document(revision_object(shown))
             else:
-                _tell_run(found.revision, output)
+                _tell_run(shown, output)
         elif output.json:
             output.document(version_object(repository, found.version))
         else:
             _tell_version(found.version, found.artifact, output)
+
+
+def _part(found: Resolved) -> Revision:
+    """Return a run's revision with nothing but the artifact that was named, if one was."""
+    from modeldrop.names import WHOLE_RUN  # noqa: PLC0415 - not for `--help`
+
+    artifact = found.artifact
+    if not found.named or artifact is None or artifact.artifact == WHOLE_RUN:
+        return found.revision
+    return replace(found.revision, artifacts=(artifact,), refused=())
 
 
 def _tell_version(version: Version, artifact: Artifact | None, output: Output) -> None:

@@ -60,15 +60,17 @@ def _object(home: Home, status: ServiceStatus) -> StatusObject:
             "watcher": status.watcher,
         },
         "committed": status.committed,
-        "runs": [run_object(each) for each in status.runs],
+        "runs": [run_object(each, home.staging) for each in status.runs],
         "junk": [junk_object(each.path, each.reason) for each in status.junk],
     }
 
 
 def _tell(home: Home, status: ServiceStatus, output: Output) -> None:
-    from modeldrop_cli.statuses import run_rows  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.statuses import STORED, run_rows  # noqa: PLC0415 - not for `--help`
 
     running = status.pid is not None
+    # What is stored but for a part that was refused is counted, and shown all the same.
+    waiting = sum(each.state not in STORED for each in status.runs)
     service = f"running, process {status.pid}, since {when(status.started_at)}"
     output.fields(
         {
@@ -77,7 +79,7 @@ def _tell(home: Home, status: ServiceStatus, output: Output) -> None:
             "home": str(home.paths.root),
             "backend": home.backend_url,
             "staging": str(home.staging),
-            "stored": f"{status.committed} of {status.committed + len(status.runs)} runs",
+            "stored": f"{status.committed} of {status.committed + waiting} runs",
         }
     )
     columns, rows = run_rows(status.runs, status.junk)

@@ -258,8 +258,8 @@ def _ask_fsspec(protocol: str) -> tuple[str, str]:
         raise ConfigError(message, hint="give a folder, s3://bucket/prefix or az://container")
     if protocol not in known_implementations:
         message = f"no store is called {protocol}://"
-        stores = sorted(set(known_implementations) - _NO_STORES)
-        near = difflib.get_close_matches(protocol, stores, n=3, cutoff=0.5)
+        # Of the many that fsspec knows, only what somebody keeps models in.
+        near = difflib.get_close_matches(protocol, [*_DRIVERS, *_LOCAL], n=3, cutoff=0.5)
         names = ", ".join(f"{name}://" for name in near or ("s3", "az", "gs", "sftp", "file"))
         raise ConfigError(message, hint=f"did you mean {names}?")
     known = known_implementations[protocol]

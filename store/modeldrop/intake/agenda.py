@@ -22,6 +22,13 @@ from modeldrop.intake.settling import History, State
 from modeldrop.intake.storing import Attempts, Outcome
 from modeldrop.records import Refused, now
 
+# What the watcher is while the kernel's events tell of changes; anything else is polling.
+EVENTS: Final = "events"
+# How many times what a scan of all of staging took the next one waits: a tenth of a core at most
+# where nothing but scans tells of changes, a hundredth where events do.
+_POLL_FACTOR: Final = 9.0
+_SCAN_FACTOR: Final = 99.0
+_LATEST_SCAN: Final = 10.0
 # Entries that don't count any more are dropped once they are this many times the runs.
 _MOST_STALE: Final = 4
 # Doubling further than this would only overflow.
@@ -120,6 +127,19 @@ class Agenda:
         while self._heap and not _counts(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
+
+
+def scan_interval(settings: ServiceSettings, watcher: str) -> float:
+    """Return the seconds between two scans of all of staging."""
+    return settings.scan_interval if watcher == EVENTS else settings.poll_interval
+
+
+def next_scan(began: float, settings: ServiceSettings, watcher: str) -> float:
+    """Return when to scan next; so many runs that it takes long are scanned less often."""
+    clock, regular = time.monotonic(), scan_interval(settings, watcher)
+    factor = _SCAN_FACTOR if watcher == EVENTS else _POLL_FACTOR
+    pause = min(factor * (clock - began), _LATEST_SCAN * regular)
+    return max(began + regular, clock + pause)
 
 
 def is_worth_waiting(

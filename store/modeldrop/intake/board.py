@@ -74,9 +74,16 @@ def status_of(tracked: Tracked) -> RunStatus:
         next_try_at=next_try,
         revision=tracked.revision,
         sent=tracked.sent,
-        size=tracked.size,
+        size=_size(tracked),
         refused=tracked.refused,
     )
+
+
+def _size(tracked: Tracked) -> int:
+    """Return how many bytes a run has: as it was seen last, or as it was stored."""
+    if tracked.observation is not None:
+        return sum(each.signature.size for each in tracked.observation.files)
+    return tracked.remembered.size if tracked.remembered else tracked.size
 
 
 def junk_status(junk: Refused) -> RunStatus:

@@ -9,21 +9,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeldrop import files
-from modeldrop.errors import DropRefused
+from modeldrop.errors import DropRefused, SourceChanged
+from modeldrop.intake import lease, marker
+from modeldrop.intake.aside import aside as _aside
+from modeldrop.intake.aside import held_open, remove_stale
+from modeldrop.intake.observation import Signature
 from modeldrop.intake.temporary import temporary
-from modeldrop.intake.walk import OWN_PREFIX
 from modeldrop.names import (
     MARKER,
     RECEIPT,
     RUN_FILES,
     check_experiment,
     check_guid,
+    is_artifact_name,
     new_guid,
     parse_guid,
     printable,
@@ -51,34 +56,57 @@ def drop(
     *,
     run: str | None = None,
     experiment: str | None = None,
+    home: Path | None = None,
 ) -> str:
     """Copy files and folders into a run's staging folder, whole; return the run's GUID.
 
     A new run appears by one rename. Into a run that is there each entry is renamed, replacing one
-    of the same name, and `_SUCCESS` last.
+    of the same name, and `_SUCCESS` last; a drop that is cut short in between leaves the run held
+    open until the same is dropped again. Who writes to a file is asked only after
+    `lease.prepare`.
 
     Raises:
         InvalidName: the GUID or the experiment's name isn't valid.
-        DropRefused: a path isn't there, or holds what can't be stored; nothing is dropped then.
+        DropRefused: a path isn't there, holds what can't be stored, is being written to, or is
+            or holds modeldrop's own; or the run names its experiment itself. Nothing is dropped.
+        SourceChanged: a file changed while it was copied; nothing is dropped.
     """
     guid = check_guid(run) if run is not None else new_guid()
-    names = _check(paths)
+    sources = _check(paths, {"the staging folder": staging, "the home": home})
     target = _folder_of(staging, guid)
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
         message = f"{printable(str(target))} is in the way: it is no folder"
         raise DropRefused(message, hint="remove it; a run's folder is made by the drop")
+    if experiment is not None and os.path.lexists(target / "run.toml"):
+        # It goes before the run.json that the drop would write.
+        message = f"run {guid} names its experiment in its run.toml"
+        raise DropRefused(message, hint="leave `-e` out, or change the run.toml")
+    remove_stale(staging)
     with _aside(staging) as aside:
-        for path in paths:
-            _copy(path, aside / _name(path))
+        network: dict[int, bool] = {}
+        for source in sources:
+            _copy(source, aside / source.name, network)
         _declare(aside, experiment)
-        _mark(aside, names)
+        _mark(aside, sources)
         files.sync_tree(aside)
+        _check_unchanged(sources)
         try:
             files.rename_if_absent(aside, target)
         except FileExistsError:
             # It was there, or another rank of the same run has just been quicker.
-            _merge(aside, target)
+            with _aside(staging) as old:
+                _merge(aside, target, old)
     return guid
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a named path held when it was looked at; the keys are relative to it."""
+
+    path: Path
+    name: str
+    files: dict[Path, Signature] = field(default_factory=dict)
+    folders: dict[Path, int] = field(default_factory=dict)
 
 
 def _folder_of(staging: Path, guid: str) -> Path:
@@ -90,51 +118,98 @@ def _folder_of(staging: Path, guid: str) -> Path:
     return staging / guid
 
 
-def _check(paths: Sequence[Path]) -> list[str]:
-    """Return the names of the artifacts that these paths become."""
-    names: list[str] = []
+def _check(paths: Sequence[Path], own: Mapping[str, Path | None]) -> list[_Source]:
+    """Return what the paths hold; the name of each is the artifact that it becomes."""
+    sources: list[_Source] = []
     for path in paths:
         shown = printable(str(path))
         name = _name(path)
         if not path.exists():
             message = f"there is no file or folder {shown}"
             raise DropRefused(message, hint="name files or folders that are there")
-        if name in names:
+        for what, folder in own.items():
+            if folder is not None:
+                _refuse_own(path, what, folder.resolve())
+        if name in [each.name for each in sources]:
             message = f"two of the paths are named {printable(name)!r}"
             raise DropRefused(message, hint="drop them into two runs, or rename one")
         if not name or name in (MARKER, RECEIPT) or name in RUN_FILES:
             message = f"{shown} can't be an artifact: its name has a meaning of its own"
             raise DropRefused(message, hint="rename it, or drop it inside of a folder")
-        names.append(name)
-        _check_tree(path, shown)
-    return names
+        sources.append(_look(path))
+    return sources
 
 
-def _check_tree(path: Path, shown: str) -> None:
-    # The path that was named may be a link, as `latest.pt` often is; inside, links are refused.
-    inner = list(path.rglob("*")) if path.is_dir() else []
-    for each in (path, *inner):
-        why = _refuse(each, is_named=each is path)
-        if why:
-            inside = f"{shown}: {printable(str(each.relative_to(path)))}"
-            message = f"{shown if each is path else inside} can't be stored: {why}"
+def _refuse_own(path: Path, what: str, own: Path) -> None:
+    """Refuse what is, holds or is in one of modeldrop's own folders: it would copy itself."""
+    real = path.resolve()
+    if real == own:
+        how = "is"
+    elif own.is_relative_to(real):
+        how = "holds"
+    elif real.is_relative_to(own):
+        how = "is in"
+    else:
+        return
+    message = f"{printable(str(path))} can't be dropped: it {how} {what} {printable(str(own))}"
+    raise DropRefused(message, hint="name the model's own files or folders, outside of that")
+
+
+def _look(path: Path) -> _Source:
+    """Return what is at a path, or refuse it."""
+    shown = printable(str(path))
+    source = _Source(path, _name(path))
+    waiting = [Path()]
+    while waiting:
+        inner = waiting.pop()
+        whole = path / inner
+        # The path that was named may be a link, as `latest.pt` often is; inside they are refused.
+        named = inner == Path()
+        status = whole.stat() if named else whole.lstat()
+        if why := _refuse(source.name if named else inner.name, status.st_mode):
+            which = shown if named else f"{shown}: {printable(str(inner))}"
+            message = f"{which} can't be stored: {why}"
             raise DropRefused(message, hint="leave only regular files in what you drop")
-    if path.is_dir() and not any(each.is_file() for each in inner):
+        if stat.S_ISDIR(status.st_mode):
+            source.folders[inner] = stat.S_IMODE(status.st_mode)
+            waiting.extend(inner / name for name in os.listdir(whole))
+        else:
+            source.files[inner] = Signature.of(status)
+    if not source.files:
         message = f"{shown} has no file in it"
         raise DropRefused(message, hint="drop a folder that holds a model")
+    return source
 
 
-def _refuse(path: Path, *, is_named: bool) -> str | None:
+def _refuse(name: str, mode: int) -> str | None:
     """Return why an entry of what is dropped can't be stored, or None if it can."""
-    if path.is_symlink() and not is_named:
+    if stat.S_ISLNK(mode):
         return "it is a symbolic link"
-    if not (path.is_file() or path.is_dir()):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return "it is no regular file"
-    name = _name(path) if is_named else path.name
     if temporary(name):
         # In staging it would hold the run open for ever.
         return "its name is that of something temporary"
     return refuse_component(name)
+
+
+def _check_unchanged(sources: Sequence[_Source]) -> None:
+    for source in sources:
+        try:
+            same = _look(source.path) == source
+        except (FileNotFoundError, NotADirectoryError):
+            same = False
+        if not same:
+            raise _changed(source.path)
+
+
+def _changed(path: Path) -> SourceChanged:
+    shown = printable(str(path))
+    return SourceChanged(
+        f"{shown} changed while it was copied: nothing is dropped",
+        hint="drop it again once nobody writes to it",
+        detail={"path": shown},
+    )
 
 
 def _name(path: Path) -> str:
@@ -142,11 +217,37 @@ def _name(path: Path) -> str:
     return path.name if path.name not in ("", "..") else path.resolve().name
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True, copy_function=shutil.copyfile)
-    else:
-        shutil.copyfile(source, target)
+def _copy(source: _Source, target: Path, network: dict[int, bool]) -> None:
+    for inner, mode in source.folders.items():
+        (target / inner).mkdir()
+        # Whatever it was, this process has to fill it.
+        (target / inner).chmod(mode & 0o777 | stat.S_IRWXU)
+    for inner, seen in source.files.items():
+        _copy_file(source.path / inner, target / inner, seen, network)
+
+
+def _copy_file(path: Path, target: Path, seen: Signature, network: dict[int, bool]) -> None:
+    """Copy a file that nobody writes to; `network` remembers which devices can't tell that."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _changed(path) from None
+    try:
+        if seen.device not in network:
+            network[seen.device] = lease.is_network(path)
+        _check_quiet(fd, path, seen, ask=not network[seen.device])
+        shutil.copyfile(path, target)
+        _check_quiet(fd, path, seen, ask=not network[seen.device])
+    finally:
+        os.close(fd)
+
+
+def _check_quiet(fd: int, path: Path, seen: Signature, *, ask: bool) -> None:
+    if Signature.of(os.fstat(fd)) != seen:
+        raise _changed(path)
+    if ask and lease.probe(fd) is lease.Writers.SOME:
+        message = f"{printable(str(path))} is being written to: a program has it open for writing"
+        raise DropRefused(message, hint="drop it again once that program has closed it")
 
 
 def _declare(folder: Path, experiment: str | None) -> None:
@@ -155,40 +256,26 @@ def _declare(folder: Path, experiment: str | None) -> None:
         (folder / "run.json").write_text(text, "utf-8")
 
 
-def _mark(folder: Path, names: Sequence[str]) -> None:
+def _mark(folder: Path, sources: Sequence[_Source]) -> None:
     """Write the marker: the paths that make the drop complete, one a line."""
-    paths = []
-    for name in sorted(names):
-        whole = folder / name
-        inner = sorted(each for each in whole.rglob("*") if each.is_file())
-        paths += inner if whole.is_dir() else [whole]
+    paths = sorted(Path(source.name) / inner for source in sources for inner in source.files)
     # With the `./`, no name can be taken for a line of sha256sum.
-    lines = "".join(f"./{each.relative_to(folder)}\n" for each in paths)
-    (folder / MARKER).write_text(lines, "utf-8")
+    lines = "".join(f"./{path}\n" for path in paths).encode()
+    # A longer list than a scan reads is left out: all of it is there when the marker comes.
+    (folder / MARKER).write_bytes(lines if len(lines) <= marker.MOST_BYTES else b"")
 
 
-def _merge(aside: Path, target: Path) -> None:
+def _merge(aside: Path, target: Path, old: Path) -> None:
     """Move what was put together aside into a run that is there; the marker goes last.
 
-    An older marker goes first: it calls complete what is about to be replaced. A crash in between
-    leaves a run without a marker, which the quiet time completes.
+    An older marker goes first: it calls complete what is about to be replaced. What was there is
+    moved away whole, into `old`, so that no part of it can be taken for the whole.
     """
-    files.remove_durable(target / MARKER)
     entries = sorted(aside.iterdir(), key=lambda each: each.name == MARKER)
-    for entry in entries:
-        there = target / entry.name
-        if there.is_dir() and not there.is_symlink():
-            shutil.rmtree(there)
-        elif entry.is_dir():
-            there.unlink(missing_ok=True)
-        files.rename(entry, there)
-
-
-@contextlib.contextmanager
-def _aside(staging: Path) -> Iterator[Path]:
-    aside = staging / f"{OWN_PREFIX}drop-{secrets.token_hex(8)}"
-    files.make_folders(aside)
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with held_open(target, [each.name for each in entries if is_artifact_name(each.name)], old):
+        files.remove_durable(target / MARKER)
+        for entry in entries:
+            there = target / entry.name
+            if os.path.lexists(there) and (entry.is_dir() or there.is_dir()):
+                files.rename(there, old / entry.name)
+            files.rename(entry, there)

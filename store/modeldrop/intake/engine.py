@@ -39,7 +39,14 @@ from modeldrop.errors import (
 )
 from modeldrop.home import Home
 from modeldrop.intake import lease, memory, receipts, walk
-from modeldrop.intake.agenda import Agenda, Tracked, doubled, is_worth_waiting
+from modeldrop.intake.agenda import (
+    Agenda,
+    Tracked,
+    doubled,
+    is_worth_waiting,
+    next_scan,
+    scan_interval,
+)
 from modeldrop.intake.board import Board, junk_status, status_of
 from modeldrop.intake.looking import Looked, look, next_step
 from modeldrop.intake.memory import RunMemory
@@ -59,11 +66,6 @@ _SOON: Final = 0.2
 # ten thousand events of an archive that is unpacked are not worth ten thousand walks.
 _REST: Final = 0.1
 _REST_FACTOR: Final = 9.0
-# The same for scans of all of staging: a tenth of a core at most where nothing but scans tells of
-# changes, a hundredth where events do.
-_POLL_FACTOR: Final = 9.0
-_SCAN_FACTOR: Final = 99.0
-_LATEST_SCAN: Final = 10.0
 # How soon all of staging is looked at again when a run vanished under the look.
 _SCAN_REST: Final = 1.0
 # For how long at a time something is waited for whose progress is to be told.
@@ -99,8 +101,19 @@ class Engine:
         self._hints: dict[str | None, bool] = {}
         self._pool = ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="store")
         self._board = Board(home)
-        self.watcher = "none"
-        """What the status file says of the watcher."""
+        self._watcher = "none"
+
+    @property
+    def watcher(self) -> str:
+        """What the status file says of the watcher: `agenda.EVENTS`, or why staging is polled."""
+        return self._watcher
+
+    @watcher.setter
+    def watcher(self, state: str) -> None:
+        if state != self._watcher:
+            self._watcher = state
+            self._board.stale = True
+            self.hint()
 
     # From any thread
 
@@ -163,7 +176,7 @@ class Engine:
         for tracked in self._agenda.take(time.monotonic()):
             self._look(tracked)
         if scans and self._scan_due == regular:
-            self._scan_due = self._after_a_scan(began)
+            self._scan_due = next_scan(began, self._settings, self._watcher)
         self._write_status()
         return self._until_next()
 
@@ -197,6 +210,11 @@ class Engine:
             *(status_of(each) for each in self._tracked.values()),
             *(junk_status(each) for each in self._junk.values()),
         ]
+
+    def standing(self, run: str) -> RunStatus | None:
+        """Return where a run stands, or None if it hasn't been seen."""
+        tracked = self._tracked.get(run)
+        return status_of(tracked) if tracked is not None else None
 
     def drain(self, seconds: float) -> bool:
         """Begin nothing new, and wait for what is in flight; return whether all of it ended."""
@@ -252,7 +270,7 @@ class Engine:
     def _scan(self, clock: float) -> None:
         """Look at all of staging."""
         self._scanned = clock
-        self._scan_due = clock + self._scan_interval()
+        self._scan_due = clock + scan_interval(self._settings, self._watcher)
         try:
             found = list(walk.runs(self._staging))
             self._network = lease.is_network(self._staging)
@@ -359,11 +377,7 @@ class Engine:
         tracked.sent, tracked.size = 0, sum(each.signature.size for each in observation.files)
         tracked.become(State.UPLOADING, "")
         self._board.stale = True
-        watch = Watch(
-            moved=tracked.moved,
-            verifying=tracked.verifying,
-            check=self._check_stop,
-        )
+        watch = Watch(moved=tracked.moved, verifying=tracked.verifying, check=self._check_stop)
         request = Request(str(uuid.uuid4()), self._home.user)
         self._flying[tracked.run] = tracked
         tracked.task = self._pool.submit(self._storing.store, drop, request, watch)
@@ -399,10 +413,8 @@ class Engine:
         if observation is None:
             return
         name = f"run:{tracked.run}~{revision.revision}"
-        if outcome.committed.created:
-            _log.info("committed %s: %d files", name, len(outcome.files))
-        else:
-            _log.info("%s was stored already", name)
+        created = outcome.committed.created
+        _log.info("committed %s" if created else "%s was stored already", name)
         tracked.history = tracked.history.committed_with(observation, time.monotonic())
         tracked.failures = tracked.changes = 0
         tracked.not_before = 0.0
@@ -475,17 +487,6 @@ class Engine:
             if not is_worth_waiting(tracked, when, self._settings, network=network):
                 when = None
         self._agenda.put(tracked, when)
-
-    def _scan_interval(self) -> float:
-        polls = self.watcher == "none"
-        return self._settings.poll_interval if polls else self._settings.scan_interval
-
-    def _after_a_scan(self, began: float) -> float:
-        """Return when to scan next; so many runs that it takes long are scanned less often."""
-        clock, regular = time.monotonic(), self._scan_interval()
-        factor = _POLL_FACTOR if self.watcher == "none" else _SCAN_FACTOR
-        pause = min(factor * (clock - began), _LATEST_SCAN * regular)
-        return max(began + regular, clock + pause)
 
     def _until_next(self) -> float:
         dues = [self._scan_due]

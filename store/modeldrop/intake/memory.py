@@ -66,6 +66,11 @@ class RunMemory(Record):
             ),
         )
 
+    @property
+    def size(self) -> int:
+        """How many bytes of the run were stored."""
+        return sum(each.size for each in self.files)
+
     def history(self, clock: float) -> History:
         """Return what the judgement of the run begins with; `clock` is its present time."""
         age = time.time() - datetime.fromisoformat(self.noted_at).timestamp()

@@ -33,9 +33,16 @@ def committed(staging: Path, name: str, revision: Revision, url: str) -> None:
             "artifacts": artifacts,
             "refused": [each.as_json() for each in revision.refused],
             "committed_at": revision.committed_at,
-            "next": f"modeldrop register {revision.run} -e EXPERIMENT",
+            "next": _registering(revision),
         },
     )
+
+
+def _registering(revision: Revision) -> str:
+    """Return the command that registers the run, capitals for what is to be filled in."""
+    experiment = "" if revision.experiment else " -e EXPERIMENT"
+    artifact = " --artifact NAME" if len(revision.artifacts) > 1 else ""
+    return f"modeldrop register {revision.run}{experiment}{artifact}"
 
 
 def stuck(staging: Path, name: str, run: str, state: str, reason: str, step: str) -> None:

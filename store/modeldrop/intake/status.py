@@ -141,7 +141,7 @@ def _waiting(guid: str, folder: str, at: str, remembered: memory.RunMemory | Non
         next_try_at=None,
         revision=remembered.revision if remembered else None,
         sent=0,
-        size=0,
+        size=remembered.size if remembered else 0,
         refused=(),
     )
 

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +89,8 @@ class Drop:
     seen: int = 0
     """A revision of the run that is known to exist."""
     attempts: Attempts = field(default_factory=Attempts)
+    called: str | None = None
+    """Another name for its only artifact than the one on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class Storing:
             PermissionError: a file can't be read.
             BackendError: the backend failed; nothing is committed, as far as is known.
         """
+        # Before the bytes too: an empty mount point would be filled with them.
+        self._runs.check_backend()
         refused = list(drop.observation.refused)
         parked = {artifact_of(each.path) for each in refused}
         wanted = [
@@ -145,12 +149,13 @@ class Storing:
         last = self._latest(drop)
         upload = layout.new_upload_id()
         _log.debug("step: ready")
-        files = self._send_all(drop, wanted, last, upload, watch)
+        files, lost = self._send_all(drop, wanted, last, upload, watch)
         _log.debug("step: bytes stored")
         watch.verifying()
+        files = _renamed(files, drop.called)
         _check_digests(drop, files)
         self._check_unchanged(drop)
-        draft = Draft(drop.run, upload, experiment, artifacts_of(files), tuple(refused))
+        draft = Draft(drop.run, upload, experiment, artifacts_of(files), tuple(refused), lost)
         committed = self._runs.commit(draft, request)
         _log.debug("step: committed")
         drop.attempts.clear()
@@ -177,19 +182,34 @@ class Storing:
         last: Revision | None,
         upload: str,
         watch: Watch,
-    ) -> dict[str, StoredFile]:
-        by_content = drop.attempts.by_content()
-        committed = (
-            {(file.sha256, file.size): file.key for file in last.files().values()} if last else {}
-        )
-        by_content |= committed
+    ) -> tuple[dict[str, StoredFile], frozenset[str]]:
+        """Return where the bytes of each path are, and which keys of `last` have lost theirs."""
+        before = last.files() if last else {}
+        committed = {(file.sha256, file.size): file.key for file in before.values()}
+        by_content = drop.attempts.by_content() | committed
+        lost: set[str] = set()
 
         def send(seen: SeenFile) -> StoredFile:
             watch.check()
+            stored = find_or_send(seen)
+            old = before.get(seen.path)
+            if (
+                old is not None
+                and (old.sha256, old.size) == (stored.sha256, stored.size)
+                and old.key != stored.key
+                and not self._transfer.holds(old)
+            ):
+                _log.warning("run %s: %s was lost, and is stored again", drop.run, old.key)
+                lost.add(old.key)
+            return stored
+
+        def find_or_send(seen: SeenFile) -> StoredFile:
             known = (drop.known or {}).get(known_as(seen.path, seen.signature))
             if known and committed.get((known.sha256, known.size)) == known.key:
-                watch.moved(known.size)
-                return StoredFile(seen.path, known.sha256, known.size, known.key)
+                there = StoredFile(seen.path, known.sha256, known.size, known.key)
+                if self._transfer.holds(there):
+                    watch.moved(known.size)
+                    return there
             sent = drop.attempts.find(seen)
             if sent is not None and self._transfer.holds(sent):
                 watch.moved(sent.size)
@@ -201,14 +221,15 @@ class Storing:
 
         every = list(wanted)
         if len(every) == 1:
-            return {every[0].path: send(every[0])}
+            return {every[0].path: send(every[0])}, frozenset(lost)
         with ThreadPoolExecutor(self._connections, thread_name_prefix="send") as pool:
             tasks = {seen.path: pool.submit(send, seen) for seen in every}
             try:
-                return {path: task.result() for path, task in tasks.items()}
+                files = {path: task.result() for path, task in tasks.items()}
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        return files, frozenset(lost)
 
     def _send(
         self,
@@ -270,8 +291,9 @@ def upload_path(
         DropRefused: there is nothing at the path, or something in it can't be stored.
         SourceChanged: it changed while it was read; nothing is committed.
     """
-    # A link that was named is followed; those in a folder are refused.
+    # A link that was named is followed, and names the artifact; those in a folder are refused.
     place = path.resolve()
+    name = path.name if path.is_symlink() else place.name
     shown = printable(str(path))
     if not place.exists() or not place.parent.name:
         where = "there is nothing" if not place.exists() else "the root of the file system is"
@@ -281,7 +303,7 @@ def upload_path(
     def look() -> Observation:
         return _as_artifact(place)
 
-    why = _no_artifact(place)
+    why = _no_artifact(place, name)
     if why is not None:
         message = f"{shown} can't be stored: {why}"
         raise DropRefused(message, hint="rename it, or put it into a folder and store that")
@@ -294,17 +316,28 @@ def upload_path(
         message = f"{shown} can't be stored: {why}"
         raise DropRefused(message, hint="leave only regular files in it")
     # The folder above plays the run's folder: the artifact is one entry of it.
-    drop = Drop(place.parent.parent, place.parent.name, run, observation, look)
+    drop = Drop(place.parent.parent, place.parent.name, run, observation, look, called=name)
     return storing.store(drop, request, Watch(moved=moved)).committed
 
 
-def _no_artifact(place: Path) -> str | None:
-    """Return why what is at a path can't be an artifact by its name or kind, or None."""
+def _no_artifact(place: Path, name: str) -> str | None:
+    """Return why what is at a path can't be an artifact by its kind or that name, or None."""
     if not (place.is_file() or place.is_dir()):
         return "it is neither a regular file nor a folder"
-    if not is_artifact_name(place.name):
+    if not is_artifact_name(name):
         return "its name has a meaning of its own in a run"
-    return refuse_component(place.name)
+    return refuse_component(name)
+
+
+def _renamed(files: dict[str, StoredFile], name: str | None) -> dict[str, StoredFile]:
+    """Return stored files by path, with another name for the only artifact, if there is one."""
+    if name is None:
+        return files
+    renamed: dict[str, StoredFile] = {}
+    for path, file in files.items():
+        _, slash, below = path.partition("/")
+        renamed[f"{name}{slash}{below}"] = replace(file, path=f"{name}{slash}{below}")
+    return renamed
 
 
 def _as_artifact(place: Path) -> Observation:

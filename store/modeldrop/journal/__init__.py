@@ -34,9 +34,12 @@ What a crash leaves: what HEAD covers, whole; past it, perhaps whole lines (adop
 writer, HEAD brought forward over them) and perhaps a torn one (cut, its bytes first kept). A
 HEAD that is missing beside lines, or doesn't match the journal, is never a crash's doing.
 
-When the disk fails: the error says whether nothing was recorded or that it is unknown; the
-handle then refuses every append, since a sync that failed mustn't be tried again. A new `Journal`
-starts from what is on the disk. Reading goes on. Not for a home on NFS or SMB.
+When the disk fails: the error says that the journal has no entry, or that this is unknown. A sync
+that failed isn't tried again, since the kernel forgets what it couldn't write: the next writer,
+of this handle or another, opens the journal anew, reads HEAD, cuts what is torn past it, and
+writes the whole lines that it adopts once more before it waits for the disk. Until it has done so,
+nothing is acknowledged. So a disk that has room again heals the journal, without a restart.
+Reading goes on. Not for a home on NFS or SMB.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from modeldrop import files
-from modeldrop.errors import JournalDamaged, ModeldropError, OutcomeUnknown
+from modeldrop.errors import Detail, JournalDamaged, ModeldropError, OutcomeUnknown
 from modeldrop.journal.lines import Entry, NewEntry, NotALine, parse, write
 from modeldrop.journal.reading import (
     EMPTY,
@@ -43,7 +43,6 @@ class Journal:
         self._path = paths.journal
         self._home = home
         self._host = host
-        self._failed: str | None = None
         self._table: JournalTable | None = None
 
     def head(self) -> Head | None:
@@ -61,14 +60,15 @@ class Journal:
 
         When it returns, they are acknowledged, all of them; after a crash before that, the
         first few of them may be. What an earlier writer left past HEAD is settled first, as by
-        `recover`. The cost doesn't depend on how long the journal is.
+        `recover`; after a failure, what this one left. The cost doesn't depend on how long the
+        journal is.
 
         Raises:
             UsageError: an entry can't be written down; nothing was.
             Locked: another writer held the journal for too long; nothing was written.
             JournalDamaged, RecordDamaged: the last line or HEAD isn't what was written.
             OutcomeUnknown: the disk failed, and the entries may be in the journal or not.
-            ModeldropError: the disk failed, or did so before; nothing was recorded.
+            ModeldropError: the disk failed; the journal has none of the entries.
         """
         if not entries:
             return ()
@@ -106,6 +106,25 @@ class Journal:
                 if adopted:
                     self._commit(fd, found, reached, adopted, first_end=found.offset)
         return self.head()
+
+    def check_writable(self) -> None:
+        """Make sure that the next `append` won't refuse, as far as that can be seen beforehand.
+
+        For those who write elsewhere first. Takes no lock; costs HEAD and the last line.
+
+        Raises:
+            JournalDamaged, RecordDamaged: the last line or HEAD isn't what was written.
+            ModeldropError: it can't be opened for writing.
+        """
+        head = self.head()
+        if head is None:
+            return
+        with self._opening():
+            fd = self._open_lines()
+            try:
+                self._check_last_line(fd, head)
+            finally:
+                os.close(fd)
 
     def entries(self, offset: int = 0, *, after: int | None = None) -> Iterator[Entry]:
         """Yield the acknowledged entries from byte `offset` on, oldest first, each verified.
@@ -165,22 +184,24 @@ class Journal:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tuple[int, Head]]:
-        """Hold the lock, with the journal open and its HEAD read."""
+        """Hold the lock, with the journal opened anew and its HEAD read.
+
+        Anew each time: after a failure nothing of what this handle did is relied on, so a disk
+        that has room again is written to again.
+        """
+        with self._opening(), hold(self._paths.journal_lock(), what="the journal"):
+            fd, head = self._open()
+            try:
+                yield fd, head
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
         try:
-            with hold(self._paths.journal_lock(), what="the journal"):
-                # Asked under the lock, so that a thread that waited learns it too.
-                if self._failed is not None:
-                    message = f"{self._path} failed before: {self._failed}; nothing was recorded"
-                    raise ModeldropError(message, hint=_HINT)
-                fd, head = self._open()
-                try:
-                    yield fd, head
-                finally:
-                    os.close(fd)
+            yield
         except OSError as error:
-            message = (
-                f"{self._path} can't be opened for writing: {error.strerror}; nothing was recorded"
-            )
+            message = f"{self._path} can't be opened for writing: {error.strerror}; {_NO_ENTRY}"
             raise ModeldropError(message, hint="check the home's permissions") from error
 
     def _open(self) -> tuple[int, Head]:
@@ -194,10 +215,19 @@ class Journal:
                 os.close(fd)
                 raise self._fail(error, unknown=False) from error
             return fd, EMPTY
+        return self._open_lines(), head
+
+    def _open_lines(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CLOEXEC), head
+            return os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise damage(self._path, 0, "it is missing, and HEAD says it has lines") from error
+
+    def _check_last_line(self, fd: int, head: Head) -> None:
+        try:
+            check_last_line(self._path, fd, head)
+        except JournalDamaged as found:
+            raise locate(self._path, head, found) from found
 
     def _settle(self, fd: int, head: Head) -> tuple[Head, bytes]:
         """Return the HEAD that whole lines past this one would have, and their bytes.
@@ -205,10 +235,7 @@ class Journal:
         What is torn after them is cut, once it is kept.
         """
         size = os.fstat(fd).st_size
-        try:
-            check_last_line(self._path, fd, head)
-        except JournalDamaged as found:
-            raise locate(self._path, head, found) from found
+        self._check_last_line(fd, head)
         if size == head.offset:
             return head, b""
         with open(fd, "rb", buffering=0, closefd=False) as file:
@@ -249,19 +276,17 @@ class Journal:
             raise self._fail(error, unknown=True) from error
 
     def _fail(self, error: OSError, *, unknown: bool) -> ModeldropError:
-        """Refuse every later append of this handle, and return what to raise for this one."""
-        self._failed = error.strerror or str(error)
+        """Return what to raise for an append that the disk failed."""
+        failed = f"{self._path} failed: {error.strerror or error}"
+        detail: Detail = {"where": str(self._path)}
         if unknown:
-            return OutcomeUnknown(
-                f"{self._path} failed: {self._failed}; "
-                "whether this was recorded is unknown until the journal is opened anew",
-                hint=_HINT,
-                detail={"where": str(self._path)},
-            )
-        message = f"{self._path} failed: {self._failed}; nothing was recorded"
-        return ModeldropError(message, hint=_HINT, detail={"where": str(self._path)})
+            message = f"{failed}; whether the entry is in it is unknown until the next attempt"
+            return OutcomeUnknown(message, hint=_HINT, detail=detail)
+        return ModeldropError(f"{failed}; {_NO_ENTRY}", hint=_HINT, detail=detail)
 
 
+# Said of the journal alone: what the entry is about may be at the backend by then.
+_NO_ENTRY: Final = "it has no entry of this"
 _HINT: Final = "see to the disk and its free space, then run it again: repeating is safe"
 
 
