@@ -143,5 +143,5 @@ $(AZURITE): $(MADE) | $(RUNTIME)
 	fi
 	@mkdir -p $(@D)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix $(@D) --no-save --no-package-lock \
-	    --no-audit --no-fund --no-update-notifier --loglevel=error azurite@$(AZURITE_VERSION) >/dev/null
+	    --cache $(@D)/cache --no-audit --no-fund --no-update-notifier --loglevel=error azurite@$(AZURITE_VERSION) >/dev/null
 	@touch $@
