@@ -113,7 +113,7 @@ class Shell:
         if not self.transcript:
             return text
         for folder in (self.folder.resolve(), self.folder):
-            text = text.replace(str(folder), "~/work")
+            text = text.replace(str(folder), "~/project")
         text = re.sub(
             r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", self._alike, text
         )
