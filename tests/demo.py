@@ -100,8 +100,10 @@ class Shell:
             text=True,
             check=False,
         )
-        if done.stderr:
-            self.say(done.stderr.rstrip("\n"))
+        # A slow machine makes a command say what it waits for; that is no part of the transcript.
+        told = [line for line in (done.stderr or "").splitlines() if "still waiting" not in line]
+        if told:
+            self.say("\n".join(told))
         if done.stdout:
             self.say(done.stdout.rstrip("\n"))
         if done.returncode != 0:
