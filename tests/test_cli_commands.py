@@ -622,6 +622,21 @@ def test_verify_names_everything_that_is_damaged_and_exits_20(
     assert [each["where"] for each in told.json["findings"]] == [place]
 
 
+@pytest.mark.parametrize("command", ["pull", "path"])
+def test_a_damaged_object_is_named_exits_20_and_is_not_handed_out(
+    run: Program, home: Path, version: str, guid: str, tmp_path: Path, command: str
+) -> None:
+    (stored,) = (home / "model-repository" / guid).glob("2*/model.bin")
+    stored.chmod(0o600)
+    stored.write_bytes(b"Weights")
+    target = tmp_path / "serving"
+    told = run(command, version, *(["-o", str(target)] if command == "pull" else []))
+    assert (told.code, told.out) == (20, "")
+    assert "Error: stored bytes are damaged or missing: model.bin" in told.err
+    assert [each for each in target.rglob("*") if each.is_file()] == []
+    assert [each for each in (home / "objects").rglob("model.bin*") if each.is_file()] == []
+
+
 # Names that would drive a terminal
 
 
