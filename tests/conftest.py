@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
+from modeldrop import Repository
+from support.intake import make_home
 from support.servers import AzuriteServer, MotoServer, RcloneS3Server, Server, ServerMissing
 
 AnyServer = TypeVar("AnyServer", bound=Server)
@@ -82,6 +84,19 @@ def _own_world(
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    """A new home with its embedded backend, and quick settings; a test file may have its own."""
+    with make_home(tmp_path / ".mlops") as opened:
+        yield opened
+
+
+@pytest.fixture
+def staging(repository: Repository) -> Path:
+    """The staging folder of `repository`."""
+    return repository.home.staging
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from modeldrop import Repository
 from modeldrop.intake import (
@@ -32,20 +29,6 @@ from support.intake import (
     uploads,
 )
 from support.waiting import comes_true
-
-MIB = 1 << 20
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Iterator[Repository]:
-    with make_home(tmp_path / ".mlops") as opened:
-        yield opened
-
-
-@pytest.fixture
-def staging(repository: Repository) -> Path:
-    return repository.home.staging
-
 
 # It is complete
 

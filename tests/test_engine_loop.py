@@ -40,17 +40,6 @@ from support.waiting import comes_true
 MIB = 1 << 20
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Iterator[Repository]:
-    with make_home(tmp_path / ".mlops") as opened:
-        yield opened
-
-
-@pytest.fixture
-def staging(repository: Repository) -> Path:
-    return repository.home.staging
-
-
 # A single scan ends
 
 

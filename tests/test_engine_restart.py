@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,20 +36,6 @@ from support.intake import (
     turns,
     uploads,
 )
-
-MIB = 1 << 20
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Iterator[Repository]:
-    with make_home(tmp_path / ".mlops") as opened:
-        yield opened
-
-
-@pytest.fixture
-def staging(repository: Repository) -> Path:
-    return repository.home.staging
-
 
 # Restart, memory, staging
 

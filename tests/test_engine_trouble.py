@@ -11,7 +11,6 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,19 +43,6 @@ from support.intake import (
     uploads,
 )
 from support.stores import unmount
-
-MIB = 1 << 20
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Iterator[Repository]:
-    with make_home(tmp_path / ".mlops") as opened:
-        yield opened
-
-
-@pytest.fixture
-def staging(repository: Repository) -> Path:
-    return repository.home.staging
 
 
 def test_a_refused_entry_parks_its_artifact_and_the_rest_is_stored(
