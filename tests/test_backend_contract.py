@@ -565,6 +565,15 @@ def test_only_a_folder_has_paths(backend: Backend, store: Store) -> None:
     assert path is None or path.read_bytes() == b"one"
 
 
+def test_only_a_folder_says_how_much_room_is_left(backend: Backend, store: Store) -> None:
+    free = backend.free()
+    assert (free is not None) == (store.name == "local")
+    if free is not None:
+        found = os.statvfs(store.url)
+        # Others write to this disk, too.
+        assert 0.5 < free / (found.f_bavail * found.f_frsize) < 2
+
+
 def test_the_url_comes_back_as_it_was_given(backend: Backend, store: Store) -> None:
     assert backend.url == store.url
     assert (backend.endpoint is None) == (store.name in ("local", "plain"))

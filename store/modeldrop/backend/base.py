@@ -170,6 +170,13 @@ class Backend(Protocol):
         """Return the path of a stored file where this machine can open it, otherwise None."""
         ...
 
+    def free(self) -> int | None:
+        """Return how many bytes new files may take up, or None where nobody can know that.
+
+        None is an object store, which has no end; a disk answers by what this user may fill.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of connections and threads; the backend isn't used afterwards. Never raises."""
         ...

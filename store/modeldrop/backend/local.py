@@ -189,6 +189,16 @@ class LocalBackend:
         """Return where a stored file is."""
         return Path(self._path(key))
 
+    def free(self) -> int | None:
+        """Return how many bytes the disk has left for this user; a quota isn't seen."""
+        with self._told("look at", self._text):
+            try:
+                found = os.statvfs(self._text)
+            except _ABSENT:
+                self._check_root()
+                raise
+        return found.f_bavail * found.f_frsize
+
     def close(self) -> None:
         """Do nothing: nothing is held."""
 

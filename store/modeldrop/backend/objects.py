@@ -161,6 +161,10 @@ class ObjectBackend:
         check_key(key)
         return None
 
+    def free(self) -> int | None:
+        """Return None: a bucket has no end that it would tell of."""
+        return None
+
     def close(self) -> None:
         """Let go of connections and threads. Never raises."""
         with self._lock:
