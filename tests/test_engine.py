@@ -188,7 +188,7 @@ def test_five_edits_during_one_upload_are_one_more_upload(
             engine.turn()
         gate.open()
         assert turns(engine, lambda: is_in(engine, run, "committed"))
-        assert not turns(engine, lambda: tracked(engine, run).task is not None, timeout=0.5)
+        assert not turns(engine, lambda: tracked(engine, run).flight is not None, timeout=0.5)
     assert stored_revisions(repository, run) == [{"model": b"edit 4"}]
     assert len(backend.written) == 1
 

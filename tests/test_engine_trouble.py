@@ -218,7 +218,7 @@ def test_a_folder_of_the_backend_that_is_away_blocks_until_it_is_back(
         with running(repository) as engine:
             (tmp_path / "store").rename(tmp_path / "unmounted")
             assert turns(engine, lambda: is_in(engine, run, "blocked"))
-            assert turns(engine, lambda: tracked(engine, run).failures >= 3)
+            assert turns(engine, lambda: engine._dispatch.breaker._tries >= 3)
             assert receipt(staging, run)["state"] == "blocked"
             assert "mount it" in str(receipt(staging, run)["next"])
             (tmp_path / "unmounted").rename(tmp_path / "store")
@@ -259,11 +259,11 @@ def test_the_pauses_between_tries_double_and_are_capped(
             pauses.append(time.monotonic())
             raise BackendUnreachable("away")
 
-    run = make_run(staging, {"model": "weights", "_SUCCESS": ""})
+    make_run(staging, {"model": "weights", "_SUCCESS": ""})
     engine = Engine(repository.home, repository.runs_at_backend, storing_by(repository, Failing))
     try:
         assert turns(engine, lambda: len(pauses) >= 6)
-        assert tracked(engine, run).failures >= 5
+        assert engine._dispatch.breaker._tries >= 5
     finally:
         engine.close()
     gaps = [after - before for before, after in itertools.pairwise(pauses)]

@@ -520,7 +520,7 @@ def test_a_clock_that_began_anew_delays_quiet_by_one_quiet_time_at_most() -> Non
 def test_the_states_are_named_as_the_design_names_them() -> None:
     assert [state.value for state in State] == [
         "open", "settling", "uploading", "verifying", "committed", "kept", "moved", "deleted",
-        "blocked", "parked",
+        "blocked", "parked", "ignored",
     ]  # fmt: skip
 
 

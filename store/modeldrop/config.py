@@ -18,8 +18,14 @@ from modeldrop.files import others_can_write, write_durable
 from modeldrop.names import printable
 
 
-def _setting(default: Any, doc: str, *, choices: tuple[str, ...] = ()) -> Any:  # noqa: ANN401 - what dataclasses.field takes and returns
-    return field(default=default, metadata={"doc": doc, "choices": choices})
+def _setting(
+    default: Any,  # noqa: ANN401 - what dataclasses.field takes
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    zero: bool = False,
+) -> Any:  # noqa: ANN401 - what dataclasses.field returns
+    return field(default=default, metadata={"doc": doc, "choices": choices, "zero": zero})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +82,47 @@ class ServiceSettings:
         "least seconds between two revisions of a run that changes, unless `_SUCCESS` or "
         "an atomic arrival says now",
     )
-    parallel: int = _setting(4, "how many runs are stored at a time")
+    parallel: int = _setting(4, "how many large runs, of more than 16 MiB, are stored at a time")
+    parallel_small: int = _setting(
+        8, "how many small runs are stored at a time, beside the large ones"
+    )
+    bandwidth: int = _setting(
+        0,
+        "most bytes a second that are sent to the backend, all together; 0 is no limit",
+        zero=True,
+    )
+    reserve: int = _setting(
+        512 * 2**20,
+        "bytes that stay free on the disks of the home and of a local backend: what would take "
+        "them waits; 0 is none",
+        zero=True,
+    )
+    most_files: int = _setting(
+        100_000, "most files that one run may hold; a run with more is parked"
+    )
+    most_bytes: int = _setting(
+        0, "most bytes that one run may hold; a run with more is parked; 0 is no limit", zero=True
+    )
+    afterwards: str = _setting(
+        "keep",
+        "what becomes of the staged copy of a run that is stored: `keep` leaves it and a receipt, "
+        "`move` puts it into `done/` in staging, `delete` removes it after `delete_after`, once "
+        "the stored bytes were read and compared again",
+        choices=("keep", "move", "delete"),
+    )
+    delete_after: float = _setting(
+        86_400.0,
+        'seconds after its commit before a staged copy is removed (`afterwards = "delete"`)',
+    )
     scan_interval: float = _setting(
-        60.0, "seconds between two full scans of the staging folder while events arrive"
+        60.0,
+        "seconds between two full scans of the staging folder while events arrive; a scan that "
+        "takes long comes less often",
     )
     poll_interval: float = _setting(
-        2.0, 'seconds between two full scans where events can\'t be had (`watcher = "none"`)'
+        2.0,
+        "seconds between two looks for new runs, and at those that aren't stored, where events "
+        'can\'t be had (`watcher = "none"`); many stored runs are looked at less often',
     )
     watcher: str = _setting(
         "auto",
@@ -91,6 +132,21 @@ class ServiceSettings:
     retry_first: float = _setting(1.0, "seconds before the first retry of what failed")
     retry_most: float = _setting(300.0, "most seconds between two retries")
     stop_time: float = _setting(60.0, "seconds that SIGTERM leaves to the transfers in flight")
+    metrics: str = _setting(
+        "",
+        "address and port on which Prometheus finds metrics, such as `127.0.0.1:9469`; only a "
+        "loopback address is taken; empty is none",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """`[hooks]`: commands to run when something happened, each a list of words."""
+
+    committed: tuple[str, ...] = _setting((), "run when a revision is committed")
+    parked: tuple[str, ...] = _setting((), "run when a run is parked and needs a person")
+    registered: tuple[str, ...] = _setting((), "run when a version is registered by this home")
+    timeout: float = _setting(30.0, "seconds after which a command is ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +156,14 @@ class Config:
     backend: BackendSettings = field(default_factory=BackendSettings)
     staging: StagingSettings = field(default_factory=StagingSettings)
     service: ServiceSettings = field(default_factory=ServiceSettings)
+    hooks: HookSettings = field(default_factory=HookSettings)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     "backend": BackendSettings,
     "staging": StagingSettings,
     "service": ServiceSettings,
+    "hooks": HookSettings,
 }
 
 
@@ -161,13 +219,17 @@ def _section(cls: type[Any], name: str, values: Mapping[str, object], where: str
         wanted = type(default)
         if wanted is float and type(value) is int:
             value = _as_float(value)  # noqa: PLW2901 - `quiet_time = 5` means 5.0
+        if wanted is tuple and isinstance(value, list):
+            value = _as_words(value)  # noqa: PLW2901 - TOML has no tuples
         choices = each.metadata.get("choices")
         if type(value) is not wanted or (choices and value not in choices):
             expected = " or ".join(f'"{choice}"' for choice in choices or ()) or _NAMES[wanted]
             message = f"{where}: [{name}] {key} is {value!r}, and has to be {expected}"
             raise ConfigError(message, hint=each.metadata["doc"])
-        if isinstance(value, int | float) and not _is_possible(value):
-            message = f"{where}: [{name}] {key} is {value!r}, and has to be more than 0, and finite"
+        zero = each.metadata.get("zero", False)
+        if isinstance(value, int | float) and not _is_possible(value, zero=zero):
+            least = "0 or more" if zero else "more than 0"
+            message = f"{where}: [{name}] {key} is {value!r}, and has to be {least}, and finite"
             raise ConfigError(message, hint=each.metadata["doc"])
         checked[key] = value
     return cls(**checked)
@@ -180,8 +242,16 @@ def _as_float(number: int) -> float:
         return math.inf
 
 
-def _is_possible(number: float) -> bool:
-    return isinstance(number, bool) or 0 < number < math.inf  # TOML has inf and nan
+def _as_words(found: list[object]) -> object:
+    """Return a command's words; what is none stays a list, which no setting takes."""
+    are_words = all(isinstance(word, str) and "\0" not in word for word in found)
+    return tuple(found) if are_words and "" not in found[:1] else found
+
+
+def _is_possible(number: float, *, zero: bool) -> bool:
+    if isinstance(number, bool) or (zero and number == 0):
+        return True
+    return 0 < number < math.inf  # TOML has inf and nan
 
 
 _NAMES: Final[Mapping[type, str]] = {
@@ -190,6 +260,7 @@ _NAMES: Final[Mapping[type, str]] = {
     int: "a whole number",
     bool: "true or false",
     dict: "a table",
+    tuple: "a list of words, the first of which names a program",
 }
 
 

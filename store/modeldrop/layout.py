@@ -164,6 +164,14 @@ class HomePaths:
         """Return what the service remembers of a run."""
         return self.service / "runs" / run[:2] / f"{run}.json"
 
+    def standing(self, run: str) -> Path:
+        """Return what the service keeps of a run that isn't committed."""
+        return self.service / "standing" / f"{run}.json"
+
+    def requests(self) -> Path:
+        """Return the folder of what people ask of the service."""
+        return self.service / "requests"
+
     def status(self) -> Path:
         """Return the status that the service writes for people and programs."""
         return self.service / "status.json"

@@ -130,6 +130,10 @@ class Transfer:
     def close(self) -> None:
         """Do nothing: nothing is held."""
 
+    def free(self) -> int | None:
+        """Return how many bytes the backend has room for, or None where that can't be known."""
+        return self._backend.free()
+
     def send(
         self,
         fd: int,

@@ -19,6 +19,7 @@ from modeldrop.backend import Backend, open_backend
 from modeldrop.backend.base import Capabilities, Writer
 from modeldrop.intake import Engine, RunStatus, Storing, walk
 from modeldrop.intake.agenda import Tracked
+from modeldrop.intake.flights import Flight
 from modeldrop.names import RECEIPT, new_guid
 from modeldrop.records import Artifact, Revision, StoredFile
 from modeldrop.transfer import Transfer
@@ -254,14 +255,14 @@ def scan_in_child(home: str) -> dict[str, Any]:
 
 def die_during_the_bytes(home: str, after: int) -> None:
     """Scan once, and die when so many bytes were sent."""
-    moved = Tracked.moved
+    moved = Flight.moved
 
-    def mortal(self: Tracked, size: int) -> None:
+    def mortal(self: Flight, size: int) -> None:
         moved(self, size)
         if self.sent >= after:
             killing.die()
 
-    Tracked.moved = mortal  # type: ignore[method-assign] # as a debugger would
+    Flight.moved = mortal  # type: ignore[method-assign] # as a debugger would
     scan_in_child(home)
 
 

@@ -57,7 +57,7 @@ def _object(home: Home, status: ServiceStatus) -> StatusObject:
             "pid": status.pid,
             "started_at": status.started_at,
             "at": status.at,
-            "watcher": status.watcher,
+            "watcher": status.watcher.state,
         },
         "committed": status.committed,
         "runs": [run_object(each, home.staging) for each in status.runs],
@@ -75,7 +75,7 @@ def _tell(home: Home, status: ServiceStatus, output: Output) -> None:
     output.fields(
         {
             "service": service if running else "not running",
-            "watcher": status.watcher if running else "",
+            "watcher": status.watcher.state if running else "",
             "home": str(home.paths.root),
             "backend": home.backend_url,
             "staging": str(home.staging),

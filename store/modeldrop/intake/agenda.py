@@ -1,95 +1,89 @@
 """What the engine knows of each run in staging, and which of them is to be looked at when.
 
-A run that is not in flight is either on the agenda or waits for news: a hint or the next scan puts
-it there. Nothing else decides when a run is looked at, so nothing can be forgotten. Taking what is
-due costs by what is due, however many runs there are.
+A run that is not in flight and not in the queue is either on the agenda or waits for news: a hint
+or a scan puts it there. Nothing else decides when a run is looked at, so nothing can be forgotten.
+Taking what is due costs by what is due, however many runs there are.
 """
 
 from __future__ import annotations
 
 import heapq
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from modeldrop.config import ServiceSettings
-from modeldrop.intake.memory import RunMemory
-from modeldrop.intake.observation import Observation
-from modeldrop.intake.settling import History, State
-from modeldrop.intake.storing import Attempts, Outcome
-from modeldrop.records import Refused, now
+from modeldrop.intake.machine import Standing
+from modeldrop.intake.settling import State
+from modeldrop.records import Refused
+
+if TYPE_CHECKING:
+    from modeldrop.intake.attempts import Attempts
+    from modeldrop.intake.flights import Flight
 
 # What the watcher is while the kernel's events tell of changes; anything else is polling.
 EVENTS: Final = "events"
-# How many times what a scan of all of staging took the next one waits: a tenth of a core at most
-# where nothing but scans tells of changes, a hundredth where events do.
-_POLL_FACTOR: Final = 9.0
-_SCAN_FACTOR: Final = 99.0
-_LATEST_SCAN: Final = 10.0
 # Entries that don't count any more are dropped once they are this many times the runs.
 _MOST_STALE: Final = 4
-# Doubling further than this would only overflow.
-_MOST_DOUBLINGS: Final = 30
 
 
 @dataclass(slots=True)
 class Tracked:
-    """One run folder that the engine knows.
+    """One run folder that the engine knows; it belongs to the loop's thread.
 
-    It belongs to the loop's thread. While `task` runs, the threads of the transfer call `moved`,
-    and `verifying` once; everything else is left alone until the task is done.
+    There may be a hundred thousand of them, so what only some runs need is made when they do.
     """
 
     run: str
     folder: str
-    history: History
-    state: State = State.OPEN
-    reason: str = "not looked at yet"
-    since: str = field(default_factory=now)
+    standing: Standing
+    size: int = 0
+    """How many bytes it has, as it was seen last or as it was stored."""
     due: float | None = None
     """When it is looked at next; set by `Agenda.put` alone."""
-    not_before: float = 0.0
-    """Hints and scans bring no look before this: something else is waited for."""
-    failures: int = 0
-    changes: int = 0
-    """How many times in a row it changed while it was stored."""
     rests_until: float = 0.0
-    """The same, since it was looked at only just now."""
+    """Hints and scans bring no look before this: it was looked at only just now."""
     patience: tuple[float, float, float] | None = None
     """When a single scan began to wait for it, until when, and until when if it is still."""
-    remembered: RunMemory | None = None
-    revision: int | None = None
-    observation: Observation | None = None
-    refused: tuple[Refused, ...] = ()
-    parked: str | None = None
-    """The signature of what can't be stored; only another one brings the run back."""
-    attempts: Attempts = field(default_factory=Attempts)
-    task: Future[Outcome] | None = None
-    stale: bool = False
+    attempts: Attempts | None = None
+    """What of it was sent already, if anything was begun and not committed."""
+    flight: Flight | None = None
+    """What a thread does with it now."""
+    is_queued: bool = False
+    """Whether it is complete, and waits for its turn or for the backend."""
+    has_turn: bool = False
+    """Whether its turn has come, and a thread is free for it."""
+    is_ignored: bool = False
+    """Whether a person wants it left alone."""
+    looked_at: float = 0.0
+    """When it was looked at last."""
+    is_stale: bool = False
     """Whether a hint came since it was looked at last."""
-    sent: int = 0
-    size: int = 0
-    _count: threading.Lock = field(default_factory=threading.Lock)
 
-    def become(self, state: State, reason: str) -> bool:
-        """Take a state; return whether that is news."""
-        changed = (self.state, self.reason) != (state, reason)
-        if self.state is not state:
-            self.since = now()
-        self.state, self.reason = state, reason
-        return changed
+    @property
+    def state(self) -> State:
+        """The state that it is in."""
+        return self.standing.state
 
-    def verifying(self) -> None:
-        """Take note that all bytes are at the backend."""
-        self.become(State.VERIFYING, "")
+    @property
+    def reason(self) -> str:
+        """Why it is in that state, for people; may be empty."""
+        return self.standing.reason
 
-    def moved(self, size: int) -> None:
-        """Count bytes; files of one run move at the same time."""
-        with self._count:
-            self.sent += size
+    @property
+    def revision(self) -> int | None:
+        """Its last revision, as far as is known."""
+        return self.standing.revision or None
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """What of it isn't stored, and why."""
+        return self.standing.refused
+
+    @property
+    def failures(self) -> int:
+        """How many attempts in a row failed."""
+        return self.standing.failures
 
 
 class Agenda:
@@ -114,32 +108,21 @@ class Agenda:
             self._heap = [each for each in self._heap if _counts(each)]
             heapq.heapify(self._heap)
 
-    def take(self, clock: float) -> Iterator[Tracked]:
-        """Yield the runs whose time has come, each once; they are off the agenda then."""
-        while (when := self.next()) is not None and when <= clock:
-            tracked = heapq.heappop(self._heap)[2]
-            self._runs -= 1
-            tracked.due = None
-            yield tracked
+    def take(self, clock: float) -> Tracked | None:
+        """Return the run whose time came first, off the agenda, or None if none's has come."""
+        when = self.next()
+        if when is None or when > clock:
+            return None
+        tracked = heapq.heappop(self._heap)[2]
+        self._runs -= 1
+        tracked.due = None
+        return tracked
 
     def next(self) -> float | None:
         """Return the time of the next run, or None if there is none."""
         while self._heap and not _counts(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
-
-
-def scan_interval(settings: ServiceSettings, watcher: str) -> float:
-    """Return the seconds between two scans of all of staging."""
-    return settings.scan_interval if watcher == EVENTS else settings.poll_interval
-
-
-def next_scan(began: float, settings: ServiceSettings, watcher: str) -> float:
-    """Return when to scan next; so many runs that it takes long are scanned less often."""
-    clock, regular = time.monotonic(), scan_interval(settings, watcher)
-    factor = _SCAN_FACTOR if watcher == EVENTS else _POLL_FACTOR
-    pause = min(factor * (clock - began), _LATEST_SCAN * regular)
-    return max(began + regular, clock + pause)
 
 
 def is_worth_waiting(
@@ -160,15 +143,10 @@ def is_worth_waiting(
         first = min(when, clock + longest) + settings.quiet_time
         tracked.patience = (clock, first, clock + longest + settings.quiet_time)
     began, first, last = tracked.patience
-    history = tracked.history
-    is_still = history.since <= began and not history.writer and tracked.changes == 0
+    standing = tracked.standing
+    history = standing.history
+    is_still = history.since <= began and not history.writer and standing.changes == 0
     return when <= (last if is_still else first)
-
-
-def doubled(first: float, times: int, most: float) -> float:
-    """Return a pause that is doubled each time, and capped."""
-    pause: float = first * 2 ** min(times - 1, _MOST_DOUBLINGS)
-    return min(pause, most)
 
 
 def _counts(entry: tuple[float, int, Tracked]) -> bool:

@@ -5,8 +5,9 @@ watcher only make it look sooner.
 
 Calling sequence: `recover()` once, then `turn()` again and again, waiting in between with
 `wait()`, which a hint or a finished transfer ends early. `turn`, `drain` and `close` belong to one
-thread; `hint`, `wake` and `interrupt` may be called from any, and from a signal handler's thread.
-An engine that has drained, or been interrupted, begins nothing any more.
+thread; `hint`, `wake` and `interrupt` may be called from any, and from a signal handler's thread;
+`summary` may be read by any. An engine that has drained, or been interrupted, begins nothing any
+more.
 
 What a crash leaves: bytes that no manifest names, or an intent that `recover` settles, or a
 committed run without a memory, which is read once more and found to be stored. Never two
@@ -17,61 +18,47 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
-import uuid
-from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 from modeldrop.config import ServiceSettings
-from modeldrop.errors import (
-    DropRefused,
-    IntegrityError,
-    Interrupted,
-    Locked,
-    ModeldropError,
-    NotFound,
-    RunNotFound,
-    SourceChanged,
-)
+from modeldrop.errors import IntegrityError, Locked, NotFound, SourceChanged
 from modeldrop.home import Home
-from modeldrop.intake import lease, memory, receipts, walk
-from modeldrop.intake.agenda import (
-    Agenda,
-    Tracked,
-    doubled,
-    is_worth_waiting,
-    next_scan,
-    scan_interval,
-)
-from modeldrop.intake.board import Board, junk_status, status_of
+from modeldrop.intake import lease, machine, memory
+from modeldrop.intake.agenda import Agenda, Tracked, is_worth_waiting
+from modeldrop.intake.attempts import Attempts
+from modeldrop.intake.board import Board, junk_status, status_of, wall_time
+from modeldrop.intake.dispatch import Dispatch
 from modeldrop.intake.looking import Looked, look, next_step
-from modeldrop.intake.memory import RunMemory
+from modeldrop.intake.machine import Standing
+from modeldrop.intake.requests import IGNORE, Inbox, RunRequest
+from modeldrop.intake.scanning import Scanner
 from modeldrop.intake.settling import History, State, Step
-from modeldrop.intake.status import RunStatus
-from modeldrop.intake.storing import Drop, Outcome, Storing, Watch
-from modeldrop.ledger import Request
+from modeldrop.intake.status import RunStatus, WatcherStatus
+from modeldrop.intake.storing import Storing
+from modeldrop.intake.summary import Summary, no_runs
 from modeldrop.names import parse_guid, printable
 from modeldrop.records import Refused
 from modeldrop.runs import Runs
 
 _log = logging.getLogger(__name__)
 
-# How soon a run is looked at again when something changed under the look itself.
-_SOON: Final = 0.2
 # How soon hints and scans bring the next look at one run, and how many times what a look took: the
 # ten thousand events of an archive that is unpacked are not worth ten thousand walks.
 _REST: Final = 0.1
 _REST_FACTOR: Final = 9.0
-# How soon all of staging is looked at again when a run vanished under the look.
-_SCAN_REST: Final = 1.0
+# For how long at a time the loop looks at runs before it turns to what else there is.
+_SLICE: Final = 0.05
 # For how long at a time something is waited for whose progress is to be told.
 _STATUS_INTERVAL: Final = 1.0
-# Without anything else to do, the loop turns this often.
-_IDLE: Final = 60.0
+# Without anything else to do, the loop turns this often: somebody may have asked for something.
+_IDLE: Final = 1.0
+
+Listener = Callable[[RunStatus], None]
+_TOLD: Final = frozenset({State.COMMITTED, State.BLOCKED, State.PARKED})
 
 
 class Engine:
@@ -81,39 +68,61 @@ class Engine:
         """Watch over `home.staging`, and commit to `runs`."""
         self._home = home
         self._runs = runs
-        self._storing = storing
         self._staging = home.staging
         self._settings = home.config.service
-        self._tracked: dict[str, Tracked] = {}
-        self._agenda = Agenda()
-        self._flying: dict[str, Tracked] = {}
-        self._done: deque[Tracked] = deque()
-        self._junk: dict[str, Refused] = {}
-        self._scan_due = 0.0
-        self._scanned = float("-inf")
-        self._network = False
-        self._draining = False
-        self._once = False
-        self._takes_new = True
-        self._stopped = threading.Event()
         self._bell = threading.Event()
         self._hints_lock = threading.Lock()
         self._hints: dict[str | None, bool] = {}
-        self._pool = ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="store")
+        self._tracked: dict[str, Tracked] = {}
+        self._counts = no_runs()
+        self._open: dict[str, Tracked] = {}
+        self._partial: dict[str, Tracked] = {}
+        self._agenda = Agenda()
+        self._junk: dict[str, Refused] = {}
+        self._dispatch = Dispatch(home, runs, storing, self._become, self._vanished, self._bell.set)
+        self._scanner = Scanner(home.staging, self._settings)
+        self._inbox = Inbox(home.paths)
         self._board = Board(home)
-        self._watcher = "none"
+        self._watcher = WatcherStatus()
+        self._listeners: list[Listener] = []
+        self._once = False
+        self._takes_new = True
+        self._summary = Summary()
 
     @property
     def watcher(self) -> str:
         """What the status file says of the watcher: `agenda.EVENTS`, or why staging is polled."""
-        return self._watcher
+        return self._watcher.state
 
     @watcher.setter
     def watcher(self, state: str) -> None:
-        if state != self._watcher:
-            self._watcher = state
+        self.watched(WatcherStatus(state, self._watcher.overflows, self._watcher.rebuilds))
+
+    def watched(self, status: WatcherStatus) -> None:
+        """Take note of how the watcher is; a change of its state is a doubt: all is looked at."""
+        if status != self._watcher:
+            is_news = status.state != self._watcher.state
+            self._watcher = status
             self._board.stale = True
-            self.hint()
+            if is_news:
+                self.hint()
+
+    @property
+    def summary(self) -> Summary:
+        """What the engine was at when it last turned."""
+        return self._summary
+
+    @property
+    def has_scanned(self) -> bool:
+        """Whether all that was in staging has been looked at once, or can't be."""
+        return self._scanner.has_scanned
+
+    def listen(self, listener: Listener) -> None:
+        """Have a function called, in the loop's thread, when a run is committed, blocked or parked.
+
+        It must not wait for anything.
+        """
+        self._listeners.append(listener)
 
     # From any thread
 
@@ -132,7 +141,7 @@ class Engine:
 
     def interrupt(self) -> None:
         """Make the transfers in flight end at once, with nothing committed."""
-        self._stopped.set()
+        self._dispatch.interrupt()
         self._bell.set()
 
     # From the thread of the loop
@@ -155,8 +164,10 @@ class Engine:
                 _log.error("what was begun for run %s is not settled: %s", run, error)
 
     def reload(self, settings: ServiceSettings) -> None:
-        """Use other settings from now on; `parallel` from the next start."""
+        """Use other settings from now on; how many runs at a time, from the next start."""
         self._settings = settings
+        self._scanner.settings = settings
+        self._dispatch.reload(settings)
         self.hint()
 
     def wait(self, seconds: float) -> None:
@@ -168,17 +179,16 @@ class Engine:
         """Do what is due; return for how many seconds nothing will be."""
         began = time.monotonic()
         self._take_hints(began)
-        self._harvest()
-        scans = began >= self._scan_due
-        if scans:
-            self._scan(began)
-        regular = self._scan_due
-        for tracked in self._agenda.take(time.monotonic()):
+        self._inbox.take(self._answer)
+        self._dispatch.harvest()
+        self._scan(began)
+        until = time.monotonic() + _SLICE
+        while (tracked := self._next()) is not None:
             self._look(tracked)
-        if scans and self._scan_due == regular:
-            self._scan_due = next_scan(began, self._settings, self._watcher)
+            if time.monotonic() > until:
+                break
         self._write_status()
-        return self._until_next()
+        return 0.0 if tracked is not None else self._until_next()
 
     def scan_once(self) -> list[RunStatus]:
         """Store what is complete or becomes so within its quiet time; return where all runs stand.
@@ -197,12 +207,11 @@ class Engine:
             while True:
                 pause = self.turn()
                 self._takes_new = False
-                waits = self._flying or self._agenda.next() is not None
-                if not waits or self._stopped.is_set():
+                if not self._is_at_work() or self._dispatch.is_stopped:
                     break
                 self.wait(min(pause, _STATUS_INTERVAL))
             # What vanished meanwhile is no run of whom anything could be said.
-            self._scan(time.monotonic())
+            self._list()
         finally:
             self._once, self._takes_new = False, True
         self._write_status(force=True)
@@ -211,6 +220,14 @@ class Engine:
             *(junk_status(each) for each in self._junk.values()),
         ]
 
+    def _is_at_work(self) -> bool:
+        """Return whether a single scan has anything left to do or to wait for."""
+        lanes = self._dispatch.lanes
+        if lanes.flying or self._agenda.next() is not None or self._scanner.is_sweeping:
+            return True
+        # What the backend holds up is for the next scan.
+        return lanes.waiting() > 0 and not self._dispatch.breaker.is_open
+
     def standing(self, run: str) -> RunStatus | None:
         """Return where a run stands, or None if it hasn't been seen."""
         tracked = self._tracked.get(run)
@@ -218,103 +235,166 @@ class Engine:
 
     def drain(self, seconds: float) -> bool:
         """Begin nothing new, and wait for what is in flight; return whether all of it ended."""
-        self._draining = True
-        for tracked in self._flying.values():
-            if tracked.task is not None:
-                # Only what still waits for a thread lets itself be cancelled.
-                tracked.task.cancel()
-        self._harvest()
+        dispatch = self._dispatch
+        dispatch.is_draining = True
+        dispatch.lanes.cancel()
+        dispatch.harvest()
         deadline = time.monotonic() + seconds
-        while self._flying and time.monotonic() < deadline and not self._stopped.is_set():
+        while dispatch.lanes.flying and time.monotonic() < deadline and not dispatch.is_stopped:
             self.wait(min(deadline - time.monotonic(), _STATUS_INTERVAL))
-            self._harvest()
+            dispatch.harvest()
+            self._board.stale = True
             self._write_status()
-        return not self._flying
+        if dispatch.lanes.flying:
+            # Whoever stops waiting may end the process next.
+            dispatch.keep_all_attempts()
+        return not dispatch.lanes.flying
 
     def close(self) -> None:
         """End what is in flight, and let the threads go."""
         self.interrupt()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._harvest()
+        self._dispatch.lanes.close()
+        self._dispatch.harvest()
         self._write_status(force=True)
 
-    # Looking
+    # What came to our ears
 
     def _take_hints(self, clock: float) -> None:
         with self._hints_lock:
             hints, self._hints = self._hints, {}
         for folder, whole in hints.items():
             guid = parse_guid(folder) if folder is not None else None
-            if folder is None or guid is None:
-                self._scan_due = clock
+            if folder is None:
+                self._scanner.doubt()
+                continue
+            if guid is None:
+                self._scanner.list_soon()
                 continue
             tracked = self._tracked.get(guid)
-            if tracked is None or tracked.folder != folder:
-                self._scan_due = clock
-                if not whole or (tracked is not None and tracked.task is not None):
-                    continue
-                # The scan of this turn finds it, and has to know.
+            if tracked is None and self._takes_new:
+                # Whether it is a folder at all shows when it is looked at.
                 tracked = self._track(guid, folder)
+            if tracked is None or tracked.folder != folder:
+                # Another spelling of a run that is there: a scan tells what that makes of both.
+                self._scanner.list_soon()
+                continue
             if whole:
-                tracked.history = tracked.history.arrived_whole()
-                tracked.not_before = tracked.rests_until = 0.0
+                tracked.standing = machine.arrived(tracked.standing)
+                tracked.rests_until = 0.0
             self._has_news(tracked, clock)
 
     def _has_news(self, tracked: Tracked, clock: float) -> None:
         """See to it that a run is looked at, now or as soon as it may be."""
-        tracked.stale = True
-        when = max(clock, tracked.not_before, tracked.rests_until)
-        if tracked.task is None and (tracked.due is None or when < tracked.due):
+        tracked.is_stale = True
+        when = max(clock, tracked.standing.not_before, tracked.rests_until)
+        if tracked.flight is None and (tracked.due is None or when < tracked.due):
             self._agenda.put(tracked, when)
 
-    def _scan(self, clock: float) -> None:
-        """Look at all of staging."""
-        self._scanned = clock
-        self._scan_due = clock + scan_interval(self._settings, self._watcher)
-        try:
-            found = list(walk.runs(self._staging))
-            self._network = lease.is_network(self._staging)
-        except (NotFound, OSError) as error:
-            # It may be an unmounted disk: nothing is forgotten, nothing is deleted.
-            shown = printable(str(self._staging))
-            if shown not in self._junk:
-                _log.error("staging can't be read: %s", error)
-            self._junk = {shown: Refused(shown, printable(f"staging can't be read: {error}"))}
-            self._scan_due = clock + self._settings.poll_interval
-            self._board.stale = True
+    def _answer(self, request: RunRequest) -> None:
+        """Do what a person asked for."""
+        guid = parse_guid(request.run)
+        tracked = self._tracked.get(guid) if guid is not None else None
+        action, who = printable(request.action), printable(request.asked_by)
+        if tracked is None:
+            shown = printable(request.run)
+            _log.warning("%s asked to %s run %s, which isn't in staging", who, action, shown)
             return
+        _log.info("%s asked to %s run %s", who, action, tracked.run, extra={"run": tracked.run})
+        clock = time.monotonic()
+        if request.action == IGNORE:
+            self._dispatch.lanes.leave(tracked)
+            tracked.is_ignored = True
+            reason = f"ignored on request of {who}"
+            self._dispatch.standings.keep(tracked.run, reason=reason, ignored=True)
+            if tracked.flight is None and not tracked.standing.is_stored:
+                self._become(tracked, machine.ignored(tracked.standing, reason, clock))
+            return
+        tracked.is_ignored = False
+        self._dispatch.breaker.try_now(clock)
+        if tracked.flight is None and not tracked.standing.is_stored:
+            self._dispatch.standings.drop(tracked.run)
+            self._become(tracked, machine.retried(tracked.standing, clock))
+
+    # Scanning
+
+    def _scan(self, clock: float) -> None:
+        scanner = self._scanner
+        if scanner.polls(clock, self.watcher):
+            for tracked in self._open.values():
+                # What waits for its turn is looked at when that comes.
+                if not tracked.is_queued:
+                    self._has_news(tracked, clock)
+        sweeps = scanner.sweeps(clock, self.watcher)
+        if sweeps:
+            scanner.begin(clock)
+        if (sweeps or scanner.lists(clock)) and self._list() and sweeps:
+            scanner.sweep(self._tracked.values())
+
+    def _list(self) -> bool:
+        """See which runs there are, and what else; return whether that could be seen."""
+        found = self._scanner.listing()
+        if isinstance(found, Refused):
+            # It may be an unmounted disk: nothing is forgotten, nothing is deleted.
+            if found.path not in self._junk:
+                _log.error("%s", found.reason)
+            self._junk = {found.path: found}
+            self._board.stale = True
+            return False
         there = {each.guid: each.name for each in found if each.guid is not None}
         for guid in [guid for guid in self._tracked if guid not in there]:
             self._forget(guid)
-        self._note_junk(each for each in found if each.guid is None)
-        if not self._takes_new:
-            return
-        for guid, name in there.items():
+        self._note_junk(
+            Refused(printable(each.name), each.reason or "") for each in found if each.guid is None
+        )
+        for guid, name in there.items() if self._takes_new else ():
             tracked = self._tracked.get(guid)
-            if tracked is None or (tracked.folder != name and tracked.task is None):
-                tracked = self._track(guid, name)
-            self._has_news(tracked, clock)
+            if tracked is None or (tracked.folder != name and tracked.flight is None):
+                self._has_news(self._track(guid, name), 0.0)
+        return True
 
     def _track(self, guid: str, folder: str) -> Tracked:
         before = self._tracked.get(guid)
         if before is not None:
-            self._agenda.put(before, None)
+            self._drop(before)
+        clock = time.monotonic()
         remembered = memory.recall(self._home.paths, guid)
-        history = remembered.history(time.monotonic()) if remembered else History()
-        tracked = Tracked(guid, folder, history, remembered=remembered)
-        tracked.revision = remembered.revision if remembered else None
+        history = remembered.history(clock) if remembered else History()
+        standing = Standing(history, since=clock, revision=remembered.revision if remembered else 0)
+        tracked = Tracked(guid, folder, standing, size=remembered.size if remembered else 0)
+        kept = self._dispatch.standings.recall(guid)
+        if kept is not None:
+            tracked.attempts = Attempts(kept.sent) if kept.sent else None
+            tracked.is_ignored = kept.ignored
+            if kept.ignored:
+                tracked.standing = machine.ignored(standing, kept.reason, clock)
+            elif kept.parked is not None:
+                tracked.standing = machine.refused(standing, kept.reason, kept.parked, clock)
         self._tracked[guid] = tracked
+        self._counts[tracked.state.value] += 1
+        self._open[guid] = tracked
         return tracked
 
     def _forget(self, guid: str) -> None:
         """Forget a run that is gone from staging, unless it is in flight."""
-        if guid not in self._flying:
-            _log.info("run %s is gone from staging", guid)
-            self._agenda.put(self._tracked.pop(guid), None)
+        tracked = self._tracked[guid]
+        if tracked.flight is None:
+            if not tracked.standing.is_gone:
+                _log.info("run %s is gone from staging", guid, extra={"run": guid})
+            if not tracked.is_ignored:
+                self._dispatch.standings.drop(guid)
+            self._drop(tracked)
             self._board.stale = True
 
-    def _note_junk(self, found: Iterable[walk.Found]) -> None:
-        junk = {each.name: Refused(printable(each.name), each.reason or "") for each in found}
+    def _drop(self, tracked: Tracked) -> None:
+        self._agenda.put(tracked, None)
+        self._dispatch.lanes.leave(tracked)
+        self._counts[tracked.state.value] -= 1
+        self._open.pop(tracked.run, None)
+        self._partial.pop(tracked.run, None)
+        del self._tracked[tracked.run]
+
+    def _note_junk(self, found: Iterable[Refused]) -> None:
+        junk = {each.path: each for each in found}
         for name, refused in junk.items():
             if name not in self._junk:
                 _log.warning("left where it is: %s: %s", refused.path, refused.reason)
@@ -322,177 +402,135 @@ class Engine:
             self._board.stale = True
         self._junk = junk
 
+    # Looking
+
+    def _next(self) -> Tracked | None:
+        """Return the next run to look at, or None if there is none.
+
+        What is due comes first, then whose turn it is to be stored, then the rest of a sweep.
+        """
+        clock = time.monotonic()
+        if (tracked := self._agenda.take(clock)) is not None:
+            return tracked
+        if (tracked := self._dispatch.next_turn()) is not None:
+            tracked.has_turn = True
+            return tracked
+        while (tracked := self._scanner.next()) is not None:
+            if self._tracked.get(tracked.run) is not tracked or tracked.is_queued:
+                continue
+            if tracked.flight is None and tracked.standing.not_before <= clock:
+                return tracked
+            self._has_news(tracked, clock)
+        return None
+
     def _look(self, tracked: Tracked) -> None:
-        tracked.stale = False
+        its_turn, tracked.has_turn, tracked.is_stale = tracked.has_turn, False, False
         began = time.monotonic()
         try:
-            self._obey(tracked, look(self._staging, tracked, self._settings, network=self._network))
+            if tracked.is_ignored:
+                self._leave_alone(tracked)
+            else:
+                network = self._scanner.network
+                looked = look(self._staging, tracked, self._settings, network=network)
+                self._obey(tracked, looked, its_turn=its_turn)
         except NotFound:
             self._vanished(tracked)
         except SourceChanged as error:
-            tracked.become(State.SETTLING, printable(error.message))
-            self._board.stale = True
-            self._plan(tracked, time.monotonic() + _SOON)
+            reason = printable(error.message)
+            self._become(tracked, machine.disturbed(tracked.standing, reason, began))
         except Exception as error:  # noqa: BLE001 - one bad run holds up no other
-            self._fail(tracked, error)
-        ended = time.monotonic()
+            self._dispatch.fail(tracked, error)
+        tracked.looked_at = ended = time.monotonic()
         tracked.rests_until = ended + max(_REST, _REST_FACTOR * (ended - began))
+        self._scanner.spent(ended - began)
 
-    def _obey(self, tracked: Tracked, looked: Looked) -> None:
-        verdict = looked.verdict
-        tracked.history, tracked.observation = verdict.history, looked.observation
-        if verdict.step is Step.STORE and not self._draining:
-            self._begin(tracked, looked)
-            return
-        if verdict.state is State.COMMITTED:
-            tracked.refused = tracked.refused or looked.observation.refused
-        if tracked.become(verdict.state, verdict.reason):
-            self._board.stale = True
-            if verdict.state in {State.BLOCKED, State.PARKED}:
-                self._say_stuck(tracked, next_step(verdict.state))
-        after = verdict.wake_after
-        self._plan(tracked, None if after is None else time.monotonic() + after)
+    def _leave_alone(self, tracked: Tracked) -> None:
+        """Keep a run as it is that a person wants ignored; what is stored of it stays stored."""
+        if not tracked.standing.is_stored and tracked.state is not State.IGNORED:
+            reason = "ignored on request"
+            self._become(tracked, machine.ignored(tracked.standing, reason, time.monotonic()))
+
+    def _obey(self, tracked: Tracked, looked: Looked, *, its_turn: bool) -> None:
+        verdict, before = looked.verdict, tracked.standing
+        if verdict.step is not Step.STORE:
+            self._dispatch.lanes.leave(tracked)
+        tracked.size = looked.observation.size()
+        refused = looked.observation.refused
+        standing = machine.looked(before, verdict, refused, time.monotonic())
+        self._become(tracked, standing)
+        if verdict.step is Step.STORE:
+            self._dispatch.offer(tracked, looked, its_turn=its_turn)
+        elif standing.is_stored:
+            self._dispatch.stored(tracked, looked.observation)
+        elif verdict.state in {State.BLOCKED, State.PARKED} and (before.state, before.reason) != (
+            standing.state,
+            standing.reason,
+        ):
+            self._dispatch.say_stuck(tracked, next_step(verdict.state))
 
     def _vanished(self, tracked: Tracked) -> None:
         """Leave a run that isn't there to a scan: it, or all of staging, is gone."""
         self._agenda.put(tracked, None)
-        soon = max(time.monotonic(), self._scanned + _SCAN_REST)
-        self._scan_due = min(self._scan_due, soon)
+        self._scanner.list_soon()
 
-    # Storing
-
-    def _begin(self, tracked: Tracked, looked: Looked) -> None:
-        observation, folder = looked.observation, tracked.folder
-        drop = Drop(
-            staging=self._staging,
-            name=folder,
-            run=tracked.run,
-            observation=observation,
-            observe=lambda: walk.observe(self._staging, folder),
-            marker=looked.marker,
-            known=tracked.remembered.known() if tracked.remembered else None,
-            seen=tracked.remembered.revision if tracked.remembered else 0,
-            attempts=tracked.attempts,
-        )
-        tracked.sent, tracked.size = 0, sum(each.signature.size for each in observation.files)
-        tracked.become(State.UPLOADING, "")
-        self._board.stale = True
-        watch = Watch(moved=tracked.moved, verifying=tracked.verifying, check=self._check_stop)
-        request = Request(str(uuid.uuid4()), self._home.user)
-        self._flying[tracked.run] = tracked
-        tracked.task = self._pool.submit(self._storing.store, drop, request, watch)
-        tracked.task.add_done_callback(lambda _: self._landed(tracked))
-
-    def _landed(self, tracked: Tracked) -> None:
-        self._done.append(tracked)
-        self._bell.set()
-
-    def _check_stop(self) -> None:
-        if self._stopped.is_set():
-            message = "stopped while it was stored"
-            raise Interrupted(message, hint="it is stored after the next start")
-
-    def _harvest(self) -> None:
-        while self._done:
-            tracked = self._done.popleft()
-            task, tracked.task = tracked.task, None
-            self._flying.pop(tracked.run, None)
+    def _become(self, tracked: Tracked, standing: Standing) -> None:
+        """Take note of where a run stands now, and of when it is looked at next."""
+        before, tracked.standing = tracked.standing, standing
+        is_news = before.state is not standing.state
+        if is_news:
+            self._counts[before.state.value] -= 1
+            self._counts[standing.state.value] += 1
+        if is_news or before.reason != standing.reason:
             self._board.stale = True
-            if task is None:
-                continue
-            try:
-                self._committed(tracked, task.result())
-            except (Interrupted, CancelledError):
-                tracked.become(State.OPEN, "the service stopped before it was stored")
-            except Exception as error:  # noqa: BLE001 - one bad run holds up no other
-                self._fail(tracked, error)
-
-    def _committed(self, tracked: Tracked, outcome: Outcome) -> None:
-        revision = outcome.committed.revision
-        observation = tracked.observation
-        if observation is None:
-            return
-        name = f"run:{tracked.run}~{revision.revision}"
-        created = outcome.committed.created
-        _log.info("committed %s" if created else "%s was stored already", name)
-        tracked.history = tracked.history.committed_with(observation, time.monotonic())
-        tracked.failures = tracked.changes = 0
-        tracked.not_before = 0.0
-        tracked.parked = None
-        tracked.revision = revision.revision
-        tracked.refused = outcome.refused
-        tracked.become(State.COMMITTED, "")
-        # What changed meanwhile is looked at once more; otherwise only a change brings news.
-        self._plan(tracked, time.monotonic() if tracked.stale else None)
-        tracked.remembered = RunMemory.of(revision, observation, outcome.files)
-        try:
-            memory.remember(self._home.paths, tracked.remembered)
-        except (OSError, ModeldropError) as error:
-            _log.warning("%s is read again after the next start: %s", name, error)
-        _log.debug("step: remembered")
-        receipts.committed(self._staging, tracked.folder, revision, self._runs.url)
-        _log.debug("step: receipt left")
-
-    def _fail(self, tracked: Tracked, error: Exception) -> None:
-        """Decide what becomes of a run that could not be stored."""
-        clock, settings = time.monotonic(), self._settings
-        self._board.stale = True
-        if isinstance(error, SourceChanged):
-            tracked.changes += 1
-            pause = doubled(_SOON, tracked.changes, max(settings.quiet_time, _SOON))
-            tracked.not_before = clock + pause
-            tracked.become(State.SETTLING, printable(error.message))
-            self._plan(tracked, tracked.not_before)
-            return
-        if isinstance(error, NotFound) and not isinstance(error, RunNotFound):
-            self._vanished(tracked)
-            return
-        if isinstance(error, DropRefused):
-            # Until a person changes something in it, trying again tells nothing new.
-            if tracked.observation is not None:
-                tracked.parked = tracked.observation.signature()
-            tracked.failures, tracked.not_before = 0, 0.0
-            state, due, step = State.PARKED, clock if tracked.stale else None, error.hint
+        if standing.is_stored:
+            self._open.pop(tracked.run, None)
+            if standing.refused:
+                self._partial[tracked.run] = tracked
         else:
-            tracked.failures += 1
-            most = doubled(settings.retry_first, tracked.failures, settings.retry_most)
-            # Spread, so that those that failed together don't all come back together.
-            pause = random.uniform(most / 2, most)  # noqa: S311 - jitter, no secret
-            due = tracked.not_before = clock + pause
-            state, step = State.BLOCKED, "it is tried again by itself"
-            if isinstance(error, ModeldropError):
-                step = f"{error.hint}; {step}" if error.hint else step
-            elif not isinstance(error, OSError):
-                _log.error("run %s: unexpected error", tracked.run, exc_info=error)
-        reason = printable(str(error)) or type(error).__name__
-        if tracked.become(state, reason):
-            _log.warning("run %s is %s: %s", tracked.run, state.value, reason)
-            self._say_stuck(tracked, step)
-        self._plan(tracked, due)
+            self._open[tracked.run] = tracked
+            self._partial.pop(tracked.run, None)
+        due = standing.due
+        if tracked.is_stale and tracked.flight is None and standing.state is State.COMMITTED:
+            # What changed meanwhile is looked at once more; otherwise only news bring a look.
+            due = time.monotonic()
+        if self._once and due is not None:
+            network = self._scanner.network
+            if not is_worth_waiting(tracked, due, self._settings, network=network):
+                due = None
+        self._agenda.put(tracked, due)
+        if is_news and standing.state in _TOLD:
+            status = status_of(tracked)
+            for listener in self._listeners:
+                listener(status)
 
-    def _say_stuck(self, tracked: Tracked, step: str) -> None:
-        receipts.stuck(
-            self._staging, tracked.folder, tracked.run, tracked.state.value, tracked.reason, step
-        )
+    # Telling
 
     def _write_status(self, *, force: bool = False) -> None:
-        self._board.write(self._tracked.values(), self._junk.values(), self.watcher, force=force)
-
-    # When
-
-    def _plan(self, tracked: Tracked, when: float | None) -> None:
-        """Look at a run then, unless this is a single scan that doesn't wait so long for it."""
-        if self._once and when is not None:
-            network = self._network
-            if not is_worth_waiting(tracked, when, self._settings, network=network):
-                when = None
-        self._agenda.put(tracked, when)
+        dispatch, breaker = self._dispatch, self._dispatch.breaker
+        self._summary = Summary(
+            runs=dict(self._counts),
+            junk=len(self._junk),
+            queued=dispatch.lanes.waiting(),
+            committed=dispatch.committed,
+            failed=dispatch.failed,
+            sent=dispatch.sent,
+            scans=self._scanner.scans,
+            scan_seconds=self._scanner.scan_seconds,
+            backend=breaker.reason,
+            backend_since=wall_time(breaker.since) if breaker.is_open else None,
+            backend_next_try_at=wall_time(breaker.next_try) if breaker.is_open else None,
+            oldest_waiting=self._board.oldest_waiting,
+        )
+        shown = chain(self._open.values(), self._partial.values())
+        self._board.write(shown, self._junk.values(), self._watcher, self._summary, force=force)
 
     def _until_next(self) -> float:
-        dues = [self._scan_due]
+        dues = [self._scanner.next_due(self.watcher)]
         if (due := self._agenda.next()) is not None:
             dues.append(due)
-        if self._flying:
+        if (due := self._dispatch.next_try()) is not None:
+            dues.append(due)
+        if self._dispatch.lanes.flying:
             # Bytes move.
             self._board.stale = True
         if self._board.stale:

@@ -33,12 +33,13 @@ def look(staging: Path, tracked: Tracked, settings: ServiceSettings, *, network:
         OSError: something of it can't be read, or this process is out of descriptors.
     """
     seen = walk.observe(staging, tracked.folder)
-    if tracked.parked == seen.signature():
-        parked = Verdict(State.PARKED, Step.WAIT, tracked.reason, None, tracked.history)
+    before = tracked.standing
+    if before.parked is not None and before.parked == seen.signature():
+        parked = Verdict(State.PARKED, Step.WAIT, before.reason, None, before.history)
         return Looked(seen, parked, None)
     said: Marker | Refused | None = None
     # An older marker lists what was complete then; its digests aren't those of a change.
-    if seen.marker is not None and has_news(tracked.history, seen):
+    if seen.marker is not None and has_news(before.history, seen):
         said = marker.read(staging, tracked.folder, seen.marker)
 
     def ask(history: History, seen: Observation, writers: lease.Writers | None) -> Verdict:
@@ -52,7 +53,7 @@ def look(staging: Path, tracked: Tracked, settings: ServiceSettings, *, network:
             network=network,
         )
 
-    verdict = ask(tracked.history, seen, None)
+    verdict = ask(before.history, seen, None)
     if verdict.step is Step.PROBE:
         try:
             writers = lease.probe_files(staging, tracked.folder, seen.everything())

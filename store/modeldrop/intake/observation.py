@@ -68,6 +68,10 @@ class Observation:
         own = self.run_files if self.marker is None else (*self.run_files, self.marker)
         return self.files + own
 
+    def size(self) -> int:
+        """Return how many bytes there are to store."""
+        return sum(file.signature.size for file in self.files)
+
     def with_unreadable(self, path: str, reason: str) -> Self:
         """Return the same observation, and one more entry that could not be read."""
         return replace(

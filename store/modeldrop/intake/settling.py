@@ -2,6 +2,7 @@
 
     open → settling → uploading → verifying → committed → kept | moved | deleted
     blocked: tried again by itself        parked: needs a person
+    ignored: a person wants it left alone
 
 Call `judge` at each look, with the `History` that the last verdict came with, and obey its step:
 
@@ -56,6 +57,7 @@ class State(enum.Enum):
     DELETED = "deleted"
     BLOCKED = "blocked"
     PARKED = "parked"
+    IGNORED = "ignored"
 
 
 class Step(enum.Enum):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from typing import Final
 from modeldrop import layout
 from modeldrop.errors import DropRefused, RunNotFound, SourceChanged
 from modeldrop.intake import declared, walk
+from modeldrop.intake.attempts import Attempts
 from modeldrop.intake.marker import Marker
 from modeldrop.intake.memory import KnownFile, known_as
 from modeldrop.intake.observation import Observation, SeenFile, artifact_of
@@ -34,43 +34,6 @@ from modeldrop.transfer import Transfer
 _log = logging.getLogger(__name__)
 
 CHANGED_HINT: Final = "nothing to do: it is stored once it is quiet"
-
-# For how many seconds bytes that no manifest names yet are taken up again. `gc` leaves them alone
-# for much longer.
-_TAKEN_UP: Final = 86_400.0
-
-
-class Attempts:
-    """What the attempts at one run have sent and checked, by its path and signature.
-
-    For one attempt at a time, from any number of its threads.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._sent: dict[tuple[str, str], tuple[StoredFile, float]] = {}
-
-    def note(self, seen: SeenFile, stored: StoredFile) -> None:
-        """Take note of what was sent."""
-        self._sent[known_as(seen.path, seen.signature)] = (stored, time.monotonic())
-
-    def find(self, seen: SeenFile) -> StoredFile | None:
-        """Return where the bytes of a file are already, if it is still what was sent."""
-        stored, at = self._sent.get(known_as(seen.path, seen.signature), (None, 0.0))
-        return stored if time.monotonic() - at < _TAKEN_UP else None
-
-    def by_content(self) -> dict[tuple[str, int], str]:
-        """Return the keys of what was sent, by digest and size: a renamed file is found so."""
-        oldest = time.monotonic() - _TAKEN_UP
-        return {
-            (stored.sha256, stored.size): stored.key
-            for stored, at in list(self._sent.values())
-            if at > oldest
-        }
-
-    def clear(self) -> None:
-        """Forget it all: it is committed."""
-        self._sent.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +71,9 @@ class Watch:
     """What follows and may stop the storing of a drop; called from several threads."""
 
     moved: Callable[[int], None] = lambda _: None
-    """Takes note that so many bytes were moved."""
+    """Takes note that so many bytes were sent."""
+    found: Callable[[int], None] = lambda _: None
+    """Takes note that so many bytes are at the backend already."""
     verifying: Callable[[], None] = lambda: None
     """Takes note that all bytes are at the backend."""
     check: Callable[[], None] = lambda: None
@@ -161,6 +126,10 @@ class Storing:
         drop.attempts.clear()
         return Outcome(committed, files, draft.refused)
 
+    def free(self) -> int | None:
+        """Return how many bytes the backend has room for, or None where that can't be known."""
+        return self._transfer.free()
+
     def _latest(self, drop: Drop) -> Revision | None:
         try:
             return self._runs.latest(drop.run, drop.seen)
@@ -208,11 +177,11 @@ class Storing:
             if known and committed.get((known.sha256, known.size)) == known.key:
                 there = StoredFile(seen.path, known.sha256, known.size, known.key)
                 if self._transfer.holds(there):
-                    watch.moved(known.size)
+                    watch.found(known.size)
                     return there
             sent = drop.attempts.find(seen)
             if sent is not None and self._transfer.holds(sent):
-                watch.moved(sent.size)
+                watch.found(sent.size)
                 return sent
             key = layout.bytes_key(drop.run, upload, seen.path)
             stored = self._send(drop, seen, key, by_content, watch)
@@ -253,7 +222,7 @@ class Storing:
                 there = by_content.get((digest.sha256, digest.size))
                 found = there and StoredFile(seen.path, digest.sha256, digest.size, there)
                 if found and self._transfer.holds(found):
-                    watch.moved(digest.size)
+                    watch.found(digest.size)
                     return found
                 os.lseek(fd, 0, os.SEEK_SET)
             sent = self._transfer.send(fd, key, size, unchanged, watch.moved)
@@ -317,7 +286,7 @@ def upload_path(
         raise DropRefused(message, hint="leave only regular files in it")
     # The folder above plays the run's folder: the artifact is one entry of it.
     drop = Drop(place.parent.parent, place.parent.name, run, observation, look, called=name)
-    return storing.store(drop, request, Watch(moved=moved)).committed
+    return storing.store(drop, request, Watch(moved=moved, found=moved)).committed
 
 
 def _no_artifact(place: Path, name: str) -> str | None:

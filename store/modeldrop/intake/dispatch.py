@@ -1,0 +1,353 @@
+"""Storing what is complete, and what becomes of it: turns, threads, failures, the staged copy.
+
+The engine offers runs that are complete; each is begun at once or waits for its turn. Trouble is
+told apart here, from the backend's own errors: of the backend, which holds up all (`breaker`); of
+the run, which passes by itself (blocked) or needs a person (parked); or a change, which is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Final
+
+from modeldrop.config import ServiceSettings
+from modeldrop.errors import (
+    BackendError,
+    DropRefused,
+    Interrupted,
+    ModeldropError,
+    NotFound,
+    RunNotFound,
+    SourceChanged,
+)
+from modeldrop.home import Home
+from modeldrop.intake import machine, memory, receipts, walk
+from modeldrop.intake.agenda import Tracked
+from modeldrop.intake.attempts import Attempts
+from modeldrop.intake.breaker import Breaker
+from modeldrop.intake.flights import Flight, Lanes
+from modeldrop.intake.looking import Looked
+from modeldrop.intake.machine import Patience, Standing
+from modeldrop.intake.memory import RunMemory
+from modeldrop.intake.observation import Observation
+from modeldrop.intake.settling import State
+from modeldrop.intake.standings import Standings
+from modeldrop.intake.storing import Drop, Outcome, Storing, Watch
+from modeldrop.intake.throttle import Throttle
+from modeldrop.ledger import Request
+from modeldrop.names import printable
+from modeldrop.runs import Runs
+
+_log = logging.getLogger(__name__)
+
+# How often it is written down what of a long upload is at the backend already.
+_NOTE_INTERVAL: Final = 5.0
+
+Become = Callable[[Tracked, Standing], None]
+
+
+class Dispatch:
+    """The lanes of one engine, and what comes out of them. For the loop's thread."""
+
+    def __init__(
+        self,
+        home: Home,
+        runs: Runs,
+        storing: Storing,
+        become: Become,
+        vanished: Callable[[Tracked], None],
+        landed: Callable[[], None],
+    ) -> None:
+        """Tell `become` each new standing, `vanished` whose folder is gone, `landed` each end.
+
+        `landed` is called by any thread, the others by the one that calls.
+        """
+        self._home = home
+        self._staging = home.staging
+        self._runs = runs
+        self._storing = storing
+        self._become = become
+        self._vanished = vanished
+        self._settings = home.config.service
+        self._stopped = threading.Event()
+        self._throttle = Throttle(self._settings.bandwidth)
+        self.lanes = Lanes(self._settings.parallel_small, self._settings.parallel, landed)
+        self.breaker = Breaker(self._patience(), random.random)
+        self.standings = Standings(home.paths)
+        self.is_draining = False
+        self.committed = 0
+        """Revisions committed since the start."""
+        self.failed = 0
+        """Attempts that failed since the start."""
+        self._sent = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent since the start."""
+        return self._sent + sum(
+            each.flight.sent for each in self.lanes.flying.values() if each.flight is not None
+        )
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was interrupted."""
+        return self._stopped.is_set()
+
+    def reload(self, settings: ServiceSettings) -> None:
+        """Use other settings from now on."""
+        self._settings = settings
+        self._throttle.set(settings.bandwidth)
+        self.breaker.patience = self._patience()
+
+    def interrupt(self) -> None:
+        """Make what is in flight end at once, with nothing committed; from any thread."""
+        self._stopped.set()
+
+    # Beginning
+
+    def offer(self, tracked: Tracked, looked: Looked, *, its_turn: bool) -> None:
+        """Store a run that is complete: at once, or when its turn comes."""
+        clock = time.monotonic()
+        allowed = self.breaker.allows(clock, probing=self.lanes.probing)
+        if self.is_draining or not allowed or not (its_turn or self.lanes.has_room(tracked.size)):
+            self.lanes.queue(tracked)
+            if self.breaker.is_open:
+                self._wait_for_backend(tracked)
+            return
+        short = self._lacks_room(tracked.size)
+        if short is not None:
+            self._block(tracked, short, "make room; it is tried again by itself")
+            return
+        self._begin(tracked, looked)
+
+    def next_turn(self) -> Tracked | None:
+        """Return a run whose turn has come, to be looked at and offered once more."""
+        if self.is_draining:
+            return None
+        if not self.breaker.allows(time.monotonic(), probing=self.lanes.probing):
+            return None
+        return self.lanes.take()
+
+    def next_try(self) -> float | None:
+        """Return when the queue may go on by itself, or None if it waits for what is in flight."""
+        if self.is_draining or not self.lanes.waiting():
+            return None
+        return self.breaker.next_try if self.breaker.is_open and not self.lanes.probing else None
+
+    def _wait_for_backend(self, tracked: Tracked) -> None:
+        reason = self.breaker.reason
+        is_news = tracked.state is not State.BLOCKED
+        standing = machine.waits_for_backend(tracked.standing, reason, time.monotonic())
+        self._become(tracked, standing)
+        if is_news:
+            self._leave_word(tracked, self.breaker.step)
+
+    def _lacks_room(self, size: int) -> str | None:
+        """Return why a run of so many bytes would take what is to stay free, or None."""
+        reserve = self._settings.reserve
+        if not reserve:
+            return None
+        free = None
+        with contextlib.suppress(BackendError):
+            # What is wrong with it shows when the run is stored.
+            free = self._storing.free()
+        if free is not None and free - size < reserve:
+            return f"the backend has {_spell(free)} free, of which {_spell(reserve)} are kept"
+        try:
+            found = os.statvfs(self._home.paths.root)
+        except OSError:
+            return None
+        free = found.f_bavail * found.f_frsize
+        # The home takes a few KiB for each run; what is large goes to the backend.
+        if free < min(reserve, 64 * 2**20):
+            return f"the disk of the home has {_spell(free)} free"
+        return None
+
+    def _begin(self, tracked: Tracked, looked: Looked) -> None:
+        observation, folder, run = looked.observation, tracked.folder, tracked.run
+        remembered = memory.recall(self._home.paths, run) if tracked.revision else None
+        tracked.attempts = tracked.attempts or Attempts()
+        flight = Flight("store", observation, probe=self.breaker.is_open)
+        drop = Drop(
+            staging=self._staging,
+            name=folder,
+            run=run,
+            observation=observation,
+            observe=lambda: walk.observe(self._staging, folder),
+            marker=looked.marker,
+            known=remembered.known() if remembered else None,
+            seen=remembered.revision if remembered else 0,
+            attempts=tracked.attempts,
+        )
+
+        def moved(size: int) -> None:
+            flight.moved(size)
+            self._throttle.take(size, self._check_stop)
+
+        def verifying() -> None:
+            flight.verifying = True
+
+        watch = Watch(moved, flight.found, verifying, self._check_stop)
+        request = Request(str(uuid.uuid4()), self._home.user)
+        self._become(tracked, machine.begun(tracked.standing, flight.began))
+        self.lanes.submit(tracked, flight, lambda: self._store(drop, request, watch))
+
+    def _store(self, drop: Drop, request: Request, watch: Watch) -> Outcome:
+        """Store a drop and leave word of it; in a thread of a lane."""
+        outcome = self._storing.store(drop, request, watch)
+        revision = outcome.committed.revision
+        try:
+            found = RunMemory.of(revision, drop.observation, outcome.files)
+            memory.remember(self._home.paths, found)
+        except (OSError, ModeldropError) as error:
+            name = f"run:{drop.run}~{revision.revision}"
+            _log.warning("%s is read again after the next start: %s", name, error)
+        _log.debug("step: remembered")
+        receipts.committed(drop.staging, drop.name, revision, self._runs.url)
+        _log.debug("step: receipt left")
+        return outcome
+
+    def _check_stop(self) -> None:
+        if self._stopped.is_set():
+            message = "stopped while it was stored"
+            raise Interrupted(message, hint="it is stored after the next start")
+
+    # The staged copy
+
+    def stored(self, tracked: Tracked, observation: Observation) -> None:
+        """See to the staged copy of a run that is stored as it is."""
+
+    # What comes of it
+
+    def harvest(self) -> None:
+        """Take note of what has ended, and write down how far the rest is, now and then."""
+        for tracked, flight in self.lanes.harvest():
+            self._sent += flight.sent
+            assert flight.task is not None  # noqa: S101 - it has ended, so it began
+            try:
+                result = flight.task.result()
+            except (Interrupted, CancelledError):
+                self._keep_attempts(tracked)
+                self._become(tracked, machine.interrupted(tracked.standing, time.monotonic()))
+            except Exception as error:  # noqa: BLE001 - one bad run holds up no other
+                self.fail(tracked, error, flight)
+            else:
+                self._ended(tracked, flight, result)
+        clock = time.monotonic()
+        for tracked in self.lanes.flying.values():
+            flight_now = tracked.flight
+            if flight_now is None or flight_now.kind != "store":
+                continue
+            if flight_now.verifying and tracked.state is State.UPLOADING:
+                self._become(tracked, machine.verifying(tracked.standing, clock))
+            if clock - flight_now.noted_at > _NOTE_INTERVAL:
+                flight_now.noted_at = clock
+                self._keep_attempts(tracked)
+
+    def keep_all_attempts(self) -> None:
+        """Write down what of the runs in flight is at the backend already."""
+        for tracked in self.lanes.flying.values():
+            self._keep_attempts(tracked)
+
+    def _keep_attempts(self, tracked: Tracked) -> None:
+        sent = tracked.attempts.files() if tracked.attempts else ()
+        if sent:
+            self.standings.keep(tracked.run, reason=tracked.reason, sent=sent)
+
+    def _ended(self, tracked: Tracked, flight: Flight, result: object) -> None:
+        if isinstance(result, Outcome):
+            self._committed(tracked, flight.observation, result)
+
+    def _committed(self, tracked: Tracked, observation: Observation, outcome: Outcome) -> None:
+        revision = outcome.committed.revision
+        name = f"run:{tracked.run}~{revision.revision}"
+        created = outcome.committed.created
+        self.committed += created
+        if self.breaker.is_open:
+            _log.info("the backend answers again")
+        self.breaker.succeeded()
+        self.standings.drop(tracked.run)
+        tracked.attempts = None
+        clock = time.monotonic()
+        standing = machine.committed(
+            tracked.standing, observation, revision.revision, outcome.refused, clock
+        )
+        said = {"run": tracked.run, "revision": revision.revision, "bytes": observation.size()}
+        _log.info("committed %s" if created else "%s was stored already", name, extra=said)
+        self._become(tracked, standing)
+
+    def fail(self, tracked: Tracked, error: Exception, flight: Flight | None = None) -> None:
+        """Decide what becomes of a run that could not be looked at or stored."""
+        clock, standing = time.monotonic(), tracked.standing
+        reason = printable(str(error)) or type(error).__name__
+        if isinstance(error, SourceChanged):
+            quiet = self._settings.quiet_time
+            self._become(tracked, machine.changed(standing, reason, quiet, clock))
+            return
+        if isinstance(error, NotFound) and not isinstance(error, RunNotFound):
+            self._vanished(tracked)
+            return
+        if isinstance(error, DropRefused):
+            signature = flight.observation.signature() if flight else None
+            self._stick(tracked, machine.refused(standing, reason, signature, clock), error.hint)
+            self.standings.keep(tracked.run, reason=reason, parked=signature)
+            return
+        self.failed += 1
+        self._keep_attempts(tracked)
+        probe, was_open = flight is None or flight.probe, self.breaker.is_open
+        step = "it is tried again by itself"
+        if isinstance(error, ModeldropError):
+            step = f"{error.hint}; {step}" if error.hint else step
+        if self.breaker.failed(error, reason, step, clock, probe=probe):
+            if not was_open:
+                _log.error("the backend is waited for: %s", reason)
+            self.lanes.queue(tracked)
+            self._wait_for_backend(tracked)
+            return
+        if not isinstance(error, ModeldropError) and not not isinstance(error, OSError):
+            _log.error("run %s: unexpected error", tracked.run, exc_info=error)
+        self._block(tracked, reason, step)
+
+    def _block(self, tracked: Tracked, reason: str, step: str) -> None:
+        clock = time.monotonic()
+        standing = machine.failed(
+            tracked.standing,
+            reason,
+            self._patience(),
+            random.random(),  # noqa: S311 - jitter, no secret
+            clock,
+        )
+        self._stick(tracked, standing, step)
+
+    def _stick(self, tracked: Tracked, standing: Standing, step: str) -> None:
+        is_news = (standing.state, standing.reason) != (tracked.state, tracked.reason)
+        self._become(tracked, standing)
+        if is_news:
+            self.say_stuck(tracked, step)
+
+    def say_stuck(self, tracked: Tracked, step: str) -> None:
+        """Tell people that a run is blocked or parked, and what to do."""
+        state, reason = tracked.state.value, tracked.reason
+        said = {"run": tracked.run, "state": state}
+        _log.warning("run %s is %s: %s", tracked.run, state, reason, extra=said)
+        self._leave_word(tracked, step)
+
+    def _leave_word(self, tracked: Tracked, step: str) -> None:
+        state, reason = tracked.state.value, tracked.reason
+        receipts.stuck(self._staging, tracked.folder, tracked.run, state, reason, step)
+
+    def _patience(self) -> Patience:
+        return Patience(self._settings.retry_first, self._settings.retry_most)
+
+
+def _spell(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,219 @@
+"""The state machine of a run: its states, and what brings it from one to another.
+
+    open → settling → uploading → verifying → committed → kept | moved | deleted
+    blocked: tried again by itself        parked: needs a person        ignored: left alone
+
+Pure functions over what was seen and a clock, without I/O: each takes a `Standing` and returns the
+one that follows. `settling` judges whether a run is complete, `TRANSITIONS` is all that may happen,
+and the engine obeys. Times are of one monotonic clock, in seconds.
+
+Two things end every function: the run has a time at which it is looked at next (`due`), or only
+news brings a look: a hint, a scan, a turn that comes up, a person. A run that waits for its turn
+or for the backend is in the queue, which is no less certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from modeldrop.intake.observation import Observation
+from modeldrop.intake.settling import History, State, Step, Verdict
+from modeldrop.records import Refused
+
+# Which state may follow which; that one follows itself, with another reason, goes without saying.
+_BEFORE: Final = frozenset({State.OPEN, State.SETTLING, State.BLOCKED, State.PARKED})
+_AFTER: Final = frozenset({State.COMMITTED, State.KEPT})
+_GONE: Final = frozenset({State.MOVED, State.DELETED})
+TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
+    **dict.fromkeys(_BEFORE, _BEFORE | {State.UPLOADING, State.COMMITTED, State.IGNORED}),
+    State.UPLOADING: _BEFORE | {State.VERIFYING, State.COMMITTED, State.IGNORED},
+    State.VERIFYING: _BEFORE | {State.COMMITTED, State.IGNORED},
+    # What is changed later is looked at as if it were new; its past stays committed.
+    **dict.fromkeys(_AFTER, _BEFORE | _AFTER | _GONE | {State.UPLOADING, State.IGNORED}),
+    # The folder is gone; one that comes in its place begins anew.
+    **dict.fromkeys(_GONE, frozenset({State.OPEN})),
+    State.IGNORED: frozenset({State.OPEN}),
+}
+
+# How soon a run is looked at again when something changed under the look itself.
+_SOON: Final = 0.2
+# Doubling further than this would only overflow.
+_MOST_DOUBLINGS: Final = 30
+
+QUEUED: Final = "complete; waits for its turn"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands, and when it is looked at next."""
+
+    history: History
+    state: State = State.OPEN
+    reason: str = "not looked at yet"
+    since: float = 0.0
+    """When it took its state."""
+    due: float | None = None
+    """When it is looked at next; None: at news only."""
+    not_before: float = 0.0
+    """Hints and scans bring no look before this: something else is waited for."""
+    failures: int = 0
+    """How many attempts in a row failed."""
+    changes: int = 0
+    """How many times in a row it changed while it was stored."""
+    parked: str | None = None
+    """The signature of what can't be stored; only another one brings the run back."""
+    revision: int = 0
+    """Its last revision that is known to exist."""
+    refused: tuple[Refused, ...] = ()
+    """What of it isn't stored, and why."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether all of it that can be stored is."""
+        return self.state in _AFTER | _GONE
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its folder isn't there any more, by our own doing."""
+        return self.state in _GONE
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long failures are waited out: seconds before the first retry, and at most."""
+
+    first: float = 1.0
+    most: float = 300.0
+
+    def after(self, failures: int, luck: float) -> float:
+        """Return how long to wait after so many failures in a row.
+
+        `luck`, of 0 to 1, spreads those that failed together over half of that time.
+        """
+        most = doubled(self.first, failures, self.most)
+        return most * (1 + luck) / 2
+
+
+def doubled(first: float, times: int, most: float) -> float:
+    """Return a pause that is doubled each time, and capped."""
+    pause: float = first * 2 ** min(max(times - 1, 0), _MOST_DOUBLINGS)
+    return min(pause, most)
+
+
+def looked(
+    standing: Standing, verdict: Verdict, refused: tuple[Refused, ...], now: float
+) -> Standing:
+    """Return the standing after a look; where its step is to store, the run waits for its turn.
+
+    `refused` is what the look saw that can't be stored.
+    """
+    standing = replace(standing, history=verdict.history)
+    if verdict.step is Step.STORE:
+        return _become(standing, State.SETTLING, QUEUED, now)
+    if verdict.state is State.COMMITTED:
+        standing = replace(standing, refused=standing.refused or refused)
+        if standing.state is State.KEPT:
+            return replace(standing, due=None)
+    due = None if verdict.wake_after is None else now + verdict.wake_after
+    return _become(standing, verdict.state, verdict.reason, now, due)
+
+
+def arrived(standing: Standing) -> Standing:
+    """Return the standing after a hint that the run was just moved into staging in one piece."""
+    return replace(standing, history=standing.history.arrived_whole(), not_before=0.0)
+
+
+def disturbed(standing: Standing, reason: str, now: float) -> Standing:
+    """Return the standing after something changed under the look itself."""
+    return _become(standing, State.SETTLING, reason, now, now + _SOON)
+
+
+def begun(standing: Standing, now: float) -> Standing:
+    """Return the standing of a run whose bytes are being sent."""
+    return _become(standing, State.UPLOADING, "", now)
+
+
+def verifying(standing: Standing, now: float) -> Standing:
+    """Return the standing of a run all of whose bytes are at the backend."""
+    return _become(standing, State.VERIFYING, "", now)
+
+
+def committed(
+    standing: Standing,
+    observation: Observation,
+    revision: int,
+    refused: tuple[Refused, ...],
+    now: float,
+) -> Standing:
+    """Return the standing after this observation became, or was found to be, a revision."""
+    standing = replace(
+        standing,
+        history=standing.history.committed_with(observation, now),
+        failures=0,
+        changes=0,
+        not_before=0.0,
+        parked=None,
+        revision=revision,
+        refused=refused,
+    )
+    return _become(standing, State.COMMITTED, "", now)
+
+
+def changed(standing: Standing, reason: str, quiet_time: float, now: float) -> Standing:
+    """Return the standing after the run changed while it was stored: its quiet begins anew."""
+    changes = standing.changes + 1
+    due = now + doubled(_SOON, changes, max(quiet_time, _SOON))
+    standing = replace(standing, changes=changes, not_before=due)
+    return _become(standing, State.SETTLING, reason, now, due)
+
+
+def failed(
+    standing: Standing, reason: str, patience: Patience, luck: float, now: float
+) -> Standing:
+    """Return the standing after an attempt failed for a reason that may pass by itself."""
+    failures = standing.failures + 1
+    due = now + patience.after(failures, luck)
+    standing = replace(standing, failures=failures, not_before=due)
+    return _become(standing, State.BLOCKED, reason, now, due)
+
+
+def waits_for_backend(standing: Standing, reason: str, now: float) -> Standing:
+    """Return the standing of a run in the queue while the backend is away."""
+    return _become(replace(standing, not_before=0.0), State.BLOCKED, reason, now)
+
+
+def refused(standing: Standing, reason: str, signature: str | None, now: float) -> Standing:
+    """Return the standing of a run that can't be stored until a person changes something in it."""
+    standing = replace(standing, parked=signature, failures=0, not_before=0.0)
+    return _become(standing, State.PARKED, reason, now)
+
+
+def interrupted(standing: Standing, now: float) -> Standing:
+    """Return the standing of a run whose attempt the service's own end cut off."""
+    return _become(standing, State.OPEN, "the service stopped before it was stored", now)
+
+
+def settled(standing: Standing, state: State, reason: str, now: float) -> Standing:
+    """Return the standing of a stored run whose staged copy was moved, deleted, or is to stay."""
+    return _become(standing, state, reason, now)
+
+
+def ignored(standing: Standing, reason: str, now: float) -> Standing:
+    """Return the standing of a run that a person wants left alone."""
+    standing = replace(standing, failures=0, changes=0, not_before=0.0)
+    return _become(standing, State.IGNORED, reason, now)
+
+
+def retried(standing: Standing, now: float) -> Standing:
+    """Return the standing of a run that a person wants tried again, now."""
+    standing = replace(standing, failures=0, changes=0, not_before=0.0, parked=None)
+    return _become(standing, State.OPEN, "to be tried again", now, now)
+
+
+def _become(
+    standing: Standing, state: State, reason: str, now: float, due: float | None = None
+) -> Standing:
+    since = standing.since if standing.state is state else now
+    return replace(standing, state=state, reason=reason, since=since, due=due)
