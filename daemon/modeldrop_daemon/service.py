@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT: Final = 1.0
 # After a second signal the main thread may say goodbye; then it is not waited for any more.
 _LEAVE_TIME: Final = 1.0
+# Beyond what a slice of the first scan takes; asked for again after each.
+_SCAN_PATIENCE: Final = 60.0
 # While it drains, the manager hears from us this often.
 _DRAIN_SLICE: Final = 1.0
 # The share of the manager's patience after which it is told that the loop turns.
@@ -184,7 +186,9 @@ class Service:
                 pause = next(pauses)
                 _log.error("%s; tried again in %.0f s", error, pause)
             else:
-                if not is_ready:
+                if not is_ready and not engine.has_scanned:
+                    self._notifier.extend(_SCAN_PATIENCE)
+                elif not is_ready:
                     is_ready = True
                     _log.info("watching %s (%s)", staging, watcher.state)
                     self._notifier.ready(f"watching {staging} ({watcher.state})")

@@ -312,7 +312,7 @@ class Dispatch:
             self.lanes.queue(tracked)
             self._wait_for_backend(tracked)
             return
-        if not isinstance(error, ModeldropError) and not not isinstance(error, OSError):
+        if not isinstance(error, ModeldropError | OSError):
             _log.error("run %s: unexpected error", tracked.run, exc_info=error)
         self._block(tracked, reason, step)
 

@@ -73,6 +73,8 @@ def _as_judged_by(settings: ServiceSettings) -> Settings:
         quiet_time_network=settings.quiet_time_network,
         revision_interval=settings.revision_interval,
         complete="marker" if settings.complete == "marker" else "quiet",
+        most_files=settings.most_files,
+        most_bytes=settings.most_bytes,
     )
 
 

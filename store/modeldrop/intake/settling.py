@@ -73,7 +73,8 @@ class Settings:
     """When a run counts as complete; times in seconds.
 
     `complete` is "quiet" or "marker": then a `_SUCCESS` or an arrival in one piece is all that
-    completes a run. `config` checks it.
+    completes a run. `config` checks it. A run with more than `most_files` or `most_bytes` is
+    parked; 0 is no limit.
     """
 
     quiet_time: float = 5.0
@@ -81,6 +82,8 @@ class Settings:
     quiet_time_network: float = 120.0
     revision_interval: float = 600.0
     complete: str = "quiet"
+    most_files: int = 100_000
+    most_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +287,18 @@ def _nothing_to_store(case: _Case) -> Verdict | None:
     return _parked_once_quiet(case, reason)
 
 
+def _too_much(case: _Case) -> Verdict | None:
+    settings, files = case.settings, case.observation.files
+    if settings.most_files and len(files) > settings.most_files:
+        reason = f"it holds more than {settings.most_files} files, the most that one run may hold"
+    elif settings.most_bytes and case.observation.size() > settings.most_bytes:
+        size, most = case.observation.size(), settings.most_bytes
+        reason = f"it holds {size} bytes, of {most} that one run may hold"
+    else:
+        return None
+    return _parked_once_quiet(case, reason)
+
+
 def _marker_speaks(case: _Case) -> Verdict | None:
     """Judge by a marker that is newer than the last commit, unless it says "complete"."""
     if not case.has_news:
@@ -366,6 +381,7 @@ _RULES: Final[tuple[Callable[[_Case], Verdict | None], ...]] = (
     _stored_already,
     _held_open,
     _nothing_to_store,
+    _too_much,
     _marker_speaks,
     _waits_for_marker,
     _too_soon_for_a_revision,
