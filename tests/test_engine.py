@@ -274,12 +274,12 @@ def test_a_run_that_vanishes_during_its_upload_is_forgotten_and_others_go_on(
         assert turns(engine, gate.reached.is_set)
         shutil.rmtree(staging / run)
         other = make_run(staging, {"model": "other"})
-        assert turns(engine, lambda: other in engine._tracked)
+        assert turns(engine, lambda: other in engine._roster.runs)
         # Its transfer goes on, and nothing else may begin for it.
-        assert run in engine._tracked
+        assert run in engine._roster.runs
         gate.open()
         assert turns(engine, lambda: is_in(engine, other, "committed"))
-        assert turns(engine, lambda: run not in engine._tracked)
+        assert turns(engine, lambda: run not in engine._roster.runs)
     assert revisions(repository, run) == []
 
 

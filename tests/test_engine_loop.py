@@ -209,14 +209,14 @@ def test_an_idle_turn_costs_nothing_however_many_runs_are_committed(
     with running(repository, watcher="events") as engine:
         assert turns(
             engine,
-            lambda: sum(each.state.value == "committed" for each in engine._tracked.values()) == 50,
+            lambda: engine._roster.counts["committed"] == 50,
         )
         engine._write_status(force=True)
 
-        engine._tracked = _Unseen(engine._tracked)
+        engine._roster.runs = _Unseen(engine._roster.runs)
         for _ in range(20):
             assert engine.turn() > 0.5
-        engine._tracked = dict.copy(engine._tracked)
+        engine._roster.runs = dict.copy(engine._roster.runs)
 
 
 class _Unseen(dict[str, Tracked]):

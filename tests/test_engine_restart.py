@@ -111,7 +111,7 @@ def test_staging_that_is_away_is_said_and_nothing_is_forgotten(
         engine._write_status(force=True)
         (junk,) = read_status(repository.home).junk
         assert "isn't there" in junk.reason
-        assert set(engine._tracked) == {committed, parked}
+        assert set(engine._roster.runs) == {committed, parked}
         assert len(revisions(repository, committed)) == 1
         (tmp_path / "unmounted").rename(staging)
         (staging / committed / "model").write_text("changed")

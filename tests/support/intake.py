@@ -77,12 +77,12 @@ def turns(engine: Engine, until: Callable[[], bool], timeout: float = 20.0) -> b
 
 def tracked(engine: Engine, run: str) -> Tracked:
     """Return what the engine knows of a run."""
-    return engine._tracked[run]
+    return engine._roster.runs[run]
 
 
 def is_in(engine: Engine, run: str, state: str) -> bool:
     """Say whether the engine knows a run, and has it in that state."""
-    return run in engine._tracked and tracked(engine, run).state.value == state
+    return run in engine._roster.runs and tracked(engine, run).state.value == state
 
 
 def scan(repository: Repository) -> dict[str, RunStatus]:
@@ -200,7 +200,7 @@ def stored_revisions(repository: Repository, run: str) -> list[dict[str, bytes]]
 
 def tracked_revision(engine: Engine, run: str) -> int | None:
     """Return the last revision of a run that the engine knows of."""
-    return tracked(engine, run).revision if run in engine._tracked else None
+    return tracked(engine, run).revision if run in engine._roster.runs else None
 
 
 def storing_by(repository: Repository, cls: type[Storing]) -> Storing:

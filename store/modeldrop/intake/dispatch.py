@@ -43,7 +43,7 @@ from modeldrop.intake.standings import Standings
 from modeldrop.intake.storing import Drop, Outcome, Storing, Watch
 from modeldrop.intake.throttle import Throttle
 from modeldrop.ledger import Request
-from modeldrop.names import printable
+from modeldrop.names import parse_guid, printable
 from modeldrop.runs import Runs
 
 _log = logging.getLogger(__name__)
@@ -110,6 +110,16 @@ class Dispatch:
     def interrupt(self) -> None:
         """Make what is in flight end at once, with nothing committed; from any thread."""
         self._stopped.set()
+
+    def recover(self) -> None:
+        """Settle what requests of a process that died had begun; see `Engine.recover`."""
+        for run in {intent.sequence.partition("/")[0] for intent in self._runs.open_intents()}:
+            if parse_guid(run) is None:
+                continue
+            try:
+                self._runs.settle(run)
+            except (IntegrityError, Locked) as error:
+                _log.error("what was begun for run %s is not settled: %s", run, error)
 
     # Beginning
 

@@ -25,21 +25,21 @@ from itertools import chain
 from typing import Final
 
 from modeldrop.config import ServiceSettings
-from modeldrop.errors import IntegrityError, Locked, NotFound, SourceChanged
+from modeldrop.errors import NotFound, SourceChanged
 from modeldrop.home import Home
-from modeldrop.intake import lease, machine, memory
-from modeldrop.intake.agenda import Agenda, Tracked, is_worth_waiting
-from modeldrop.intake.attempts import Attempts
+from modeldrop.intake import lease, machine
+from modeldrop.intake.agenda import Tracked, is_worth_waiting
 from modeldrop.intake.board import Board, junk_status, status_of, wall_time
 from modeldrop.intake.dispatch import Dispatch
 from modeldrop.intake.looking import Looked, look, next_step
 from modeldrop.intake.machine import Standing
 from modeldrop.intake.requests import IGNORE, Inbox, RunRequest
+from modeldrop.intake.roster import Roster
 from modeldrop.intake.scanning import Scanner
-from modeldrop.intake.settling import History, State, Step
+from modeldrop.intake.settling import State, Step
 from modeldrop.intake.status import RunStatus, WatcherStatus
 from modeldrop.intake.storing import Storing
-from modeldrop.intake.summary import Summary, no_runs
+from modeldrop.intake.summary import Summary
 from modeldrop.names import parse_guid, printable
 from modeldrop.records import Refused
 from modeldrop.runs import Runs
@@ -66,20 +66,14 @@ class Engine:
 
     def __init__(self, home: Home, runs: Runs, storing: Storing) -> None:
         """Watch over `home.staging`, and commit to `runs`."""
-        self._home = home
-        self._runs = runs
         self._staging = home.staging
         self._settings = home.config.service
         self._bell = threading.Event()
         self._hints_lock = threading.Lock()
         self._hints: dict[str | None, bool] = {}
-        self._tracked: dict[str, Tracked] = {}
-        self._counts = no_runs()
-        self._open: dict[str, Tracked] = {}
-        self._partial: dict[str, Tracked] = {}
-        self._agenda = Agenda()
         self._junk: dict[str, Refused] = {}
         self._dispatch = Dispatch(home, runs, storing, self._become, self._vanished, self._bell.set)
+        self._roster = Roster(home.paths, self._dispatch.standings)
         self._scanner = Scanner(home.staging, self._settings)
         self._inbox = Inbox(home.paths)
         self._board = Board(home)
@@ -155,13 +149,7 @@ class Engine:
         Raises:
             BackendError: the backend can't say what happened.
         """
-        for run in {intent.sequence.partition("/")[0] for intent in self._runs.open_intents()}:
-            if parse_guid(run) is None:
-                continue
-            try:
-                self._runs.settle(run)
-            except (IntegrityError, Locked) as error:
-                _log.error("what was begun for run %s is not settled: %s", run, error)
+        self._dispatch.recover()
 
     def reload(self, settings: ServiceSettings) -> None:
         """Use other settings from now on; how many runs at a time, from the next start."""
@@ -216,21 +204,21 @@ class Engine:
             self._once, self._takes_new = False, True
         self._write_status(force=True)
         return [
-            *(status_of(each) for each in self._tracked.values()),
+            *(status_of(each) for each in self._roster.runs.values()),
             *(junk_status(each) for each in self._junk.values()),
         ]
 
     def _is_at_work(self) -> bool:
         """Return whether a single scan has anything left to do or to wait for."""
         lanes = self._dispatch.lanes
-        if lanes.flying or self._agenda.next() is not None or self._scanner.is_sweeping:
+        if lanes.flying or self._roster.agenda.next() is not None or self._scanner.is_sweeping:
             return True
         # What the backend holds up is for the next scan.
         return lanes.waiting() > 0 and not self._dispatch.breaker.is_open
 
     def standing(self, run: str) -> RunStatus | None:
         """Return where a run stands, or None if it hasn't been seen."""
-        tracked = self._tracked.get(run)
+        tracked = self._roster.runs.get(run)
         return status_of(tracked) if tracked is not None else None
 
     def drain(self, seconds: float) -> bool:
@@ -270,7 +258,7 @@ class Engine:
             if guid is None:
                 self._scanner.list_soon()
                 continue
-            tracked = self._tracked.get(guid)
+            tracked = self._roster.runs.get(guid)
             if tracked is None and self._takes_new:
                 # Whether it is a folder at all shows when it is looked at.
                 tracked = self._track(guid, folder)
@@ -288,12 +276,12 @@ class Engine:
         tracked.is_stale = True
         when = max(clock, tracked.standing.not_before, tracked.rests_until)
         if tracked.flight is None and (tracked.due is None or when < tracked.due):
-            self._agenda.put(tracked, when)
+            self._roster.agenda.put(tracked, when)
 
     def _answer(self, request: RunRequest) -> None:
         """Do what a person asked for."""
         guid = parse_guid(request.run)
-        tracked = self._tracked.get(guid) if guid is not None else None
+        tracked = self._roster.runs.get(guid) if guid is not None else None
         action, who = printable(request.action), printable(request.asked_by)
         if tracked is None:
             shown = printable(request.run)
@@ -320,7 +308,7 @@ class Engine:
     def _scan(self, clock: float) -> None:
         scanner = self._scanner
         if scanner.polls(clock, self.watcher):
-            for tracked in self._open.values():
+            for tracked in self._roster.open.values():
                 # What waits for its turn is looked at when that comes.
                 if not tracked.is_queued:
                     self._has_news(tracked, clock)
@@ -328,7 +316,7 @@ class Engine:
         if sweeps:
             scanner.begin(clock)
         if (sweeps or scanner.lists(clock)) and self._list() and sweeps:
-            scanner.sweep(self._tracked.values())
+            scanner.sweep(self._roster.runs.values())
 
     def _list(self) -> bool:
         """See which runs there are, and what else; return whether that could be seen."""
@@ -341,42 +329,26 @@ class Engine:
             self._board.stale = True
             return False
         there = {each.guid: each.name for each in found if each.guid is not None}
-        for guid in [guid for guid in self._tracked if guid not in there]:
+        for guid in [guid for guid in self._roster.runs if guid not in there]:
             self._forget(guid)
         self._note_junk(
             Refused(printable(each.name), each.reason or "") for each in found if each.guid is None
         )
         for guid, name in there.items() if self._takes_new else ():
-            tracked = self._tracked.get(guid)
+            tracked = self._roster.runs.get(guid)
             if tracked is None or (tracked.folder != name and tracked.flight is None):
                 self._has_news(self._track(guid, name), 0.0)
         return True
 
     def _track(self, guid: str, folder: str) -> Tracked:
-        before = self._tracked.get(guid)
+        before = self._roster.runs.get(guid)
         if before is not None:
             self._drop(before)
-        clock = time.monotonic()
-        remembered = memory.recall(self._home.paths, guid)
-        history = remembered.history(clock) if remembered else History()
-        standing = Standing(history, since=clock, revision=remembered.revision if remembered else 0)
-        tracked = Tracked(guid, folder, standing, size=remembered.size if remembered else 0)
-        kept = self._dispatch.standings.recall(guid)
-        if kept is not None:
-            tracked.attempts = Attempts(kept.sent) if kept.sent else None
-            tracked.is_ignored = kept.ignored
-            if kept.ignored:
-                tracked.standing = machine.ignored(standing, kept.reason, clock)
-            elif kept.parked is not None:
-                tracked.standing = machine.refused(standing, kept.reason, kept.parked, clock)
-        self._tracked[guid] = tracked
-        self._counts[tracked.state.value] += 1
-        self._open[guid] = tracked
-        return tracked
+        return self._roster.add(guid, folder)
 
     def _forget(self, guid: str) -> None:
         """Forget a run that is gone from staging, unless it is in flight."""
-        tracked = self._tracked[guid]
+        tracked = self._roster.runs[guid]
         if tracked.flight is None:
             if not tracked.standing.is_gone:
                 _log.info("run %s is gone from staging", guid, extra={"run": guid})
@@ -386,12 +358,8 @@ class Engine:
             self._board.stale = True
 
     def _drop(self, tracked: Tracked) -> None:
-        self._agenda.put(tracked, None)
         self._dispatch.lanes.leave(tracked)
-        self._counts[tracked.state.value] -= 1
-        self._open.pop(tracked.run, None)
-        self._partial.pop(tracked.run, None)
-        del self._tracked[tracked.run]
+        self._roster.remove(tracked)
 
     def _note_junk(self, found: Iterable[Refused]) -> None:
         junk = {each.path: each for each in found}
@@ -410,13 +378,13 @@ class Engine:
         What is due comes first, then whose turn it is to be stored, then the rest of a sweep.
         """
         clock = time.monotonic()
-        if (tracked := self._agenda.take(clock)) is not None:
+        if (tracked := self._roster.agenda.take(clock)) is not None:
             return tracked
         if (tracked := self._dispatch.next_turn()) is not None:
             tracked.has_turn = True
             return tracked
         while (tracked := self._scanner.next()) is not None:
-            if self._tracked.get(tracked.run) is not tracked or tracked.is_queued:
+            if self._roster.runs.get(tracked.run) is not tracked or tracked.is_queued:
                 continue
             if tracked.flight is None and tracked.standing.not_before <= clock:
                 return tracked
@@ -470,25 +438,16 @@ class Engine:
 
     def _vanished(self, tracked: Tracked) -> None:
         """Leave a run that isn't there to a scan: it, or all of staging, is gone."""
-        self._agenda.put(tracked, None)
+        self._roster.agenda.put(tracked, None)
         self._scanner.list_soon()
 
     def _become(self, tracked: Tracked, standing: Standing) -> None:
         """Take note of where a run stands now, and of when it is looked at next."""
-        before, tracked.standing = tracked.standing, standing
+        before = tracked.standing
+        self._roster.become(tracked, standing)
         is_news = before.state is not standing.state
-        if is_news:
-            self._counts[before.state.value] -= 1
-            self._counts[standing.state.value] += 1
         if is_news or before.reason != standing.reason:
             self._board.stale = True
-        if standing.is_stored:
-            self._open.pop(tracked.run, None)
-            if standing.refused:
-                self._partial[tracked.run] = tracked
-        else:
-            self._open[tracked.run] = tracked
-            self._partial.pop(tracked.run, None)
         due = standing.due
         if tracked.is_stale and tracked.flight is None and standing.state is State.COMMITTED:
             # What changed meanwhile is looked at once more; otherwise only news bring a look.
@@ -497,7 +456,7 @@ class Engine:
             network = self._scanner.network
             if not is_worth_waiting(tracked, due, self._settings, network=network):
                 due = None
-        self._agenda.put(tracked, due)
+        self._roster.agenda.put(tracked, due)
         if is_news and standing.state in _TOLD:
             status = status_of(tracked)
             for listener in self._listeners:
@@ -508,7 +467,7 @@ class Engine:
     def _write_status(self, *, force: bool = False) -> None:
         dispatch, breaker = self._dispatch, self._dispatch.breaker
         self._summary = Summary(
-            runs=dict(self._counts),
+            runs=dict(self._roster.counts),
             junk=len(self._junk),
             queued=dispatch.lanes.waiting(),
             committed=dispatch.committed,
@@ -521,12 +480,12 @@ class Engine:
             backend_next_try_at=wall_time(breaker.next_try) if breaker.is_open else None,
             oldest_waiting=self._board.oldest_waiting,
         )
-        shown = chain(self._open.values(), self._partial.values())
+        shown = chain(self._roster.open.values(), self._roster.partial.values())
         self._board.write(shown, self._junk.values(), self._watcher, self._summary, force=force)
 
     def _until_next(self) -> float:
         dues = [self._scanner.next_due(self.watcher)]
-        if (due := self._agenda.next()) is not None:
+        if (due := self._roster.agenda.next()) is not None:
             dues.append(due)
         if (due := self._dispatch.next_try()) is not None:
             dues.append(due)
