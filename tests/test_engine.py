@@ -328,7 +328,7 @@ def test_a_hint_that_comes_during_the_upload_is_not_lost(
     """After the last look at the run, before it is committed: the change is the next revision."""
     run = make_run(staging, {"model": "first"})
     with running(repository, watcher="events") as engine:
-        runs = engine._runs
+        runs = engine._dispatch._runs
         commit = runs.commit
 
         def change_then_commit(*arguments: object) -> object:

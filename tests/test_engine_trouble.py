@@ -360,7 +360,7 @@ def test_what_cant_be_settled_at_the_start_holds_up_no_other(
     intents = [_intent(repository, run) for run in (cursed, good)]
     runs.settle = fail  # type: ignore[method-assign] # damage of just one run
     with running(repository) as engine:
-        assert [each.sequence for each in engine._runs.open_intents()] == [intents[0]]
+        assert [each.sequence for each in engine._dispatch._runs.open_intents()] == [intents[0]]
 
 
 def _intent(repository: Repository, run: str) -> str:

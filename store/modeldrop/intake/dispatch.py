@@ -22,7 +22,9 @@ from modeldrop.config import ServiceSettings
 from modeldrop.errors import (
     BackendError,
     DropRefused,
+    IntegrityError,
     Interrupted,
+    Locked,
     ModeldropError,
     NotFound,
     RunNotFound,
