@@ -14,6 +14,7 @@ import random
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Final
@@ -52,6 +53,8 @@ _log = logging.getLogger(__name__)
 
 # How often it is written down what of a long upload is at the backend already.
 _NOTE_INTERVAL: Final = 5.0
+# How many receipts are left at a time.
+_WORDS: Final = 50
 
 Become = Callable[[Tracked, Standing], None]
 
@@ -84,6 +87,7 @@ class Dispatch:
         self.lanes = Lanes(self._settings.parallel_small, self._settings.parallel, landed)
         self.breaker = Breaker(self._patience(), random.random)
         self.standings = Standings(home.paths)
+        self._untold: deque[Tracked] = deque()
         self.is_draining = False
         self.committed = 0
         """Revisions committed since the start."""
@@ -156,11 +160,21 @@ class Dispatch:
 
     def _wait_for_backend(self, tracked: Tracked) -> None:
         reason = self.breaker.reason
-        is_news = tracked.state is not State.BLOCKED
+        if tracked.state is not State.BLOCKED:
+            self._untold.append(tracked)
         standing = machine.waits_for_backend(tracked.standing, reason, time.monotonic())
         self._become(tracked, standing)
-        if is_news:
-            self._leave_word(tracked, self.breaker.step)
+
+    def leave_words(self) -> bool:
+        """Leave receipts in some runs that wait for the backend; return whether there are more.
+
+        There may be very many all at once, and the loop has other things to do.
+        """
+        for _ in range(min(len(self._untold), _WORDS)):
+            tracked = self._untold.popleft()
+            if tracked.state is State.BLOCKED and self.breaker.is_open:
+                self._leave_word(tracked, self.breaker.step)
+        return bool(self._untold)
 
     def _lacks_room(self, size: int) -> str | None:
         """Return why a run of so many bytes would take what is to stay free, or None."""
@@ -321,6 +335,8 @@ class Dispatch:
         if self.breaker.failed(error, reason, step, clock, probe=probe):
             if not was_open:
                 _log.error("the backend is waited for: %s", reason)
+                for waiting in self.lanes.queued():
+                    self._wait_for_backend(waiting)
             self.lanes.queue(tracked)
             self._wait_for_backend(tracked)
             return

@@ -167,16 +167,17 @@ class Engine:
         """Do what is due; return for how many seconds nothing will be."""
         began = time.monotonic()
         self._take_hints(began)
-        self._inbox.take(self._answer)
         self._dispatch.harvest()
         self._scan(began)
+        self._inbox.take(self._answer)
+        has_more = self._dispatch.leave_words()
         until = time.monotonic() + _SLICE
         while (tracked := self._next()) is not None:
             self._look(tracked)
             if time.monotonic() > until:
                 break
         self._write_status()
-        return 0.0 if tracked is not None else self._until_next()
+        return 0.0 if tracked is not None or has_more else self._until_next()
 
     def scan_once(self) -> list[RunStatus]:
         """Store what is complete or becomes so within its quiet time; return where all runs stand.

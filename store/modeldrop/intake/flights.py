@@ -136,6 +136,10 @@ class Lanes:
                 self.probing = self.probing and not flight.probe
                 yield tracked, flight
 
+    def queued(self) -> list[Tracked]:
+        """Return every run that waits in a queue."""
+        return [*self._small.queue.values(), *self._large.queue.values()]
+
     def waiting(self) -> int:
         """Return how many runs wait in the queues."""
         return len(self._small.queue) + len(self._large.queue)
