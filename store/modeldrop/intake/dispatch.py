@@ -53,6 +53,8 @@ _log = logging.getLogger(__name__)
 
 # How often it is written down what of a long upload is at the backend already.
 _NOTE_INTERVAL: Final = 5.0
+# Of how many runs that wait for their turn what was seen is kept.
+_KEPT: Final = 256
 # How many receipts are left at a time.
 _WORDS: Final = 50
 
@@ -134,6 +136,8 @@ class Dispatch:
         clock = time.monotonic()
         allowed = self.breaker.allows(clock, probing=self.lanes.probing)
         if self.is_draining or not allowed or not (its_turn or self.lanes.has_room(tracked.size)):
+            # Of the first few it is kept what was seen: most likely it holds when their turn comes.
+            tracked.looked = looked if self.lanes.waiting() < _KEPT else None
             self.lanes.queue(tracked)
             if self.breaker.is_open:
                 self._wait_for_backend(tracked)
