@@ -15,11 +15,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from modeldrop.errors import Locked
+
+
+class _Turn:
+    """The lock between the threads of this process that want one lock file."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # A child that was forked while it was held would wait for a thread that it doesn't have.
+        self.pid = os.getpid()
+
 
 # Long enough for a slow store under a registration, short enough to learn who blocks.
 TIMEOUT: Final = 60.0
@@ -28,6 +41,11 @@ TIMEOUT: Final = 60.0
 _LEAST_TIMEOUT: Final = 0.05
 # filelock polls: at 2 ms, 16 processes that contend lose little and an idle wait costs nothing.
 _POLL: Final = 0.002
+
+# Threads of one process wait for each other here, woken at once; only processes poll. An entry
+# lives while somebody holds it or waits, so there are never more of them than threads.
+_turns: Final[weakref.WeakValueDictionary[str, _Turn]] = weakref.WeakValueDictionary()
+_finding: Final = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -40,23 +58,36 @@ def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
     # Loaded here: a command that only reads takes no lock, and this import is half its time.
     from filelock import FileLock, Timeout  # noqa: PLC0415 - see above
 
-    lock = FileLock(
-        path,
-        timeout=max(timeout, _LEAST_TIMEOUT),
-        thread_local=False,
-        poll_interval=_POLL,
-        # A soft lock would stay for ever after kill -9.
-        fallback_to_soft=False,
-        on_acquired=_sign,
-    )
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise _locked(path, what, timeout) from error
-    try:
+    deadline = time.monotonic() + max(timeout, _LEAST_TIMEOUT)
+    turn = _turn(path)
+    if not turn.lock.acquire(timeout=max(timeout, _LEAST_TIMEOUT)):
+        raise _locked(path, what, timeout)
+    with contextlib.ExitStack() as stack:
+        stack.callback(turn.lock.release)
+        lock = FileLock(
+            path,
+            timeout=max(deadline - time.monotonic(), _LEAST_TIMEOUT),
+            thread_local=False,
+            poll_interval=_POLL,
+            # A soft lock would stay for ever after kill -9.
+            fallback_to_soft=False,
+            on_acquired=_sign,
+        )
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise _locked(path, what, timeout) from error
+        stack.callback(lock.release)
         yield
-    finally:
-        lock.release()
+
+
+def _turn(path: Path) -> _Turn:
+    name = os.fspath(path)
+    with _finding:
+        turn = _turns.get(name)
+        if turn is None or turn.pid != os.getpid():
+            turn = _turns[name] = _Turn()
+        return turn
 
 
 def holder(path: Path) -> int | None:
@@ -82,8 +113,11 @@ def holder(path: Path) -> int | None:
 
 
 def _sign(fd: int) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+    mine = f"{os.getpid()}\n".encode("ascii")
+    # To write costs forty times as much as to look, and a service takes the same locks all day.
+    if os.pread(fd, len(mine) + 1, 0) != mine:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, mine, 0)
 
 
 def _signature(path: Path) -> int:
