@@ -14,25 +14,15 @@ journal take no lock. Not for a home on NFS or SMB.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from modeldrop.errors import Locked
-
-
-class _Turn:
-    """The lock between the threads of this process that want one lock file."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        # A child that was forked while it was held would wait for a thread that it doesn't have.
-        self.pid = os.getpid()
-
 
 # Long enough for a slow store under a registration, short enough to learn who blocks.
 TIMEOUT: Final = 60.0
@@ -42,11 +32,6 @@ _LEAST_TIMEOUT: Final = 0.05
 # filelock polls: at 2 ms, 16 processes that contend lose little and an idle wait costs nothing.
 _POLL: Final = 0.002
 
-# Threads of one process wait for each other here, woken at once; only processes poll. An entry
-# lives while somebody holds it or waits, so there are never more of them than threads.
-_turns: Final[weakref.WeakValueDictionary[str, _Turn]] = weakref.WeakValueDictionary()
-_finding: Final = threading.Lock()
-
 
 @contextlib.contextmanager
 def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
@@ -55,39 +40,57 @@ def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
     Raises:
         Locked: another process, or another thread of this one, held it for `timeout` seconds.
     """
-    # Loaded here: a command that only reads takes no lock, and this import is half its time.
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - see above
+    from filelock import Timeout  # noqa: PLC0415 - as in `_Turn`
 
     deadline = time.monotonic() + max(timeout, _LEAST_TIMEOUT)
     turn = _turn(path)
-    if not turn.lock.acquire(timeout=max(timeout, _LEAST_TIMEOUT)):
+    if not turn.threads.acquire(timeout=max(timeout, _LEAST_TIMEOUT)):
         raise _locked(path, what, timeout)
-    with contextlib.ExitStack() as stack:
-        stack.callback(turn.lock.release)
-        lock = FileLock(
+    try:
+        try:
+            turn.processes.acquire(timeout=max(deadline - time.monotonic(), _LEAST_TIMEOUT))
+        except Timeout as error:
+            raise _locked(path, what, timeout) from error
+        try:
+            yield
+        finally:
+            turn.processes.release()
+    finally:
+        turn.threads.release()
+
+
+class _Turn:
+    """One lock file: who of this process's threads asks for it, and the lock itself.
+
+    Threads of one process wait for each other by a lock of their own, which wakes them at once;
+    only processes poll.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Loaded here: a command that only reads takes no lock, and this import is half its time.
+        from filelock import FileLock  # noqa: PLC0415 - see above
+
+        self.threads = threading.Lock()
+        self.processes = FileLock(
             path,
-            timeout=max(deadline - time.monotonic(), _LEAST_TIMEOUT),
             thread_local=False,
             poll_interval=_POLL,
             # A soft lock would stay for ever after kill -9.
             fallback_to_soft=False,
             on_acquired=_sign,
         )
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise _locked(path, what, timeout) from error
-        stack.callback(lock.release)
-        yield
 
 
+# To make one takes as long as to lock it. One that is dropped while it is held costs nothing but
+# speed: the next thread makes another one, and the file's lock keeps the two apart.
+@functools.lru_cache(maxsize=512)
 def _turn(path: Path) -> _Turn:
-    name = os.fspath(path)
-    with _finding:
-        turn = _turns.get(name)
-        if turn is None or turn.pid != os.getpid():
-            turn = _turns[name] = _Turn()
-        return turn
+    return _Turn(path)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child would wait for threads that it doesn't have.
+    os.register_at_fork(after_in_child=_turn.cache_clear)
 
 
 def holder(path: Path) -> int | None:
