@@ -15,12 +15,14 @@ from modeldrop.intake.lease import is_network
 from modeldrop.intake.lease import prepare as prepare_leases
 from modeldrop.intake.status import RunStatus, ServiceStatus, read_status
 from modeldrop.intake.storing import Storing, upload_path
+from modeldrop.intake.summary import Summary
 
 __all__ = [
     "Engine",
     "RunStatus",
     "ServiceStatus",
     "Storing",
+    "Summary",
     "drop",
     "is_network",
     "new_run",
