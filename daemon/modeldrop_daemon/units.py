@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import pwd
 import sys
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -112,7 +112,7 @@ def _installation() -> list[Path]:
     return _outermost({Path(sys.prefix), Path(sys.base_prefix), *sources})
 
 
-def _outermost(paths: Set[Path]) -> list[Path]:
+def _outermost(paths: set[Path]) -> list[Path]:
     return sorted(path for path in paths if paths.isdisjoint(path.parents))
 
 
