@@ -37,6 +37,7 @@ from modeldrop.names import printable
 from modeldrop.repository import Repository
 from modeldrop_daemon.notify import Notifier
 from modeldrop_daemon.signals import Signals
+from modeldrop_daemon.statusline import status_line
 from modeldrop_daemon.watch import Watcher
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ _LEAVE_TIME: Final = 1.0
 _SCAN_PATIENCE: Final = 60.0
 # While it drains, the manager hears from us this often.
 _DRAIN_SLICE: Final = 1.0
+# For how long a transfer that has just moved may pause before the manager need not wait for it.
+_DRAIN_PATIENCE: Final = 30.0
 # The share of the manager's patience after which it is told that the loop turns.
 _ALIVE_SHARE: Final = 3.0
 
@@ -191,9 +194,9 @@ class Service:
                 elif not is_ready:
                     is_ready = True
                     _log.info("watching %s (%s)", staging, watcher.state)
-                    self._notifier.ready(f"watching {staging} ({watcher.state})")
+                    self._notifier.ready(self._status_line(engine, watcher))
             if is_ready:
-                self._notifier.status(f"watching {staging} ({watcher.state})")
+                self._notifier.status(self._status_line(engine, watcher))
             self._notifier.alive()
             if self._notifier.watchdog is not None:
                 pause = min(pause, self._notifier.watchdog / _ALIVE_SHARE)
@@ -204,10 +207,15 @@ class Service:
         _log.info("stopping; what is in flight has %g s, or until a second signal", seconds)
         self._notifier.stopping("stopping: what is in flight is finished")
         deadline = time.monotonic() + seconds
+        sent = engine.summary.sent
         while (left := deadline - time.monotonic()) > 0 and not self._asked_to_leave.is_set():
             self._notifier.alive()
             if engine.drain(min(left, _DRAIN_SLICE)):
                 return
+            if engine.summary.sent > sent:
+                # The unit may give less than `stop_time`; a transfer that moves gets all of it.
+                sent = engine.summary.sent
+                self._notifier.extend(min(left, _DRAIN_PATIENCE) + _LEAVE_TIME)
         if self._asked_to_leave.is_set():
             return
         _log.warning("what is in flight is given up; it is stored after the next start")
@@ -228,7 +236,10 @@ class Service:
             engine.reload(self._settings)
             watcher.set(mode=self._settings.watcher, poll_interval=self._settings.poll_interval)
             _log.info("the settings were read again")
-        self._notifier.ready(f"watching {printable(str(self._home.staging))} ({watcher.state})")
+        self._notifier.ready(self._status_line(engine, watcher))
+
+    def _status_line(self, engine: Engine, watcher: Watcher) -> str:
+        return status_line(engine.summary, self._home.staging, watcher.state)
 
     def _with_option(self, settings: ServiceSettings) -> ServiceSettings:
         return replace(settings, watcher=self._watcher_option or settings.watcher)
