@@ -30,11 +30,6 @@ def status(home: Home) -> Ran:
     return as_process("--home", home.root, "status")
 
 
-def committed(home: Home) -> int:
-    """Return how many runs the service says are committed."""
-    return int(home.read_status()["committed"])
-
-
 def stored_files(home: Home, run: str) -> int:
     """Return how many files the last revision of a run holds."""
     with Repository.open(home.root) as repository:
@@ -162,9 +157,7 @@ def namespaces() -> None:
 @pytest.mark.scenario(23)
 @pytest.mark.parametrize("when", ["at its start", "while it runs"])
 @pytest.mark.usefixtures("namespaces")
-def test_limit_of_watches_reached_is_said_and_all_is_stored(
-    make_home: MakeHome, when: str
-) -> None:
+def test_limit_of_watches_reached_is_said_and_all_is_stored(make_home: MakeHome, when: str) -> None:
     home = make_home()
     before = [home.drop(b"before") for _ in range(20)] if when == "at its start" else []
 

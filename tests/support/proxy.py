@@ -91,7 +91,9 @@ class Proxy:
         self._thread.join()
         self._server.server_close()
 
-    def pass_on(self, seen: Seen, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def pass_on(
+        self, seen: Seen, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Return what the server answers: status, headers and body."""
         self.before(seen)
         server = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
@@ -149,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(found, answered, data)
         seen.status = found
 
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _serve
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _serve  # noqa: N815 - http.server's names
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
