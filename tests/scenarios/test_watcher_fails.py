@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import pytest
 
@@ -265,7 +266,7 @@ class Stream:
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._drop)
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

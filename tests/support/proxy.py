@@ -113,6 +113,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def verify_request(self, request: object, client_address: object) -> bool:
         """Break a connection off while the server plays dead."""
+        del client_address
         if not self.proxy.away:
             return True
         self.proxy.connections.append(time.monotonic())
@@ -126,7 +127,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: _Server  # type: ignore[mutable-override] # the one that makes it
 
     def _serve(self) -> None:
         proxy = self.server.proxy

@@ -72,7 +72,7 @@ class Dropper:
         }
         run = str(uuid.UUID(int=luck.getrandbits(128), version=4))
         self.dropped[run] = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-        if luck.random() < 0.5:  # noqa: PLR2004 - heads or tails
+        if luck.random() < 0.5:
             aside = self.home.folder / run
             _write_slowly(aside, files, pause=0)
             aside.rename(self.home.staging / run)
