@@ -81,9 +81,12 @@ def test_folder_of_the_backend_that_goes_away_is_waited_for(
     service.signal(signal.SIGKILL)
     service.wait()
     service = home.start("--watcher", watcher)
-    assert service.logs("backend")
+    # A folder that isn't there at the start ends it, and the manager starts it again.
+    assert service.wait() == 30
+    assert "doesn't exist" in service.log
     assert not backend.exists()
     (home.root / "away").rename(backend)
+    home.start_ready("--watcher", watcher)
 
     assert committed(home, [first, *runs])
     assert revisions(home, [first, *runs]) == {1}
@@ -109,7 +112,10 @@ def test_server_that_goes_away_is_asked_by_one_probe_at_a_time_with_pauses(
     since = proxy.connections[before:]
     span = since[-1] - since[0]
 
-    assert all(state in {"open", "settling", "blocked"} for state in states(home).values())
+    # The probe itself is under way now and then.
+    found = list(states(home).values())
+    assert set(found) <= {"open", "settling", "blocked", "uploading"}
+    assert found.count("uploading") <= 1
     # One probe is at most a request and its two retries; the pauses are at least half of `most`.
     # Twenty runs that ask for themselves would make twenty times as many.
     assert len(since) / span < 4 * 3 / most, f"{len(since)} connections in {span:.1f} s"
@@ -158,7 +164,8 @@ def test_storm_of_refusals_makes_it_slower_and_drops_nothing(
     proxy.answers = lambda _: status
     runs = [home.drop_whole(b"model %d" % number) for number in range(20)]
     assert comes_true(lambda: set(runs) <= set(states(home)))
-    assert comes_true(lambda: "blocked" in states(home).values(), timeout=60)
+    # What was in flight as it began has its own client's retries; from here on there are probes.
+    assert comes_true(lambda: set(states(home).values()) == {"blocked"}, timeout=60)
     before = len(proxy.requests)
     assert comes_true(lambda: len(proxy.requests) >= before + 20, timeout=60)
     since = [each.at for each in proxy.requests[before:]]
@@ -228,7 +235,7 @@ def test_full_disk_at_the_backend_blocks_what_it_has_no_room_for(
     small = home.drop_whole(b"small")
 
     assert home.is_committed(small)
-    assert states(home) == {large: "blocked"}
+    assert comes_true(lambda: states(home) == {large: "blocked"})
     (said,) = home.read_status()["runs"]
     assert said["reason"]
     assert said["next_try_at"]
@@ -242,7 +249,7 @@ def test_full_disk_at_the_backend_blocks_what_it_has_no_room_for(
 def test_full_file_system_of_the_backend_drops_nothing(
     make_home: MakeHome, full_disk: Path
 ) -> None:
-    home = make_home(str(full_disk / "store"), retry_most=1.0)
+    home = make_home(str(full_disk / "store"), retry_most=1.0, reserve=0)
     home.start_ready()
     filler = full_disk / "filler"
     left = os.statvfs(full_disk)
