@@ -129,7 +129,7 @@ class Service:
         )
         try:
             watcher.check()
-            engine.watcher = watcher.state
+            engine.watched(watcher.report())
             engine.hint()
             self._loop(engine, watcher)
             self._drain(engine)
@@ -180,7 +180,7 @@ class Service:
                 self._asked_to_reload.clear()
                 self._reload(engine, watcher)
             pause = watcher.check()
-            engine.watcher = watcher.state
+            engine.watched(watcher.report())
             try:
                 pause = min(pause, engine.turn())
                 pauses = self._pauses()
