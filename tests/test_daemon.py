@@ -256,6 +256,35 @@ def test_sigterm_finishes_what_is_in_flight_and_begins_nothing(
     assert home.uploads(run) == 1
 
 
+def test_manager_is_asked_for_more_time_while_bytes_move(make_home: MakeHome) -> None:
+    home = make_home(bandwidth=1_000_000)
+    service = home.start_ready()
+    run = home.drop_whole(bytes(5_000_000))
+    assert service.says(" 1 uploading")
+
+    assert service.stop() == 0
+
+    messages = service.manager.messages
+    stopping = next(n for n, each in enumerate(messages) if "STOPPING=1" in each)
+    assert any("EXTEND_TIMEOUT_USEC=" in each for each in messages[stopping:])
+    assert home.revisions(run) == 1
+
+
+def test_manager_is_not_asked_for_more_time_by_what_stands_still(
+    make_home: MakeHome, tmp_path: Path
+) -> None:
+    home = make_home(stop_time=2.5)
+    service = home.start_ready(twist=GATE.format(folder=str(tmp_path)))
+    home.drop_whole(b"stuck")
+    assert comes_true((tmp_path / "at-gate").exists)
+
+    assert service.stop() == 0
+
+    messages = service.manager.messages
+    stopping = next(n for n, each in enumerate(messages) if "STOPPING=1" in each)
+    assert not any("EXTEND_TIMEOUT_USEC=" in each for each in messages[stopping:])
+
+
 def test_second_sigterm_ends_at_once(make_home: MakeHome, tmp_path: Path) -> None:
     home = make_home(stop_time=600.0)
     service = home.start_ready(twist=GATE.format(folder=str(tmp_path)))
