@@ -106,7 +106,8 @@ def test_server_that_goes_away_is_asked_by_one_probe_at_a_time_with_pauses(
     runs = [home.drop_whole(b"meanwhile %d" % number) for number in range(20)]
     assert comes_true(lambda: "blocked" in states(home).values(), timeout=60)
     assert comes_true(lambda: set(runs) <= set(states(home)))
-    # What was in flight as it went has failed; from here on there are only probes.
+    # Once what was in flight as it went has failed, there are only probes.
+    assert comes_true(lambda: set(states(home).values()) == {"blocked"}, timeout=60)
     before = len(proxy.connections)
     assert comes_true(lambda: len(proxy.connections) >= before + 20, timeout=60)
     since = proxy.connections[before:]
