@@ -10,31 +10,29 @@ from support.service import Home, MakeHome
 
 @pytest.fixture(params=["auto", "none"])
 def watcher(request: pytest.FixtureRequest) -> str:
-    """The setting `watcher`: with the kernel's events, and by scan alone."""
-    return str(request.param)
-
-
-@pytest.fixture(params=["local", "s3"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """The URL of a new backend: the embedded one, or a bucket on moto."""
-    return "" if request.param == "local" else str(request.getfixturevalue("s3_url"))
+    """The setting `watcher`: what holds by events has to hold by scan alone."""
+    mode: str = request.param
+    return mode
 
 
 @pytest.fixture
-def service_home(
-    request: pytest.FixtureRequest, tmp_path: Path, watcher: str
-) -> Iterator[MakeHome]:
-    """Makes homes whose service is quick, and has these settings besides.
+def backend(request: pytest.FixtureRequest) -> str:
+    """The URL of the backend: the home's own, or what the test asks for by `on_backends`."""
+    if getattr(request, "param", "local") == "s3":
+        url: str = request.getfixturevalue("s3_url")
+        return url
+    return ""
 
-    A test that asks for `backend` as well gets them on that one.
-    """
-    url = request.getfixturevalue("backend") if "backend" in request.fixturenames else ""
+
+@pytest.fixture
+def service_home(tmp_path: Path, watcher: str, backend: str) -> Iterator[MakeHome]:
+    """Makes homes whose service is quick, and has these settings besides."""
     homes: list[Home] = []
 
     def make(**settings: object) -> Home:
-        folder = tmp_path / f"home-{len(homes)}"
-        folder.mkdir()
-        homes.append(Home(folder, url, **{"watcher": watcher, **settings}))
+        folder = tmp_path / f"home-{len(homes)}" if homes else tmp_path
+        folder.mkdir(exist_ok=True)
+        homes.append(Home(folder, backend, **{"watcher": watcher, **settings}))
         return homes[-1]
 
     yield make

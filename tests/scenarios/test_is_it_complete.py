@@ -16,6 +16,8 @@ import pytest
 from support.program import as_process
 from support.service import Home, MakeHome
 
+on_backends = pytest.mark.parametrize("backend", ["local", "s3"], indirect=True)
+
 # So long that nothing is stored by it while a test runs.
 NEVER = {"quiet_time": 600.0, "quiet_time_without_lease": 600.0}
 
@@ -121,6 +123,7 @@ def test_empty_file_that_is_filled_later_is_never_stored_empty(service_home: Mak
 
 
 @pytest.mark.scenario(4)
+@on_backends
 def test_empty_file_with_a_marker_is_stored_at_once(service_home: MakeHome) -> None:
     home = service_home(**NEVER)
     home.start_ready()
@@ -231,10 +234,17 @@ def test_temporary_file_holds_the_run_open_and_is_never_sent(
 
 @pytest.mark.scenario(9)
 @pytest.mark.parametrize(
-    "size", [40 << 20, pytest.param(1 << 30, marks=pytest.mark.slow)], ids=["40 MiB", "1 GiB"]
+    ("backend", "size"),
+    [
+        ("local", 40 << 20),
+        ("s3", 40 << 20),
+        pytest.param("local", 1 << 30, marks=pytest.mark.slow),
+    ],
+    ids=["local-40-MiB", "s3-40-MiB", "local-1-GiB"],
+    indirect=["backend"],
 )
 def test_drop_is_committed_once_without_the_quiet_time(
-    service_home: MakeHome, backend: str, tmp_path: Path, size: int
+    service_home: MakeHome, tmp_path: Path, size: int
 ) -> None:
     home = service_home(**NEVER)
     home.start_ready()

@@ -12,6 +12,8 @@ from support.program import as_process
 from support.service import MakeHome
 from support.waiting import comes_true
 
+on_backends = pytest.mark.parametrize("backend", ["local", "s3"], indirect=True)
+
 # Sent in several pieces, so that a transfer can be stopped between two.
 BEFORE = b"before" * 1_000_000
 
@@ -40,13 +42,14 @@ def _replace(path: Path) -> None:
 
 
 @pytest.mark.scenario(10)
+@on_backends
 @pytest.mark.parametrize(
     "change",
     [_append, _truncate, _rewrite, _replace],
     ids=["appended", "truncated", "rewritten", "replaced"],
 )
 def test_changed_during_the_upload_no_mixture_is_ever_committed(
-    service_home: MakeHome, backend: str, tmp_path: Path, change: Callable[[Path], None]
+    service_home: MakeHome, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     home = service_home()
     gate = Gate(tmp_path)
@@ -123,8 +126,9 @@ def test_run_that_vanishes_before_it_is_opened_is_noted_and_the_others_go_on(
 
 
 @pytest.mark.scenario(13)
+@on_backends
 def test_changed_after_the_commit_is_revision_2_and_what_pins_1_stays(
-    service_home: MakeHome, backend: str
+    service_home: MakeHome,
 ) -> None:
     home = service_home()
     home.start_ready()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -13,12 +12,13 @@ import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.gates import Gate
+from support.outside import AS_THE_MODES_SAY, Outside
 from support.program import as_process
 from support.service import Home, MakeHome
 from support.waiting import comes_true
@@ -193,36 +193,9 @@ def test_renamed_after_the_commit_is_a_revision_of_the_same_bytes(service_home: 
 # Links and special files
 
 
-class Outside:
-    """What lies outside of staging: a file and a folder that nobody must read."""
-
-    SECRET = b"outside of staging"
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "secret"
-        self.folder = folder / "secrets"
-        self.folder.mkdir()
-        self.file.write_bytes(self.SECRET)
-        (self.folder / "secret").write_bytes(self.SECRET)
-        # Whoever opens it to read, and doesn't ask not to be held up, hangs.
-        os.mkfifo(self.folder / "trap")
-
-    @contextlib.contextmanager
-    def unread(self) -> Iterator[None]:
-        """Check that meanwhile nobody reads the files or lists the folder."""
-        watched = (self.file, self.folder, self.folder / "secret")
-        # Older than the change: the one case in which every mount notes the next access.
-        for path in watched:
-            os.utime(path, (0, path.stat().st_mtime))
-        yield
-        assert {path: path.stat().st_atime for path in watched} == dict.fromkeys(watched, 0.0)
-
-
 @pytest.fixture
 def outside(tmp_path: Path) -> Outside:
-    folder = tmp_path / "outside"
-    folder.mkdir()
-    return Outside(folder)
+    return Outside(tmp_path / "outside")
 
 
 def test_the_watch_over_the_outside_sees_a_read_and_a_listing(outside: Outside) -> None:
@@ -331,13 +304,12 @@ def test_unreadable_file_blocks_its_run_alone_until_it_is_readable(
     service_home: MakeHome,
 ) -> None:
     home = service_home()
-    without: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     if os.geteuid() == 0:
-        # Root reads everything by these two capabilities, and by nothing else.
         if not shutil.which("setpriv"):
             pytest.skip("runs as root, whom no permission stops, and setpriv is not installed")
-        without = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-    home.start_ready(within=without)
+        within = AS_THE_MODES_SAY
+    home.start_ready(within=within)
     run = str(uuid.uuid4())
     aside = home.folder / run
     aside.mkdir()

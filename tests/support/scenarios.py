@@ -77,7 +77,7 @@ SHOWN: Final = range(1, 38)
 _MARKER: Final = "pytest.mark.scenario"
 
 
-def tests_of(tests: Path = TESTS) -> dict[int, dict[str, list[str]]]:
+def tests_of(tests: Path) -> dict[int, dict[str, list[str]]]:
     """Return the names of the tests that show each scenario, by the file that they are in.
 
     Raises:
@@ -94,7 +94,7 @@ def tests_of(tests: Path = TESTS) -> dict[int, dict[str, list[str]]]:
 
 def table() -> None:
     """Print the table, or say which scenarios lack a test and fail; for cog."""
-    found = tests_of()
+    found = tests_of(TESTS)
     missing = [number for number in SHOWN if not found[number]]
     if missing:
         listed = ", ".join(str(number) for number in missing)
