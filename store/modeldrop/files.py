@@ -109,7 +109,9 @@ def link_if_absent(temp: Path | str, path: Path | str) -> bool:
     return True
 
 
-def _rename_if_absent(temp: Path | str, path: Path | str) -> bool:
+def _rename_if_absent(
+    temp: Path | str, path: Path | str, source: int = _AT_FDCWD, target: int = _AT_FDCWD
+) -> bool:
     import ctypes  # noqa: PLC0415 - needed for folders, and on vfat, exfat and a few others
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -117,7 +119,7 @@ def _rename_if_absent(temp: Path | str, path: Path | str) -> bool:
         renameat2 = libc.renameat2
     except AttributeError:
         raise NoExclusiveCreate(errno.ENOSYS, "the system has no rename without replace") from None
-    names = (_AT_FDCWD, os.fsencode(temp), _AT_FDCWD, os.fsencode(path))
+    names = (source, os.fsencode(temp), target, os.fsencode(path))
     if renameat2(*names, _RENAME_NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()
@@ -157,6 +159,36 @@ def rename_if_absent(source: Path, target: Path) -> None:
     sync_folder(target.parent)
     if source.parent != target.parent:
         sync_folder(source.parent)
+
+
+def move_if_absent(source: int, name: str, target: int, new_name: str) -> None:
+    """Move a folder from one open folder to another if the new name is free, and make that last.
+
+    No path is walked, so nobody can lead it elsewhere by a link.
+
+    Raises:
+        FileExistsError: there is something of the new name.
+        OSError: it can't be moved; EXDEV says that the other folder is another file system.
+    """
+    try:
+        free = _rename_if_absent(name, new_name, source, target)
+    except NoExclusiveCreate:
+        free = not _is_there(target, new_name)
+        if free:
+            os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+    if not free:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
+    os.fsync(target)
+    if source != target:
+        os.fsync(source)
+
+
+def _is_there(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def append_durable(fd: int, data: bytes, offset: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from modeldrop.names import new_guid
 from modeldrop.records import seal
 from modeldrop.sequence import Sequence
 from support import killing
+from support.intake import make_run
 from support.waiting import comes_true
 
 # files and locks
@@ -207,3 +209,30 @@ def delete_staged(staging: str, run: str) -> None:
     """Delete the staged copy of a run that is stored as it is."""
     place = Path(staging)
     afterwards.delete(place, run, walk.observe(place, run).signature(), lambda: None)
+
+
+def delete_and_die_everywhere(staging: str) -> list[str]:
+    """Die before each call in turn that changes a file system while a staged copy is deleted.
+
+    Returns what each start after that found: a run that was whole, or gone.
+    """
+    place, found = Path(staging), list[str]()
+    while True:
+        run = make_run(place, {"model": "1", "w/a": "2", "w/b/c": "3"})
+        os.link(place / run / "model", place / run / "w/again")
+        signature = walk.observe(place, run).signature()
+
+        def mortal(run: str = run, signature: str = signature) -> None:
+            killing.before_call(len(found))
+            afterwards.delete(place, run, signature, lambda: None)
+
+        lived = _in_fork(mortal)
+        assert _in_fork(lambda: afterwards.recover(place))
+        left = [each.name for each in place.iterdir() if not each.name.startswith(".tmp-")]
+        if left:
+            assert left == [run]
+            assert walk.observe(place, run).signature() == signature
+            shutil.rmtree(place / run)
+        found.append("whole" if left else "gone")
+        if lived:
+            return found

@@ -1,215 +1,270 @@
 """What becomes of the staged copy of a run that is stored: it is moved to `done/`, or deleted.
 
-Never anything but the committed state. The folder is renamed first, so that nobody finds it under
-its run's name any more, and only then compared with what was committed: a change after that, by a
-program that has it open, is seen by the lease. What differs is renamed back.
+Never anything but the committed state. The folder is looked at under its own name, so that a run
+that somebody works on isn't touched. Then it is renamed aside, to a name that no scan looks at and
+no program knows, and looked at once more there. What differs goes back.
 
-A deletion goes through two names in staging, which no scan looks at:
+    .modeldrop-leaving-<token>-<folder>     after a crash it goes back under its own name,
+    .modeldrop-deletion-<token>.json        unless this is there: then the deletion goes on
 
-    .modeldrop-leaving-<folder>     being compared; after a crash it is whole, and goes back
-    .modeldrop-deleting-<folder>    compared; after a crash the deletion goes on
+The second one, in `removal`, lists what may be deleted, file by file, with its signature. It is on
+the disk before anything is deleted. Whatever isn't in the list, or isn't any more what is listed
+there, is never deleted, and goes back.
 
-What may be deleted is listed in `.modeldrop-deleting-<folder>.json` before the second name is
-given, file by file, with its signature. What isn't in that list is never deleted.
+Whoever is at work has the lock (flock) of the run's folder, as a drop into it has. A program that
+has the folder itself open, as its working folder, may go on in there unseen: what it adds or
+changes is kept, whatever it does, but for a file that it replaces between the last look at that
+file and its removal, which are two calls to the system apart.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
+import fcntl
 import logging
 import os
-import stat
+import re
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from modeldrop import files
-from modeldrop.errors import Conflict, SourceChanged
-from modeldrop.intake import lease, walk
-from modeldrop.intake.observation import SeenFile, Signature
-from modeldrop.names import RECEIPT, printable
+from modeldrop.errors import Conflict, ModeldropError, NotFound, SourceChanged
+from modeldrop.intake import lease, removal, walk
+from modeldrop.intake.observation import SeenFile
+from modeldrop.names import printable
 
 _log = logging.getLogger(__name__)
 
 _LEAVING: Final = f"{walk.OWN_PREFIX}leaving-"
-_DELETING: Final = f"{walk.OWN_PREFIX}deleting-"
-_LIST: Final = ".json"
+_ASIDE: Final = re.compile(re.escape(_LEAVING) + r"([0-9a-f]{16})-(.+)", re.DOTALL)
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_HINT: Final = "nothing to do: it is looked at again by itself"
 
 
 def move(staging: Path, name: str, signature: str, revision: int) -> Path:
     """Move a run's folder to `done/` in staging, if it is what was committed; return its place.
 
-    Where a folder of that name is there already, of an earlier revision, it gets its own number.
+    That is `done/<name>`; where it is taken, `done/<name>~<revision>`, and then `…~<revision>.2`,
+    `.3` and so on. After a crash it is in `done/`, or goes back by `recover`, whole.
 
     Raises:
         SourceChanged: it isn't what was committed, or somebody writes to it; it stays.
-        Conflict: `done` is no folder, or both places are taken; it stays.
+        NotFound: it isn't there.
+        Conflict: `done` is no folder, or is another file system; it stays.
         OSError: it can't be moved; it stays.
     """
-    done = staging / walk.DONE
-    with contextlib.suppress(FileExistsError):
-        done.mkdir()
-        files.sync_folder(staging)
-    if not stat.S_ISDIR(done.lstat().st_mode):
-        message = f"{printable(str(done))} is no folder, and staged copies are to be moved there"
-        raise Conflict(message, hint="rename it, or set `afterwards` to `keep`")
-    for place in (done / name, done / f"{name}~{revision}"):
-        try:
-            files.rename_if_absent(staging / name, place)
-        except FileExistsError:
-            continue
+    with walk.opened(staging) as root, _done(staging, root) as done, _claimed(root, name):
+        _check(staging, name, name, signature)
+        with _aside(root, name) as aside:
+            _check(staging, aside, name, signature)
+            place = _move_into(done, root, aside, f"{name}~{revision}", name)
         _log.debug("step: moved")
-        try:
-            _check(done, place.name, signature)
-        except BaseException:
-            _put_back(place, staging / name)
-            raise
-        return place
-    message = f"{printable(name)} is in {printable(str(done))} already"
-    raise Conflict(message, hint="empty that folder; the copy in staging stays until then")
+    return staging / walk.DONE / place
 
 
 def delete(staging: Path, name: str, signature: str, verify: Callable[[], None]) -> None:
     """Delete a run's folder from staging, if it is what was committed and stored bytes are right.
 
-    `verify` raises unless they are.
+    `verify` raises unless they are. After a crash it goes back whole by `recover`, or the rest of
+    it is deleted, too.
 
     Raises:
-        SourceChanged: it isn't what was committed, or somebody writes to it; it stays.
-        OSError: it can't be deleted; what is left of it is deleted by `recover`.
+        SourceChanged: it isn't what was committed, or somebody writes to it; what differs stays,
+            and so does all the rest, unless it came to light when some of it was deleted already.
+        NotFound: it isn't there.
+        OSError: it can't be deleted, and stays.
     """
-    _observed(staging, name, signature)
-    verify()
-    leaving, deleting = staging / f"{_LEAVING}{name}", staging / f"{_DELETING}{name}"
-    files.rename_if_absent(staging / name, leaving)
-    _log.debug("step: leaving")
-    try:
-        listed = _check(staging, leaving.name, signature)
-    except BaseException:
-        _put_back(leaving, staging / name)
-        raise
-    files.write_durable(_list_of(deleting), _spell(listed))
-    _log.debug("step: listed")
-    files.rename_if_absent(leaving, deleting)
-    _log.debug("step: condemned")
-    _finish(deleting, staging / name, listed)
+    with walk.opened(staging) as root, _claimed(root, name):
+        _check(staging, name, name, signature)
+        verify()
+        with _aside(root, name) as aside:
+            listed = _check(staging, aside, name, signature)
+            removal.check_writable(staging, aside)
+            removal.note(staging, _token(aside), name, listed)
+            _log.debug("step: listed")
+            _remove(staging, root, aside, listed)
 
 
 def recover(staging: Path) -> None:
-    """Finish or undo what a crash has left; nothing to be afraid of, so it never fails."""
-    with contextlib.suppress(OSError):
-        for entry in sorted(os.listdir(staging)):
-            path = staging / entry
-            with contextlib.suppress(OSError, ValueError):
-                if entry.startswith(_LEAVING):
-                    _put_back(path, staging / entry.removeprefix(_LEAVING))
-                elif entry.startswith(_DELETING) and not entry.endswith(_LIST):
-                    listed = _parse(_list_of(path).read_bytes())
-                    _finish(path, staging / entry.removeprefix(_DELETING), listed)
-        # A list whose folder never got the name, or is gone.
-        for path in staging.glob(f"{_DELETING}*{_LIST}"):
-            if not path.with_name(path.name.removesuffix(_LIST)).exists():
-                files.remove_durable(path)
+    """Undo or finish what a crash has left, for the start; what it can't is said in the log."""
+    with contextlib.suppress(NotFound), walk.opened(staging) as root:
+        for entry in sorted(os.listdir(root)):
+            found = _ASIDE.fullmatch(entry)
+            try:
+                if found is not None:
+                    _recover(staging, root, entry, found[2])
+            except BlockingIOError:
+                continue  # another process is at work on it
+            except (ModeldropError, OSError) as error:
+                _log.error("what a crash left, %s: %s", printable(entry), printable(str(error)))
+        standing = {found[1] for entry in os.listdir(root) if (found := _ASIDE.fullmatch(entry))}
+        removal.forget_others(staging, standing)
 
 
-def _check(above: Path, name: str, signature: str) -> tuple[SeenFile, ...]:
+def _recover(staging: Path, root: int, aside: str, name: str) -> None:
+    with _claimed(root, aside):
+        listed = removal.noted(staging, _token(aside), name)
+        if listed is None:
+            files.move_if_absent(root, aside, root, name)
+            _log.info("the staged copy %s has its name again", printable(name))
+            return
+        with _going_back(root, aside, name):
+            _remove(staging, root, aside, listed)
+        _log.info("the staged copy %s is deleted, as a crash had left that undone", printable(name))
+
+
+def _remove(staging: Path, root: int, aside: str, listed: tuple[SeenFile, ...]) -> None:
+    """Delete the listed files, and the folders with nothing else in them.
+
+    Raises:
+        SourceChanged: there is something else.
+        OSError: some of it can't be deleted.
+    """
+    try:
+        removal.remove(staging, aside, listed)
+        _log.debug("step: emptied")
+        os.rmdir(aside, dir_fd=root)
+    finally:
+        # First this, then the list: without the list, what is in there would come back.
+        files.sync_file(root)
+        removal.forget(staging, _token(aside))
+
+
+def _check(staging: Path, folder: str, name: str, signature: str) -> tuple[SeenFile, ...]:
     """Return the files of a folder that is what was committed, and that nobody writes to.
 
     Raises:
-        SourceChanged: it isn't.
+        SourceChanged: it isn't, or somebody does.
     """
-    seen = _observed(above, name, signature)
-    if lease.probe_files(above, name, seen) is lease.Writers.SOME:
-        message = f"{printable(name)} stays in staging: a program has a file of it open"
-        raise SourceChanged(message, hint="nothing to do: it is looked at again by itself")
-    return seen
+    seen = walk.observe(staging, folder)
+    if seen.signature() != signature:
+        _stays(name, "it isn't what was committed any more")
+    for kind, entries in (
+        ("can't be read", tuple(each.path for each in seen.unreadable)),
+        ("is not stored", tuple(each.path for each in seen.refused)),
+        ("is temporary", tuple(printable(path) for path in seen.temporary)),
+    ):
+        if entries:
+            _stays(name, f"{entries[0]} {kind}")
+    every = seen.everything()
+    if lease.probe_files(staging, folder, every) is lease.Writers.SOME:
+        _stays(name, "a program has a file of it open for writing")
+    return every
 
 
-def _observed(above: Path, name: str, signature: str) -> tuple[SeenFile, ...]:
-    seen = walk.observe(above, name)
-    if seen.signature() != signature or seen.unreadable or seen.refused or seen.temporary:
-        message = f"{printable(name)} stays in staging: it isn't what was committed any more"
-        raise SourceChanged(message, hint="nothing to do: it is looked at again by itself")
-    return seen.everything()
-
-
-def _put_back(place: Path, home: Path) -> None:
-    try:
-        files.rename_if_absent(place, home)
-    except FileExistsError:
-        shown = printable(str(place))
-        _log.error("%s stays there: another folder has its name by now", shown)
-
-
-def _finish(folder: Path, home: Path, listed: tuple[SeenFile, ...]) -> None:
-    """Delete the listed files and then the folder; what is left of it gets its name back."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        for seen in listed:
-            with contextlib.suppress(OSError):
-                _unlink(fd, seen)
-        with contextlib.suppress(OSError):
-            os.unlink(RECEIPT, dir_fd=fd)
-        for _, folders, _, above in os.fwalk(".", topdown=False, dir_fd=fd):
-            for name in folders:
-                # One with something in it stays, and so does a link.
-                with contextlib.suppress(OSError):
-                    os.rmdir(name, dir_fd=above)
-    finally:
-        os.close(fd)
-    _log.debug("step: emptied")
-    try:
-        folder.rmdir()
-        files.sync_folder(folder.parent)
-    except OSError:
-        _log.warning("%s has something new in it, and stays", printable(str(home)))
-        _put_back(folder, home)
-    files.remove_durable(_list_of(folder))
-
-
-def _unlink(run: int, seen: SeenFile) -> None:
-    """Remove a file if it is what was listed still."""
-    *folders, name = seen.path.split("/")
-    with _below(run, folders) as above:
-        found = os.stat(name, dir_fd=above, follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode) and Signature.of(found) == seen.signature:
-            os.unlink(name, dir_fd=above)
+def _stays(name: str, why: str) -> NoReturn:
+    message = f"the staged copy {printable(name)} stays: {why}"
+    raise SourceChanged(message, hint=_HINT)
 
 
 @contextlib.contextmanager
-def _below(run: int, folders: list[str]) -> Iterator[int]:
-    fd = os.dup(run)
+def _claimed(root: int, name: str) -> Iterator[None]:
+    """Hold the lock of a run's folder, which goes with it wherever it is renamed to.
+
+    Raises:
+        SourceChanged: a drop is at work in it.
+        NotFound: it isn't there.
+    """
     try:
-        for folder in folders:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            deeper = os.open(folder, flags, dir_fd=fd)
-            os.close(fd)
-            fd = deeper
+        fd = os.open(name, _FOLDER, dir_fd=root)
+    except FileNotFoundError:
+        message = f"the staged copy {printable(name)} isn't there any more"
+        raise NotFound(message, hint=_HINT) from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _ASIDE.fullmatch(name):
+                raise
+            _stays(name, "something is being dropped into it")
+        except OSError as error:
+            # Not every file system can: NFS, for one, locks nothing that is open to be read.
+            _log.debug("%s can't be locked: %s", printable(name), error)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            # A child that was forked meanwhile has the descriptor, too.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _aside(root: int, name: str) -> Iterator[str]:
+    """Have a run's folder aside, under the name that is yielded; it goes back if the body fails."""
+    aside = f"{_LEAVING}{secrets.token_hex(8)}-{name}"
+    with _going_back(root, aside, name):
+        files.move_if_absent(root, name, root, aside)
+        _log.debug("step: leaving")
+        yield aside
+
+
+@contextlib.contextmanager
+def _going_back(root: int, aside: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        try:
+            files.move_if_absent(root, aside, root, name)
+        except FileNotFoundError:
+            pass  # it never left, or all of it is deleted
+        except FileExistsError as taken:
+            shown = printable(aside)
+            _log.error("%s stays in staging: another folder has its name by now", shown)
+            if not isinstance(error, Exception):
+                raise error from taken
+            message = f"{printable(str(error))}; it is in {shown}, since its name was taken"
+            hint = "compare that folder with the new one, and move into that what is missing"
+            raise SourceChanged(message, hint=hint) from error
+        raise
+
+
+def _token(aside: str) -> str:
+    found = _ASIDE.fullmatch(aside)
+    assert found is not None  # noqa: S101 - `_aside` has made it, or `recover` has matched it
+    return found[1]
+
+
+@contextlib.contextmanager
+def _done(staging: Path, root: int) -> Iterator[int]:
+    """Yield the descriptor of the folder `done`, made if it is missing."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(walk.DONE, dir_fd=root)
+        files.sync_file(root)
+    try:
+        fd = os.open(walk.DONE, _FOLDER, dir_fd=root)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            raise
+        message = f"{printable(str(staging / walk.DONE))} is a link, or no folder"
+        hint = "rename it, or set `afterwards` to `keep`: committed runs are to be moved there"
+        raise Conflict(message, hint=hint) from error
+    try:
         yield fd
     finally:
         os.close(fd)
 
 
-def _list_of(folder: Path) -> Path:
-    return folder.with_name(folder.name + _LIST)
-
-
-def _spell(listed: tuple[SeenFile, ...]) -> bytes:
-    rows = [[each.path, *_numbers(each.signature)] for each in listed]
-    return json.dumps(rows, ensure_ascii=False).encode("utf-8", "surrogateescape")
-
-
-def _numbers(signature: Signature) -> tuple[int, ...]:
-    return (
-        signature.device,
-        signature.inode,
-        signature.size,
-        signature.mtime_ns,
-        signature.ctime_ns,
-    )
-
-
-def _parse(data: bytes) -> tuple[SeenFile, ...]:
-    rows = json.loads(data.decode("utf-8", "surrogateescape"))
-    return tuple(SeenFile(path, Signature(*numbers)) for path, *numbers in rows)
+def _move_into(done: int, root: int, aside: str, numbered: str, name: str) -> str:
+    """Give a folder the first name that is free in `done`, and return that."""
+    number = 1
+    place = name
+    while True:
+        try:
+            files.move_if_absent(root, aside, done, place)
+        except FileExistsError:
+            place = numbered if number == 1 else f"{numbered}.{number}"
+            number += 1
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            message = (
+                f"{walk.DONE} in staging is another file system, so nothing can be moved there"
+            )
+            hint = "unmount it, or set `afterwards` to `keep`"
+            raise Conflict(message, hint=hint) from error
+        else:
+            return place

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from modeldrop import files
+from modeldrop.errors import NotFound
 from modeldrop.intake.lease import is_network
 from modeldrop.intake.walk import OWN_PREFIX
+from modeldrop.names import printable
 
 _ASIDE: Final = f"{OWN_PREFIX}drop-"
 # The scan takes it for a temporary file, whoever left it.
@@ -69,8 +71,11 @@ def held_open(run: Path, names: Sequence[str], old: Path) -> Iterator[None]:
     One drop at a time does that. Whatever ends the body before its end leaves the run held open:
     some of its entries are new then and some are old. The drop that brings the same names again
     frees it. `old` is a folder aside, where the hold file is made.
+
+    Raises:
+        NotFound: the run isn't there by now: its staged copy was moved or deleted meanwhile.
     """
-    with _locked(run):
+    with _in_place(run):
         hold = run / f"{_HOLD}{secrets.token_hex(8)}"
         files.write_durable(old / hold.name, json.dumps(list(names)).encode())
         files.rename(old / hold.name, hold)
@@ -84,8 +89,25 @@ def held_open(run: Path, names: Sequence[str], old: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, how: int = 0, *, must: bool = False) -> Iterator[None]:
+def _in_place(run: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder, which nobody moves away or deletes meanwhile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            locked = stack.enter_context(_locked(run))
+            there = os.path.samestat(os.fstat(locked), run.lstat())
+        except FileNotFoundError:
+            there = False
+        if not there:
+            message = f"{printable(str(run))} isn't there any more"
+            raise NotFound(message, hint="drop it again")
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, how: int = 0, *, must: bool = False) -> Iterator[int]:
     """Hold the lock of a folder, which goes with this process; `must` it be had to go on?
+
+    What is yielded is its descriptor: by now, its path may lead to another one, or nowhere.
 
     Raises:
         FileNotFoundError: the folder isn't there.
@@ -99,7 +121,7 @@ def _locked(folder: Path, how: int = 0, *, must: bool = False) -> Iterator[None]
             # Not every file system can: NFS, for one, locks nothing that is open to be read.
             if must:
                 raise
-        yield
+        yield fd
     finally:
         with contextlib.suppress(OSError):
             # A child that was forked meanwhile has the descriptor, too.

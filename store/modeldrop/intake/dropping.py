@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeldrop import files
-from modeldrop.errors import DropRefused, SourceChanged
+from modeldrop.errors import DropRefused, NotFound, SourceChanged
 from modeldrop.intake import lease, marker
 from modeldrop.intake.aside import aside as _aside
 from modeldrop.intake.aside import held_open, remove_stale
@@ -90,13 +90,23 @@ def drop(
         _mark(aside, sources)
         files.sync_tree(aside)
         _check_unchanged(sources)
+        _put(aside, target)
+    return guid
+
+
+def _put(aside: Path, target: Path) -> None:
+    """Give what was put together aside its place, in a run that is there or as a new one."""
+    while True:
         try:
             files.rename_if_absent(aside, target)
         except FileExistsError:
-            # It was there, or another rank of the same run has just been quicker.
-            with _aside(staging) as old:
+            # It was there, or another rank of the same run has just been quicker. If the service
+            # moves or deletes it just now, because it is stored, it isn't there any more.
+            with contextlib.suppress(NotFound), _aside(target.parent) as old:
                 _merge(aside, target, old)
-    return guid
+                return
+        else:
+            return
 
 
 @dataclass(frozen=True, slots=True)

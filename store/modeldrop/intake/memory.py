@@ -51,12 +51,12 @@ class RunMemory(Record):
             run=revision.run,
             revision=revision.revision,
             signature=observation.signature(),
-            marker=_spell(observation.marker.signature) if observation.marker else None,
+            marker=observation.marker.signature.spelled() if observation.marker else None,
             noted_at=now(),
             files=tuple(
                 KnownFile(
                     path=seen.path,
-                    signature=_spell(seen.signature),
+                    signature=seen.signature.spelled(),
                     sha256=stored[seen.path].sha256,
                     size=stored[seen.path].size,
                     key=stored[seen.path].key,
@@ -76,7 +76,7 @@ class RunMemory(Record):
         age = time.time() - datetime.fromisoformat(self.noted_at).timestamp()
         return History(
             committed=self.signature,
-            committed_marker=_parse(self.marker) if self.marker else None,
+            committed_marker=Signature.parse(self.marker) if self.marker else None,
             # A clock that was set back must not hold the next revision up for longer.
             committed_at=clock - max(age, 0.0),
         )
@@ -88,7 +88,7 @@ class RunMemory(Record):
 
 def known_as(path: str, signature: Signature) -> tuple[str, str]:
     """Return the key under which `RunMemory.known` has a file, if it is unchanged."""
-    return path, _spell(signature)
+    return path, signature.spelled()
 
 
 def recall(paths: HomePaths, run: str) -> RunMemory | None:
@@ -98,7 +98,7 @@ def recall(paths: HomePaths, run: str) -> RunMemory | None:
         memory = RunMemory.from_bytes(path.read_bytes(), str(path))
         datetime.fromisoformat(memory.noted_at)
         if memory.marker:
-            _parse(memory.marker)
+            Signature.parse(memory.marker)
     except (OSError, IntegrityError, UsageError, ValueError, TypeError):
         return None
     return memory if memory.run == run else None
@@ -109,14 +109,3 @@ def remember(paths: HomePaths, memory: RunMemory) -> None:
     path = paths.run_state(memory.run)
     make_folders(path.parent)
     write_quick(path, memory.to_bytes())
-
-
-def _spell(signature: Signature) -> str:
-    return (
-        f"{signature.device} {signature.inode} {signature.size} "
-        f"{signature.mtime_ns} {signature.ctime_ns}"
-    )
-
-
-def _parse(text: str) -> Signature:
-    return Signature(*(int(part) for part in text.split(" ")))

@@ -32,6 +32,16 @@ class Signature:
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the signature that `spelled` has spelled; raise ValueError if it is none."""
+        device, inode, size, mtime_ns, ctime_ns = (int(part) for part in text.split(" "))
+        return cls(device, inode, size, mtime_ns, ctime_ns)
+
+    def spelled(self) -> str:
+        """Return it as a text, for a record: its numbers are too large for JSON's."""
+        return f"{self.device} {self.inode} {self.size} {self.mtime_ns} {self.ctime_ns}"
+
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:

@@ -39,6 +39,7 @@ __all__ = [
     "check_unchanged",
     "observe",
     "open_file",
+    "opened",
     "read_small",
     "runs",
 ]
@@ -293,6 +294,19 @@ def open_file(staging: Path, name: str, path: str, signature: Signature | None =
         os.close(fd)
         raise
     return fd
+
+
+@contextlib.contextmanager
+def opened(staging: Path, *folders: str) -> Iterator[int]:
+    """Yield the descriptor of staging, or of a folder in it that is reached through no link.
+
+    Raises:
+        NotFound: staging isn't there.
+        InvalidName: one of the names would lead somewhere else.
+        OSError: a folder isn't there, is something else, or can't be opened.
+    """
+    with _staging(staging) as root, _below(root, [_component(name) for name in folders]) as fd:
+        yield fd
 
 
 def check_unchanged(fd: int, path: str, signature: Signature | None) -> None:
