@@ -94,6 +94,15 @@ bench: $(DEV) $(AZURITE) ## measure, and show each figure beside its bar
 	@$(COMPILE)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
 
+# Both, whatever comes of the first.
+.PHONY: soak
+soak: $(DEV) ## play the whole of what the tests play samples of; takes long
+	@$(COMPILE)
+	@status=0; \
+	PYTHONPATH=tests $(BIN)/python tests/soak/run.py || status=1; \
+	MODELDROP_SOAK=1 $(BIN)/python -m pytest -m soak || status=1; \
+	exit $$status
+
 .PHONY: docs
 docs: $(DEV) ## write the generated parts of the docs anew
 	@$(if $(DOCS),$(COG) -r $(DOCS))

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ KINDS = ["user", "system"]
 
 
 def settings_of(unit: str) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None, strict=True)
+    # Not strict: some settings are lists, each line of which adds to it.
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign] # as its manual says
     parser.read_string(unit)
     return parser
@@ -39,6 +41,19 @@ def verify(kind: str, path: Path) -> str:
     return done.stdout + done.stderr
 
 
+def exposure(path: Path) -> float:
+    """Return how exposed systemd finds a unit: 0 is not at all, 10 is unsafe."""
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
+    assert found, done.stdout
+    return float(found[1])
+
+
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
 )
@@ -54,6 +69,24 @@ def test_shipped_unit_is_a_service_that_speaks_for_itself(kind: str) -> None:
     assert service["RestartPreventExitStatus"] == "2 10 20"
     assert "WatchdogSec" in service
     assert float(service["TimeoutStopSec"].removesuffix("s")) > ServiceSettings().stop_time
+
+
+@needs_systemd
+def test_shipped_system_unit_is_hardly_exposed() -> None:
+    path = Path(__file__).parents[1] / "systemd" / "modeldropd.service"
+
+    assert exposure(path) <= 1.5
+
+
+@needs_systemd
+def test_what_is_printed_for_a_home_is_no_more_exposed(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    unit = tmp_path / "modeldropd.service"
+    unit.write_text(units.print_unit("system", home.root))
+    # The tests may run as root, as whom the home then is.
+    unit.write_text(re.sub("(?m)^User=.*", "User=modeldrop", unit.read_text()))
+
+    assert exposure(unit) <= 1.5
 
 
 @needs_systemd
@@ -122,6 +155,34 @@ def test_staging_and_backend_elsewhere_have_to_be_mounted_too(tmp_path: Path) ->
     unit = settings_of(units.print_unit("system", home.root))["Unit"]
 
     assert unit["RequiresMountsFor"] == f'{home.root} "{tmp_path}/drop here" {tmp_path}/store'
+
+
+def test_only_home_staging_and_a_backend_in_a_folder_can_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where the folders of tests are is hidden from the service, as other people's are.
+    monkeypatch.setattr(units, "_HIDDEN", (tmp_path / "people",))
+    home = Home(tmp_path)
+    (home.root / "config.toml").write_text(
+        f'[staging]\npath = "{tmp_path}/people/drop: here"\n[backend]\nurl = "{tmp_path}/store"\n'
+    )
+
+    service = settings_of(units.print_unit("system", home.root))["Service"]
+
+    assert service["ProtectSystem"] == "strict"
+    assert service["ReadWritePaths"] == f"{home.root} {tmp_path}/store"
+    assert service["BindPaths"] == f'"{tmp_path}/people/drop: here"'
+    assert "BindReadOnlyPaths" not in service
+
+
+def test_a_program_that_would_be_hidden_is_shown_to_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(units, "_HIDDEN", (Path(sys.prefix).parent,))
+
+    service = settings_of(units.print_unit("system"))["Service"]
+
+    assert sys.prefix in service["BindReadOnlyPaths"].split(" ")
 
 
 @pytest.mark.parametrize(("kind", "home"), [("user", "%h"), ("system", "/var/lib/modeldrop")])

@@ -107,7 +107,7 @@ def test_staging_that_is_away_is_said_and_nothing_is_forgotten(
         assert turns(engine, lambda: is_in(engine, committed, "committed"))
         assert turns(engine, lambda: is_in(engine, parked, "parked"))
         staging.rename(tmp_path / "unmounted")
-        assert turns(engine, lambda: bool(engine._junk))
+        assert turns(engine, lambda: bool(engine._scanner.junk))
         engine._write_status(force=True)
         (junk,) = read_status(repository.home).junk
         assert "isn't there" in junk.reason
@@ -117,7 +117,7 @@ def test_staging_that_is_away_is_said_and_nothing_is_forgotten(
         (staging / committed / "model").write_text("changed")
         assert turns(engine, lambda: tracked_revision(engine, committed) == 2)
         assert is_in(engine, parked, "parked")
-        assert not engine._junk
+        assert not engine._scanner.junk
 
 
 def test_a_run_that_is_blocked_while_staging_vanishes_goes_on_when_both_are_back(

@@ -47,6 +47,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "Look after the store": {
         "verify": "Check that everything is as it was stored.",
+        "doctor": "Look whether home, staging, backend and service are in order.",
     },
 }
 

@@ -225,6 +225,22 @@ class VerifyObject(TypedDict):
     findings: Annotated[list[FindingObject], "everything that was found"]
 
 
+class CheckObject(TypedDict):
+    """One thing that `doctor` looked at."""
+
+    check: Annotated[str, "what was looked at"]
+    result: Annotated[str, "ok, warning or problem"]
+    what: Annotated[str, "what was found"]
+    todo: Annotated[str, "what to do about it; empty if it is ok"]
+
+
+class DoctorObject(TypedDict):
+    """`doctor`: everything that was looked at."""
+
+    ok: Annotated[bool, "whether there is no problem; there may be warnings"]
+    checks: Annotated[list[CheckObject], "in the order in which they were made"]
+
+
 class FailureObject(TypedDict):
     """What went wrong."""
 
@@ -257,5 +273,6 @@ PRINTED = (
     RegisteredObject,
     CopyObject,
     VerifyObject,
+    DoctorObject,
     ErrorObject,
 )

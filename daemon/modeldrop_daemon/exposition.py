@@ -69,7 +69,11 @@ class Figures(Collector):
                 now.oldest_waiting,
             ),
             ("last_scan_seconds", "What the last full scan took.", now.scan_seconds),
-            ("backend_up", "1 while the backend answers, 0 while it is waited for.", not now.backend),
+            (
+                "backend_up",
+                "1 while the backend answers, 0 while it is waited for.",
+                not now.backend,
+            ),
         ):
             yield GaugeMetricFamily(f"modeldrop_{name}", text, value=float(value))
         if watcher.state != "none":
@@ -139,7 +143,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         self.registry = registry
         self._places = threading.BoundedSemaphore(_MOST_AT_A_TIME)
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        super().__init__(tuple(address), _Handler)
+        super().__init__((address.host, address.port), _Handler)
 
     def server_bind(self) -> None:
         # Not HTTPServer's, which asks the name service for a name that nobody needs.
@@ -164,14 +168,14 @@ class _Server(ThreadingMixIn, HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = _PATIENCE
+    timeout: float | None = _PATIENCE
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != PATH:
             self.send_error(HTTPStatus.NOT_FOUND, explain=f"Metrics are at {PATH}.")
             return
         encode, kind = choose_encoder(self.headers.get("Accept") or "")
+        assert isinstance(self.server, _Server)  # noqa: S101 - nobody else makes one
         page = encode(self.server.registry)
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)

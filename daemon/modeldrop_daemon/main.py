@@ -78,11 +78,12 @@ def cli(home: str | None, verbose: bool, watcher: str | None, unit: str | None) 
         click.echo(print_unit(unit, root), nl=False)
         return 0
     from modeldrop.repository import Repository  # noqa: PLC0415 - not for `--help`
-    from modeldrop_daemon import logs  # noqa: PLC0415 - see above
+    from modeldrop_daemon import credentials, logs  # noqa: PLC0415 - see above
     from modeldrop_daemon.notify import Notifier  # noqa: PLC0415 - see above
     from modeldrop_daemon.service import Service  # noqa: PLC0415 - see above
 
     logs.set_up(sys.stderr, os.environ, verbose=verbose)
+    credentials.take(os.environ)
     notifier = Notifier.from_environment(os.environ)
     with Repository.open(root) as repository:
         return Service(repository, notifier, watcher=watcher).run()

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import pwd
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import modeldrop
+import modeldrop_daemon
 from modeldrop.errors import ConfigError, HomeNotFound
 from modeldrop.home import Home, open_home
 from modeldrop.names import printable
@@ -27,6 +29,8 @@ _FILES: Final[Mapping[str, str]] = {
 }
 # What systemd makes for the shipped system unit.
 _STATE: Final = Path("/var/lib/modeldrop")
+# What the system unit hides from the service: its ProtectHome and PrivateTmp.
+_HIDDEN: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108 - nothing is put there
 # What the manager gives the service beyond its own `stop_time`, to end what nothing interrupts.
 _STOP_MARGIN: Final = 30.0
 
@@ -56,19 +60,25 @@ def print_unit(kind: str, root: Path | None = None) -> str:
     command = [_word(program), *map(_argument, arguments)]
     if home is None:
         where = "%h" if kind == "user" else str(_STATE)
-        return _filled(
-            template(kind), {"ExecStart": " ".join([*command, f"--home {where}/.mlops"])}
-        )
+        lines = {"ExecStart": " ".join([*command, f"--home {where}/.mlops"])}
+        if kind == "system":
+            lines["BindPaths"] = ""
+            lines["BindReadOnlyPaths"] = _words(filter(_is_hidden, _installation()))
+        return _filled(template(kind), lines)
     root = home.paths.root
     lines = {
         "ExecStart": " ".join([*command, "--home", _argument(str(root))]),
-        "RequiresMountsFor": " ".join(_word(str(path)) for path in _folders(home)),
+        "RequiresMountsFor": _words(_folders(home)),
         "TimeoutStopSec": f"{math.ceil(home.config.service.stop_time + _STOP_MARGIN)}s",
     }
     if kind == "system":
         lines["User"] = _word(_owner(root))
         if not root.is_relative_to(_STATE):
-            lines["StateDirectory"] = ""
+            lines["StateDirectory"] = lines["StateDirectoryMode"] = ""
+        folders = _folders(home)
+        lines["ReadWritePaths"] = _words(each for each in folders if not _is_hidden(each))
+        lines["BindPaths"] = _words(filter(_is_hidden, folders))
+        lines["BindReadOnlyPaths"] = _words(filter(_is_hidden, _installation()))
     return _filled(template(kind), lines)
 
 
@@ -93,7 +103,21 @@ def _folders(home: Home) -> list[Path]:
     paths = {home.paths.root, home.staging.absolute()}
     if "://" not in home.backend_url:
         paths.add(Path(home.backend_url).expanduser().absolute())
+    return _outermost(paths)
+
+
+def _installation() -> list[Path]:
+    """Return the folders that this installation runs from, without those inside of others."""
+    sources = {Path(package.__file__ or "").parents[1] for package in (modeldrop, modeldrop_daemon)}
+    return _outermost({Path(sys.prefix), Path(sys.base_prefix), *sources})
+
+
+def _outermost(paths: set[Path]) -> list[Path]:
     return sorted(path for path in paths if paths.isdisjoint(path.parents))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(path.is_relative_to(each) for each in _HIDDEN)
 
 
 def _owner(path: Path) -> str:
@@ -117,6 +141,10 @@ def _filled(unit: str, lines: Mapping[str, str]) -> str:
     return "\n".join(filled) + "\n"
 
 
+def _words(paths: Iterable[Path]) -> str:
+    return " ".join(_word(str(path)) for path in paths)
+
+
 def _argument(text: str) -> str:
     """Return a word of a command line; `$` would begin a variable there."""
     return _word(text).replace("$", "$$")
@@ -128,4 +156,4 @@ def _word(text: str) -> str:
         message = f"the path {printable(text)} has a character that no systemd unit can hold"
         raise ConfigError(message, hint="move the home or staging to a path without it")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"' if set(escaped) & set(" \t\"'\\;#") else escaped
+    return f'"{escaped}"' if set(escaped) & set(" \t\"'\\;#:") else escaped

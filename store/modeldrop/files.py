@@ -13,7 +13,6 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -33,14 +32,17 @@ class NoExclusiveCreate(OSError):
 
 def temp_beside(path: Path) -> Path:
     """Return a new temporary name in the same folder as `path`."""
-    return path.parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}"
+    return Path(_temp_beside(os.fspath(path)))
+
+
+def _temp_beside(path: str) -> str:
+    return os.path.join(os.path.dirname(path), f"{TEMP_PREFIX}{secrets.token_hex(8)}")
 
 
 def write_durable(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace the file by `data`: readers see the old file or the new one, after a crash too."""
-    with _whole_temp(path, data, mode) as temp:
-        temp.replace(path)
-    sync_folder(path.parent)
+    _replace(os.fspath(path), data, mode, sync=True)
+    sync_folder(os.path.dirname(path))
 
 
 def write_quick(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -48,8 +50,7 @@ def write_quick(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     Readers see the old file or the new one; after a power loss it may be empty or gone.
     """
-    with _whole_temp(path, data, mode, sync=False) as temp:
-        temp.replace(path)
+    _replace(os.fspath(path), data, mode, sync=False)
 
 
 def write_between(above: int, folder: int, name: str, data: bytes, mode: int = 0o644) -> None:
@@ -67,7 +68,7 @@ def write_between(above: int, folder: int, name: str, data: bytes, mode: int = 0
         raise
 
 
-def create_durable(path: Path, data: bytes, mode: int = 0o644) -> bool:
+def create_durable(path: Path | str, data: bytes, mode: int = 0o644) -> bool:
     """Create the file with `data` if it is absent; return whether this call created it.
 
     One winner among any number of processes, and never a part of `data` under the name.
@@ -75,14 +76,20 @@ def create_durable(path: Path, data: bytes, mode: int = 0o644) -> bool:
     Raises:
         NoExclusiveCreate: the file system has neither hard links nor rename without replace.
     """
-    with _whole_temp(path, data, mode) as temp:
-        if not link_if_absent(temp, path):
+    name = os.fspath(path)
+    temp = _temp_beside(name)
+    try:
+        _write_whole(temp, data, mode, sync=True)
+        if not link_if_absent(temp, name):
             return False
-    sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp)
+    sync_folder(os.path.dirname(name))
     return True
 
 
-def link_if_absent(temp: Path, path: Path) -> bool:
+def link_if_absent(temp: Path | str, path: Path | str) -> bool:
     """Give a whole, synced file its final name if that is free; the caller syncs the folder.
 
     The temporary name may be gone afterwards, or not: where there are no hard links, the file is
@@ -102,7 +109,7 @@ def link_if_absent(temp: Path, path: Path) -> bool:
     return True
 
 
-def _rename_if_absent(temp: Path, path: Path) -> bool:
+def _rename_if_absent(temp: Path | str, path: Path | str) -> bool:
     import ctypes  # noqa: PLC0415 - needed for folders, and on vfat, exfat and a few others
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -180,16 +187,29 @@ def remove_durable(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def make_folders(path: Path, mode: int = 0o755) -> None:
+def make_folders(path: Path | str, mode: int = 0o755) -> None:
     """Make a folder and those above it that are missing, each of them durable."""
-    missing: list[Path] = []
-    while not path.is_dir():
-        missing.append(path)
-        path = path.parent
-    for folder in reversed(missing):
-        # Another process may be quicker, and its folder is as good; a file there is not.
-        folder.mkdir(mode, exist_ok=True)
-        sync_folder(folder.parent)
+    name, missing = os.fspath(path), []
+    while True:
+        try:
+            # Another process may be quicker, and its folder is as good; a file there is not.
+            os.mkdir(name, mode)
+        except (FileNotFoundError, NotADirectoryError):
+            missing.append(name)
+            name = os.path.dirname(name)
+            continue
+        except FileExistsError:
+            if not os.path.isdir(name):
+                raise
+            # Who made it may not have synced it yet.
+            made = bool(missing)
+        else:
+            made = True
+        if made:
+            sync_folder(os.path.dirname(name))
+        if not missing:
+            return
+        name = missing.pop()
 
 
 def sync_file(fd: int) -> None:
@@ -197,7 +217,7 @@ def sync_file(fd: int) -> None:
     os.fsync(fd)
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: Path | str) -> None:
     """Wait until a folder's entries are on the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -223,20 +243,24 @@ def others_can_write(path: Path) -> bool:
     return bool(path.stat().st_mode & stat.S_IWOTH)
 
 
-@contextlib.contextmanager
-def _whole_temp(path: Path, data: bytes, mode: int, *, sync: bool = True) -> Iterator[Path]:
-    temp = temp_beside(path)
+def _replace(path: str, data: bytes, mode: int, *, sync: bool) -> None:
+    temp = _temp_beside(path)
+    try:
+        _write_whole(temp, data, mode, sync=sync)
+        os.replace(temp, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp)
+        raise
+
+
+def _write_whole(temp: str, data: bytes, mode: int, *, sync: bool) -> None:
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        yield temp
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if sync:
+            os.fsync(fd)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temp.unlink()
+        os.close(fd)

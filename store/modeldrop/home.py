@@ -104,12 +104,12 @@ class Home:
         A copied home takes a new id; the journal it came with is kept as
         `journal-<old id>.jsonl`. The caller then begins the new journal by naming the old id.
         """
-        if self._is_this_host():
+        if self.is_this_host():
             return None
         with locks.hold(self.paths.locks / "home", what=f"the home {self.paths.root}"):
             # Another process may have done it meanwhile.
             self._record = _read_record(self.paths)
-            if self._is_this_host():
+            if self.is_this_host():
                 return None
             old = self._record
             # The id goes last: until then, whoever comes next does the rest.
@@ -134,7 +134,8 @@ class Home:
         newest = max(kept, key=lambda each: each.stat().st_ctime_ns, default=None)
         return newest.stem.removeprefix(f"{journal.stem}-") if newest else None
 
-    def _is_this_host(self) -> bool:
+    def is_this_host(self) -> bool:
+        """Return whether it is still where it was made: not copied, moved or restored."""
         return (
             self._record.machine == machine_id()
             and self._record.inode == self.paths.root.stat().st_ino

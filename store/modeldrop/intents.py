@@ -9,6 +9,8 @@ an open intent behind, and whoever next holds the lock of its sequence settles i
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from modeldrop.files import TEMP_PREFIX, write_durable
@@ -20,10 +22,14 @@ class Intents:
 
     def __init__(self, folder: Path) -> None:
         """Keep intents in `folder`, which is there."""
-        self._folder = folder
+        self._folder = os.fspath(folder)
+        # Which sequence an intent is of never changes: those of other ones that are under way
+        # aren't read by every commit.
+        self._sequences: dict[str, str] = {}
 
     def begin(self, intent: Intent) -> None:
         """Write an intent down; it survives a crash from here on."""
+        self._sequences[f"{intent.request}.json"] = intent.sequence
         write_durable(self._path(intent.request), intent.to_bytes())
 
     def end(self, request: str) -> None:
@@ -33,7 +39,8 @@ class Intents:
         same outcome.
         """
         with contextlib.suppress(FileNotFoundError):
-            self._path(request).unlink()
+            os.unlink(self._path(request))
+        self._sequences.pop(f"{request}.json", None)
 
     def of(self, sequence: str) -> list[Intent]:
         """Return the open intents of a sequence, oldest first.
@@ -41,7 +48,11 @@ class Intents:
         Raises:
             RecordDamaged: an intent can't be read.
         """
-        return [intent for intent in self.all() if intent.sequence == sequence]
+        return [
+            intent
+            for intent in self._read(lambda name: self._sequences.get(name, sequence) == sequence)
+            if intent.sequence == sequence
+        ]
 
     def all(self) -> list[Intent]:
         """Return all open intents, oldest first.
@@ -49,14 +60,18 @@ class Intents:
         Raises:
             RecordDamaged: an intent can't be read.
         """
+        return self._read(lambda _: True)
+
+    def _read(self, wanted: Callable[[str], bool]) -> list[Intent]:
         found = []
-        for path in self._folder.iterdir():
-            if path.name.startswith(TEMP_PREFIX):
+        for name in os.listdir(self._folder):
+            if name.startswith(TEMP_PREFIX) or not wanted(name):
                 continue
+            path = Path(self._folder, name)
             # Other sequences' intents come and go while this one's lock is held.
             with contextlib.suppress(FileNotFoundError):
                 found.append(Intent.from_bytes(path.read_bytes(), str(path)))
         return sorted(found, key=lambda intent: (intent.begun_at, intent.request))
 
     def _path(self, request: str) -> Path:
-        return self._folder / f"{request}.json"
+        return Path(self._folder, f"{request}.json")

@@ -93,8 +93,7 @@ class Ledger:
             BackendError: it did not happen.
         """
         # What couldn't be acknowledged isn't begun.
-        self._journal.check_writable()
-        head = self._journal.head()
+        head = self._journal.check_writable()
         self._intents.begin(
             Intent(
                 request=request.id,

@@ -14,7 +14,10 @@ journal take no lock. Not for a home on NFS or SMB.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -37,26 +40,57 @@ def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
     Raises:
         Locked: another process, or another thread of this one, held it for `timeout` seconds.
     """
-    # Loaded here: a command that only reads takes no lock, and this import is half its time.
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - see above
+    from filelock import Timeout  # noqa: PLC0415 - as in `_Turn`
 
-    lock = FileLock(
-        path,
-        timeout=max(timeout, _LEAST_TIMEOUT),
-        thread_local=False,
-        poll_interval=_POLL,
-        # A soft lock would stay for ever after kill -9.
-        fallback_to_soft=False,
-        on_acquired=_sign,
-    )
+    deadline = time.monotonic() + max(timeout, _LEAST_TIMEOUT)
+    turn = _turn(path)
+    if not turn.threads.acquire(timeout=max(timeout, _LEAST_TIMEOUT)):
+        raise _locked(path, what, timeout)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise _locked(path, what, timeout) from error
-    try:
-        yield
+        try:
+            turn.processes.acquire(timeout=max(deadline - time.monotonic(), _LEAST_TIMEOUT))
+        except Timeout as error:
+            raise _locked(path, what, timeout) from error
+        try:
+            yield
+        finally:
+            turn.processes.release()
     finally:
-        lock.release()
+        turn.threads.release()
+
+
+class _Turn:
+    """One lock file: who of this process's threads asks for it, and the lock itself.
+
+    Threads of one process wait for each other by a lock of their own, which wakes them at once;
+    only processes poll.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Loaded here: a command that only reads takes no lock, and this import is half its time.
+        from filelock import FileLock  # noqa: PLC0415 - see above
+
+        self.threads = threading.Lock()
+        self.processes = FileLock(
+            path,
+            thread_local=False,
+            poll_interval=_POLL,
+            # A soft lock would stay for ever after kill -9.
+            fallback_to_soft=False,
+            on_acquired=_sign,
+        )
+
+
+# To make one takes as long as to lock it. One that is dropped while it is held costs nothing but
+# speed: the next thread makes another one, and the file's lock keeps the two apart.
+@functools.lru_cache(maxsize=512)
+def _turn(path: Path) -> _Turn:
+    return _Turn(path)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child would wait for threads that it doesn't have.
+    os.register_at_fork(after_in_child=_turn.cache_clear)
 
 
 def holder(path: Path) -> int | None:
@@ -82,8 +116,11 @@ def holder(path: Path) -> int | None:
 
 
 def _sign(fd: int) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+    mine = f"{os.getpid()}\n".encode("ascii")
+    # To write costs forty times as much as to look, and a service takes the same locks all day.
+    if os.pread(fd, len(mine) + 1, 0) != mine:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, mine, 0)
 
 
 def _signature(path: Path) -> int:

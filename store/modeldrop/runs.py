@@ -6,6 +6,7 @@ file that it names is at the backend and was checked there.
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -270,7 +271,7 @@ def check_backend(home: Home, backend: Backend) -> None:
     """
     data = backend.read(layout.FORMAT_KEY)
     where = f"{backend.url}/{layout.FORMAT_KEY}"
-    found = None if data is None else RepositoryRecord.from_bytes(data, where).repository
+    found = None if data is None else _repository_in(data, where)
     if found != home.repository:
         held = "no repository" if found is None else f"the repository {found}"
         message = f"{backend.url} holds {held} now, and this home belongs to {home.repository}"
@@ -279,6 +280,12 @@ def check_backend(home: Home, backend: Backend) -> None:
             hint="mount the folder again, or bring back what was at that place",
             detail={"backend": backend.url, "holds": found, "repository": home.repository},
         )
+
+
+# Read before each append, and hardly ever another one.
+@functools.lru_cache(maxsize=4)
+def _repository_in(data: bytes, where: str) -> str:
+    return RepositoryRecord.from_bytes(data, where).repository
 
 
 def adds_nothing(draft: Draft, last: Revision) -> bool:

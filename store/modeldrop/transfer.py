@@ -38,10 +38,12 @@ from modeldrop.records import Artifact, StoredFile
 _CHUNK: Final = 512 * 1024
 # How many chunks the hash may be behind.
 _BEHIND: Final = 7
-# What large files in flight may hold in buffers, all together; a backend that sends in parts has
-# about four of them for each file.
+# What large files in flight may hold in buffers, all together, and medium ones once more; a
+# backend that sends in parts has about four of them for each file.
 _BUDGET: Final = 128 * 2**20
 _PARTS_HELD: Final = 4
+# Up to here a file has turns of its own, so that no small one waits behind the gigabytes of others.
+_MEDIUM: Final = 16 * 2**20
 # How long a large file waits for its turn before it is asked again whether it still wants one.
 _TURN: Final = 0.25
 
@@ -125,7 +127,9 @@ class Transfer:
         self._backend = backend
         can = backend.capabilities
         most = _BUDGET // (_PARTS_HELD * can.chunk_size)
-        self._turns = threading.BoundedSemaphore(max(1, min(most, can.connections)))
+        count = max(1, min(most, can.connections))
+        self._turns = threading.BoundedSemaphore(count)
+        self._turns_medium = threading.BoundedSemaphore(count)
 
     def close(self) -> None:
         """Do nothing: nothing is held."""
@@ -183,12 +187,13 @@ class Transfer:
         if size <= _CHUNK:
             yield
             return
-        while not self._turns.acquire(timeout=_TURN):
+        turns = self._turns_medium if size <= _MEDIUM else self._turns
+        while not turns.acquire(timeout=_TURN):
             unchanged()
         try:
             yield
         finally:
-            self._turns.release()
+            turns.release()
 
     def digest(
         self, fd: int, size: int, unchanged: Callable[[], None], moved: Progress = lambda _: None

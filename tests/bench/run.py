@@ -8,63 +8,23 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from bench import service
+from bench.figures import BIN, Figure, in_turns
 from modeldrop import Repository, layout
 from modeldrop.intake import drop
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.layout import HomePaths
 from modeldrop.records import Version
 
-BIN = Path(sys.executable).parent
 ENTRIES = 100_000
 VERSIONS = 10_000
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One comparison: seconds of ours and of what it is held against, and the most it may be."""
-
-    name: str
-    ours: float
-    theirs: float
-    bar: float
-    peer: str
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
-
-    @property
-    def is_met(self) -> bool:
-        return self.ratio <= self.bar
-
-    def line(self) -> str:
-        verdict = "met" if self.is_met else "MISSED"
-        return (
-            f"{self.name:<44}{1000 * self.ours:>9.1f} ms{1000 * self.theirs:>9.1f} ms"
-            f"{self.ratio:>7.2f}{self.bar:>7.2f}  {verdict:<7} {self.peer}"
-        )
-
-
-def in_turns(rounds: int, *works: Callable[[], object]) -> list[float]:
-    """Return each work's median time in seconds, measured in turns after one unmeasured round."""
-    times: list[list[float]] = [[] for _ in works]
-    for number in range(rounds + 1):
-        for index, work in enumerate(works):
-            began = time.perf_counter()
-            work()
-            if number:
-                times[index].append(time.perf_counter() - began)
-    return [statistics.median(each) for each in times]
 
 
 def program(words: Sequence[str], folder: Path) -> None:
@@ -184,12 +144,21 @@ def main() -> None:
     """Measure everything, and show it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--large", type=float, default=4, help="GiB of the one large file")
+    parser.add_argument("--only", choices=("commands", "growth", "service"))
     options = parser.parse_args()
+    chosen: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
+        "commands": commands,
+        "growth": growth,
+        "service": lambda folder, _: service.figures(folder, int(options.large * 2**30)),
+    }
     print(f"{'':<44}{'ours':>12}{'peer':>12}{'ratio':>7}{'bar':>7}")
     missed = 0
     with tempfile.TemporaryDirectory(prefix="modeldrop-bench-") as folder:
-        for number, measure in enumerate((commands, growth)):
-            for figure in measure(_made(Path(folder) / str(number)), options.rounds):
+        for name, measure in chosen.items():
+            if options.only not in {None, name}:
+                continue
+            for figure in measure(_made(Path(folder) / name), options.rounds):
                 print(figure.line(), flush=True)
                 missed += not figure.is_met
     sys.exit(1 if missed else 0)

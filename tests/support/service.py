@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,17 @@ class Home:
         (self.root / "config.toml").write_text(text)
 
     def start(
-        self, *options: str, twist: str = "", environ: dict[str, str] | None = None
+        self,
+        *options: str,
+        twist: str = "",
+        environ: dict[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> Service:
-        """Start a service; `twist` is Python that goes before, to stage what else needs luck."""
+        """Start a service.
+
+        `twist` is Python that goes before, to stage what else needs luck; `within` is a command
+        that runs the one that follows it, such as setpriv.
+        """
         program: Sequence[str] = ["-m", "modeldrop_daemon"]
         if twist:
             code = f"{twist}\nimport sys\nfrom modeldrop_daemon.main import main\nsys.exit(main())"
@@ -149,7 +157,11 @@ class Home:
         log = self.folder / f"log-{len(self._services)}"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, *program, "--home", str(self.root), "--verbose", *options],
+                [
+                    *within,
+                    *(sys.executable, *program),
+                    *("--home", str(self.root), "--verbose", *options),
+                ],
                 stdin=subprocess.DEVNULL,
                 stderr=stream,
                 env={**os.environ, "NOTIFY_SOCKET": manager.address, **(environ or {})},
@@ -159,10 +171,14 @@ class Home:
         return service
 
     def start_ready(
-        self, *options: str, twist: str = "", environ: dict[str, str] | None = None
+        self,
+        *options: str,
+        twist: str = "",
+        environ: dict[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> Service:
         """Start a service, and wait until it is ready."""
-        service = self.start(*options, twist=twist, environ=environ)
+        service = self.start(*options, twist=twist, environ=environ, within=within)
         assert service.says("READY=1"), service.log
         return service
 
@@ -197,36 +213,68 @@ class Home:
         found: dict[str, Any] = json.loads(self.status.read_text())
         return found
 
+    def standing(self, run: str) -> dict[str, Any]:
+        """Return what the status file says of a run; nothing if it isn't in it."""
+        with contextlib.suppress(OSError):
+            for each in self.read_status()["runs"]:
+                if each["run"] == run:
+                    found: dict[str, Any] = each
+                    return found
+        return {}
+
+    def is_in(self, run: str, state: str, reason: str = "", timeout: float = 20.0) -> bool:
+        """Return whether a run comes to be in a state, with a reason that has these words."""
+
+        def condition() -> bool:
+            said = self.standing(run)
+            return said.get("state") == state and reason in said["reason"]
+
+        return comes_true(condition, timeout)
+
+    def junk(self) -> dict[str, str]:
+        """Return the entries of staging that are no runs, as they are shown, with the reasons."""
+        with contextlib.suppress(OSError):
+            return {each["path"]: each["reason"] for each in self.read_status()["junk"]}
+        return {}
+
     def revisions(self, run: str) -> int:
         """Return how many revisions of a run are committed."""
-        return len(list((self.root / "model-repository" / run / "revisions").glob("0*.json")))
+        with Repository.open(self.root) as repository:
+            return len(repository.runs_at_backend.numbers(run))
 
     def uploads(self, run: str) -> int:
         """Return how many times bytes of a run were sent."""
-        folders = list((self.root / "model-repository" / run).iterdir())
-        return len([each for each in folders if each.name != "revisions"])
+        with Repository.open(self.root) as repository:
+            keys = [each.key for each in repository.backend.walk(run)]
+        return len({key.split("/")[1] for key in keys} - {"revisions"})
 
     def is_committed(self, run: str, revision: int = 1, timeout: float = 20.0) -> bool:
         """Return whether a revision comes to be committed and its receipt left."""
         receipt = self.staging / run / ".modeldrop-receipt.json"
 
         def condition() -> bool:
-            with contextlib.suppress(OSError, ValueError):
+            # The receipt of a run that is blocked or parked names no revision.
+            with contextlib.suppress(OSError, ValueError, KeyError):
                 return bool(json.loads(receipt.read_text())["revision"] >= revision)
             return False
 
         return comes_true(condition, timeout)
 
-    def stored_files(self, run: str) -> dict[str, bytes]:
+    def stored_files(self, run: str, revision: int | None = None) -> dict[str, bytes]:
         """Return the files of a run as they are stored, pulled and verified."""
         target = self.folder / f"pulled-{uuid.uuid4().hex[:8]}"
         target.mkdir()
+        which = f"run:{run}" if revision is None else f"run:{run}~{revision}"
         with Repository.open(self.root) as repository:
-            whole = repository.pull(f"run:{run}/.", target)
+            whole = repository.pull(f"{which}/.", target)
         files = (each for each in whole.rglob("*") if each.is_file())
         return {str(each.relative_to(whole)): each.read_bytes() for each in files}
 
-    def stored(self, run: str) -> bytes:
+    def stored(self, run: str, revision: int | None = None) -> bytes:
         """Return the bytes of a run's only file as they are stored."""
-        (data,) = self.stored_files(run).values()
+        (data,) = self.stored_files(run, revision).values()
         return data
+
+
+MakeHome = Callable[..., Home]
+"""Makes a `Home` with settings of the service, as the fixtures of that kind do."""

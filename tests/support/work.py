@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modeldrop import Repository, files, locks
 from modeldrop.backend.local import LocalBackend
+from modeldrop.intake import afterwards, walk
 from modeldrop.names import new_guid
 from modeldrop.records import seal
 from modeldrop.sequence import Sequence
@@ -194,3 +195,15 @@ def _in_fork(action: Callable[[], object]) -> bool:
     _, status = os.waitpid(pid, 0)
     assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "it failed, see above"
     return os.WIFEXITED(status)
+
+
+def move_staged(staging: str, run: str) -> None:
+    """Move the staged copy of a run that is stored as it is."""
+    place = Path(staging)
+    afterwards.move(place, run, walk.observe(place, run).signature(), 1)
+
+
+def delete_staged(staging: str, run: str) -> None:
+    """Delete the staged copy of a run that is stored as it is."""
+    place = Path(staging)
+    afterwards.delete(place, run, walk.observe(place, run).signature(), lambda: None)

@@ -26,6 +26,8 @@ from modeldrop.names import printable
 
 _CHUNK: Final = 4 * 2**20
 _CONNECTIONS: Final = 4
+# What most records fit into, read at once.
+_RECORD: Final = 1 << 16
 # Another process may remove a folder as empty just before we put something into it.
 _ATTEMPTS: Final = 20
 
@@ -85,15 +87,20 @@ class LocalBackend:
             fd = self._open(path)
             if fd is None:
                 return None
-            with open(fd, "rb", buffering=0) as file:
-                return file.read()
+            try:
+                parts: list[bytes] = []
+                while part := os.read(fd, _RECORD):
+                    parts.append(part)
+                return b"".join(parts)
+            finally:
+                os.close(fd)
 
     def create(self, key: str, data: bytes) -> bool:
         """Create a small record if it is absent: whole, durable, and by one process only."""
         path = self._path(key)
         with self._told("create", path):
             try:
-                return self._in_folder(path, lambda: files.create_durable(Path(path), data))
+                return self._in_folder(path, lambda: files.create_durable(path, data))
             except files.NoExclusiveCreate:
                 # Good enough for one writer; `init` asks the capability and demands that.
                 self._exclusive = False
@@ -225,7 +232,7 @@ class LocalBackend:
             except FileNotFoundError:
                 self._check_root()
                 with contextlib.suppress(FileNotFoundError):
-                    files.make_folders(Path(path).parent)
+                    files.make_folders(os.path.dirname(path))
         return action()
 
     def _check_root(self) -> None:

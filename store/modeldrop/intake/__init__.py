@@ -13,14 +13,17 @@ from modeldrop.intake.dropping import drop, new_run
 from modeldrop.intake.engine import Engine
 from modeldrop.intake.lease import is_network
 from modeldrop.intake.lease import prepare as prepare_leases
-from modeldrop.intake.status import RunStatus, ServiceStatus, read_status
+from modeldrop.intake.status import RunStatus, ServiceStatus, WatcherStatus, read_status
 from modeldrop.intake.storing import Storing, upload_path
+from modeldrop.intake.summary import Summary
 
 __all__ = [
     "Engine",
     "RunStatus",
     "ServiceStatus",
     "Storing",
+    "Summary",
+    "WatcherStatus",
     "drop",
     "is_network",
     "new_run",

@@ -20,6 +20,7 @@ from modeldrop.records import Refused
 if TYPE_CHECKING:
     from modeldrop.intake.attempts import Attempts
     from modeldrop.intake.flights import Flight
+    from modeldrop.intake.looking import Looked
 
 # What the watcher is while the kernel's events tell of changes; anything else is polling.
 EVENTS: Final = "events"
@@ -51,6 +52,8 @@ class Tracked:
     """What a thread does with it now."""
     is_queued: bool = False
     """Whether it is complete, and waits for its turn or for the backend."""
+    looked: Looked | None = None
+    """What was seen of it a moment ago, if it waits for its turn since then."""
     has_turn: bool = False
     """Whether its turn has come, and a thread is free for it."""
     is_ignored: bool = False

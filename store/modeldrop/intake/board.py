@@ -19,7 +19,7 @@ from modeldrop.records import Refused, now
 
 # How often the file may be written, and how many times what writing it took.
 _INTERVAL: Final = 1.0
-_REST_FACTOR: Final = 19.0
+_REST_FACTOR: Final = 49.0
 
 
 class Board:

@@ -17,6 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Final
 
 from modeldrop.config import ServiceSettings
@@ -32,7 +33,7 @@ from modeldrop.errors import (
     SourceChanged,
 )
 from modeldrop.home import Home
-from modeldrop.intake import machine, memory, receipts, walk
+from modeldrop.intake import afterwards, machine, memory, receipts, walk
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.attempts import Attempts
 from modeldrop.intake.breaker import Breaker
@@ -53,6 +54,8 @@ _log = logging.getLogger(__name__)
 
 # How often it is written down what of a long upload is at the backend already.
 _NOTE_INTERVAL: Final = 5.0
+# Of how many runs that wait for their turn what was seen is kept.
+_KEPT: Final = 256
 # How many receipts are left at a time.
 _WORDS: Final = 50
 
@@ -119,6 +122,7 @@ class Dispatch:
 
     def recover(self) -> None:
         """Settle what requests of a process that died had begun; see `Engine.recover`."""
+        afterwards.recover(self._staging)
         for run in {intent.sequence.partition("/")[0] for intent in self._runs.open_intents()}:
             if parse_guid(run) is None:
                 continue
@@ -134,6 +138,8 @@ class Dispatch:
         clock = time.monotonic()
         allowed = self.breaker.allows(clock, probing=self.lanes.probing)
         if self.is_draining or not allowed or not (its_turn or self.lanes.has_room(tracked.size)):
+            # Of the first few it is kept what was seen: most likely it holds when their turn comes.
+            tracked.looked = looked if self.lanes.waiting() < _KEPT else None
             self.lanes.queue(tracked)
             if self.breaker.is_open:
                 self._wait_for_backend(tracked)
@@ -249,7 +255,30 @@ class Dispatch:
     # The staged copy
 
     def stored(self, tracked: Tracked, observation: Observation) -> None:
-        """See to the staged copy of a run that is stored as it is."""
+        """See to the staged copy of a run that is stored as it is: keep, move or delete it."""
+        kind, standing, clock = self._settings.afterwards, tracked.standing, time.monotonic()
+        if kind == "keep" or self.is_draining or tracked.flight is not None:
+            return
+        if standing.refused:
+            reason = "a part of it isn't stored, so its copy stays"
+            self._become(tracked, machine.settled(standing, State.KEPT, reason, clock))
+            return
+        due = max((standing.history.committed_at or clock) + self._settings.delete_after, clock)
+        if kind == "delete" and due > clock:
+            self._become(tracked, machine.kept_until(standing, due))
+            return
+        flight = Flight(kind, observation, probe=False)
+        name, signature = tracked.folder, observation.signature()
+        run, revision = tracked.run, standing.revision
+
+        def work() -> None:
+            if kind == "move":
+                afterwards.move(self._staging, name, signature, revision)
+            else:
+                check = partial(self._storing.verify, run, revision, flight.found, self._check_stop)
+                afterwards.delete(self._staging, name, signature, check)
+
+        self.lanes.submit(tracked, flight, work)
 
     # What comes of it
 
@@ -261,12 +290,20 @@ class Dispatch:
             try:
                 result = flight.task.result()
             except (Interrupted, CancelledError):
-                self._keep_attempts(tracked)
-                self._become(tracked, machine.interrupted(tracked.standing, time.monotonic()))
+                if flight.kind == "store":
+                    self._keep_attempts(tracked)
+                    clock = time.monotonic()
+                    self._become(tracked, machine.interrupted(tracked.standing, clock))
             except Exception as error:  # noqa: BLE001 - one bad run holds up no other
-                self.fail(tracked, error, flight)
+                if flight.kind == "store":
+                    self.fail(tracked, error, flight)
+                else:
+                    self._stays(tracked, flight, error)
             else:
                 self._ended(tracked, flight, result)
+        self._note_progress()
+
+    def _note_progress(self) -> None:
         clock = time.monotonic()
         for tracked in self.lanes.flying.values():
             flight_now = tracked.flight
@@ -291,6 +328,30 @@ class Dispatch:
     def _ended(self, tracked: Tracked, flight: Flight, result: object) -> None:
         if isinstance(result, Outcome):
             self._committed(tracked, flight.observation, result)
+            self.stored(tracked, flight.observation)
+            return
+        state = State.MOVED if flight.kind == "move" else State.DELETED
+        said = {"run": tracked.run, "state": state.value}
+        _log.info("the staged copy of run %s is %s", tracked.run, state.value, extra=said)
+        self._become(tracked, machine.settled(tracked.standing, state, "", time.monotonic()))
+        self._vanished(tracked)
+
+    def _stays(self, tracked: Tracked, flight: Flight, error: Exception) -> None:
+        """Decide what becomes of a stored run whose staged copy could not be moved or deleted."""
+        clock, reason = time.monotonic(), printable(str(error))
+        if isinstance(error, IntegrityError) and not isinstance(error, SourceChanged):
+            # The staged copy is the one that is whole.
+            signature = flight.observation.signature()
+            self._stick(
+                tracked, machine.refused(tracked.standing, reason, signature, clock), error.hint
+            )
+            return
+        if not isinstance(error, SourceChanged | NotFound):
+            _log.warning("the staged copy of run %s stays: %s", tracked.run, reason)
+        luck = random.random()  # noqa: S311 - jitter, no secret
+        self._become(
+            tracked, machine.stays(tracked.standing, reason, self._patience(), luck, clock)
+        )
 
     def _committed(self, tracked: Tracked, observation: Observation, outcome: Outcome) -> None:
         revision = outcome.committed.revision

@@ -20,7 +20,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
@@ -41,7 +41,6 @@ from modeldrop.intake.status import RunStatus, WatcherStatus
 from modeldrop.intake.storing import Storing
 from modeldrop.intake.summary import Summary
 from modeldrop.names import parse_guid, printable
-from modeldrop.records import Refused
 from modeldrop.runs import Runs
 
 _log = logging.getLogger(__name__)
@@ -50,6 +49,9 @@ _log = logging.getLogger(__name__)
 # ten thousand events of an archive that is unpacked are not worth ten thousand walks.
 _REST: Final = 0.1
 _REST_FACTOR: Final = 9.0
+# For how many seconds what was seen of a run that waits for its turn is good enough to begin with:
+# what changed since then ends the attempt, which compares before, during and after.
+_FRESH: Final = 1.0
 # For how long at a time the loop looks at runs before it turns to what else there is.
 _SLICE: Final = 0.05
 # For how long at a time something is waited for whose progress is to be told.
@@ -71,7 +73,6 @@ class Engine:
         self._bell = threading.Event()
         self._hints_lock = threading.Lock()
         self._hints: dict[str | None, bool] = {}
-        self._junk: dict[str, Refused] = {}
         self._dispatch = Dispatch(home, runs, storing, self._become, self._vanished, self._bell.set)
         self._roster = Roster(home.paths, self._dispatch.standings)
         self._scanner = Scanner(home.staging, self._settings)
@@ -100,6 +101,11 @@ class Engine:
             self._board.stale = True
             if is_news:
                 self.hint()
+
+    @property
+    def watcher_status(self) -> WatcherStatus:
+        """What was last taken note of by `watched`."""
+        return self._watcher
 
     @property
     def summary(self) -> Summary:
@@ -206,7 +212,7 @@ class Engine:
         self._write_status(force=True)
         return [
             *(status_of(each) for each in self._roster.runs.values()),
-            *(junk_status(each) for each in self._junk.values()),
+            *(junk_status(each) for each in self._scanner.junk.values()),
         ]
 
     def _is_at_work(self) -> bool:
@@ -322,19 +328,13 @@ class Engine:
     def _list(self) -> bool:
         """See which runs there are, and what else; return whether that could be seen."""
         found = self._scanner.listing()
-        if isinstance(found, Refused):
+        self._board.stale = self._board.stale or self._scanner.has_news
+        if found is None:
             # It may be an unmounted disk: nothing is forgotten, nothing is deleted.
-            if found.path not in self._junk:
-                _log.error("%s", found.reason)
-            self._junk = {found.path: found}
-            self._board.stale = True
             return False
         there = {each.guid: each.name for each in found if each.guid is not None}
         for guid in [guid for guid in self._roster.runs if guid not in there]:
             self._forget(guid)
-        self._note_junk(
-            Refused(printable(each.name), each.reason or "") for each in found if each.guid is None
-        )
         for guid, name in there.items() if self._takes_new else ():
             tracked = self._roster.runs.get(guid)
             if tracked is None or (tracked.folder != name and tracked.flight is None):
@@ -362,15 +362,6 @@ class Engine:
         self._dispatch.lanes.leave(tracked)
         self._roster.remove(tracked)
 
-    def _note_junk(self, found: Iterable[Refused]) -> None:
-        junk = {each.path: each for each in found}
-        for name, refused in junk.items():
-            if name not in self._junk:
-                _log.warning("left where it is: %s: %s", refused.path, refused.reason)
-        if junk != self._junk:
-            self._board.stale = True
-        self._junk = junk
-
     # Looking
 
     def _next(self) -> Tracked | None:
@@ -393,11 +384,17 @@ class Engine:
         return None
 
     def _look(self, tracked: Tracked) -> None:
-        its_turn, tracked.has_turn, tracked.is_stale = tracked.has_turn, False, False
+        its_turn, tracked.has_turn = tracked.has_turn, False
+        seen, tracked.looked = tracked.looked, None
         began = time.monotonic()
+        if tracked.is_stale or began - tracked.looked_at > _FRESH:
+            seen = None
+        tracked.is_stale = False
         try:
             if tracked.is_ignored:
                 self._leave_alone(tracked)
+            elif its_turn and seen is not None:
+                self._dispatch.offer(tracked, seen, its_turn=True)
             else:
                 network = self._scanner.network
                 looked = look(self._staging, tracked, self._settings, network=network)
@@ -469,7 +466,7 @@ class Engine:
         dispatch, breaker = self._dispatch, self._dispatch.breaker
         self._summary = Summary(
             runs=dict(self._roster.counts),
-            junk=len(self._junk),
+            junk=len(self._scanner.junk),
             queued=dispatch.lanes.waiting(),
             committed=dispatch.committed,
             failed=dispatch.failed,
@@ -482,7 +479,9 @@ class Engine:
             oldest_waiting=self._board.oldest_waiting,
         )
         shown = chain(self._roster.open.values(), self._roster.partial.values())
-        self._board.write(shown, self._junk.values(), self._watcher, self._summary, force=force)
+        self._board.write(
+            shown, self._scanner.junk.values(), self._watcher, self._summary, force=force
+        )
 
     def _until_next(self) -> float:
         dues = [self._scanner.next_due(self.watcher)]

@@ -195,6 +195,19 @@ def interrupted(standing: Standing, now: float) -> Standing:
     return _become(standing, State.OPEN, "the service stopped before it was stored", now)
 
 
+def kept_until(standing: Standing, due: float) -> Standing:
+    """Return the standing of a stored run whose staged copy is looked at again then."""
+    return replace(standing, due=due)
+
+
+def stays(standing: Standing, reason: str, patience: Patience, luck: float, now: float) -> Standing:
+    """Return the standing of a stored run whose staged copy could not be moved or deleted now."""
+    failures = standing.failures + 1
+    standing = replace(standing, failures=failures)
+    due = now + patience.after(failures, luck)
+    return _become(standing, State.COMMITTED, reason, now, due)
+
+
 def settled(standing: Standing, state: State, reason: str, now: float) -> Standing:
     """Return the standing of a stored run whose staged copy was moved, deleted, or is to stay."""
     return _become(standing, state, reason, now)

@@ -9,6 +9,7 @@ that ten thousand stored runs take a two hundredth of a core at most.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ from modeldrop.intake import lease, walk
 from modeldrop.intake.agenda import EVENTS, Tracked
 from modeldrop.names import printable
 from modeldrop.records import Refused
+
+_log = logging.getLogger(__name__)
 
 # How many times what a sweep took the next one waits: half a percent of a core.
 _SPACED: Final = 199.0
@@ -42,6 +45,10 @@ class Scanner:
         """Whether staging is on a network file system."""
         self.has_scanned = False
         """Whether a sweep has ended, or could not be made."""
+        self.junk: dict[str, Refused] = {}
+        """What stands in staging and is no run, by its name, or why staging can't be read."""
+        self.has_news = False
+        """Whether the last listing found other junk than the one before."""
         self.scans = 0
         """How many sweeps were made."""
         self.scan_seconds = 0.0
@@ -119,8 +126,11 @@ class Scanner:
 
     # What is done
 
-    def listing(self) -> list[walk.Found] | Refused:
-        """Return what stands at the top of staging, or why that can't be told."""
+    def listing(self) -> list[walk.Found] | None:
+        """Return what stands at the top of staging, or None if that can't be told.
+
+        What is no run is noted as `junk`, and so is the reason why nothing can be told.
+        """
         began = time.monotonic()
         self._list_due = float("inf")
         try:
@@ -134,7 +144,8 @@ class Scanner:
             self._changed_at = None
             self._sweep = None
             self.has_scanned = True
-            return Refused(shown, printable(f"staging can't be read: {error}"))
+            self._note([Refused(shown, printable(f"staging can't be read: {error}"))])
+            return None
         self._changed_at = None
         if before is not None and abs(time.time() - before.st_mtime) > _TICK:
             self._changed_at = (before.st_ino, before.st_mtime_ns)
@@ -143,7 +154,19 @@ class Scanner:
         factor = _SPACED if self.network else _SPACED_IN_DOUBT
         self._list_rests_until = ended + factor * (ended - began)
         self._spent += ended - began
+        self._note(
+            Refused(printable(each.name), each.reason or "") for each in found if each.guid is None
+        )
         return found
+
+    def _note(self, found: Iterable[Refused]) -> None:
+        """Take note of what is no run, and say each once."""
+        junk = {each.path: each for each in found}
+        for path, refused in junk.items():
+            if path not in self.junk:
+                _log.warning("left where it is: %s: %s", path, refused.reason)
+        self.has_news = junk != self.junk
+        self.junk = junk
 
     def begin(self, clock: float) -> None:
         """Begin a sweep; a listing goes before it, and counts."""

@@ -29,7 +29,7 @@ from modeldrop.ledger import Request
 from modeldrop.names import MARKER, is_artifact_name, printable, refuse_component
 from modeldrop.records import Artifact, Refused, Revision, StoredFile
 from modeldrop.runs import Committed, Draft, Runs
-from modeldrop.transfer import Transfer
+from modeldrop.transfer import Transfer, damage
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +129,24 @@ class Storing:
     def free(self) -> int | None:
         """Return how many bytes the backend has room for, or None where that can't be known."""
         return self._transfer.free()
+
+    def verify(
+        self, run: str, revision: int, moved: Callable[[int], None], check: Callable[[], None]
+    ) -> None:
+        """Read every stored byte of a revision again; `check` raises to stop.
+
+        Raises:
+            ArtifactDamaged: some of them aren't what was recorded.
+        """
+
+        def counted(size: int) -> None:
+            check()
+            moved(size)
+
+        for artifact in self._runs.revision(run, revision).artifacts:
+            bad = self._transfer.damaged(artifact, counted)
+            if bad:
+                raise damage(artifact, bad, self._runs.url)
 
     def _latest(self, drop: Drop) -> Revision | None:
         try:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from modeldrop import files
-from modeldrop.errors import Detail, JournalDamaged, ModeldropError, OutcomeUnknown
+from modeldrop.errors import (
+    Detail,
+    JournalDamaged,
+    ModeldropError,
+    OutcomeUnknown,
+    UsageError,
+)
+from modeldrop.journal.group import Group, Waiting
 from modeldrop.journal.lines import Entry, NewEntry, NotALine, parse, write
 from modeldrop.journal.reading import (
     EMPTY,
@@ -33,6 +40,8 @@ from modeldrop.records import Head
 if TYPE_CHECKING:
     from modeldrop.journal.table import JournalTable
 
+Failed = Callable[[int], ModeldropError]
+
 
 class Journal:
     """The journal of one home. Opening it costs nothing; threads may share it."""
@@ -44,6 +53,7 @@ class Journal:
         self._home = home
         self._host = host
         self._table: JournalTable | None = None
+        self._group = Group(self._commit_all)
 
     def head(self) -> Head | None:
         """Return how far the journal is acknowledged, or None if it has no entry yet.
@@ -59,7 +69,8 @@ class Journal:
         """Put down these entries, in this order, and return them as they stand in the journal.
 
         When it returns, they are acknowledged, all of them; after a crash before that, the
-        first few of them may be. What an earlier writer left past HEAD is settled first, as by
+        first few of them may be. Threads that append at the same time share one commit, each with
+        entries and errors of its own. What an earlier writer left past HEAD is settled first, as by
         `recover`; after a failure, what this one left. The cost doesn't depend on how long the
         journal is.
 
@@ -72,20 +83,36 @@ class Journal:
         """
         if not entries:
             return ()
+        return self._group.append(entries)
+
+    def _commit_all(self, group: list[Waiting]) -> None:
+        """Commit the entries of all that wait by one write, one wait for the disk and one HEAD."""
         with self._writing() as (fd, head):
             reached, adopted = self._settle(fd, head)
-            lines: list[bytes] = []
-            written: list[Entry] = []
-            for new in entries:
-                line = write(new, after=reached, home=self._home, host=self._host)
-                # Read back, so that no line is ever written that can't be read.
-                entry = parse(line, reached.offset)
-                reached = head_of(entry)
-                lines.append(line)
-                written.append(entry)
-            data = b"".join((adopted, *lines))
-            self._commit(fd, head, reached, data, first_end=written[0].end)
-        return tuple(written)
+            lines = [adopted]
+            for each in group:
+                written: list[Entry] = []
+                try:
+                    after = reached
+                    for new in each.entries:
+                        line = write(new, after=after, home=self._home, host=self._host)
+                        # Read back, so that no line is ever written that can't be read.
+                        entry = parse(line, after.offset)
+                        after = head_of(entry)
+                        written.append(entry)
+                        lines.append(line)
+                except UsageError as error:
+                    # Its own fault, and nobody else's: the others go without it.
+                    del lines[len(lines) - len(written) :]
+                    each.error = error
+                    continue
+                reached = after
+                each.written = tuple(written)
+            taken = [each for each in group if each.written]
+            if taken:
+                failed = self._commit(fd, head, reached, b"".join(lines))
+                for each in taken:
+                    each.error = failed and failed(each.written[0].end)
 
     def recover(self) -> Head | None:
         """Settle what a writer that died left past HEAD, and return HEAD as it is then.
@@ -103,12 +130,13 @@ class Journal:
         if size_of(self._path) != head.offset:
             with self._writing() as (fd, found):
                 reached, adopted = self._settle(fd, found)
-                if adopted:
-                    self._commit(fd, found, reached, adopted, first_end=found.offset)
+                failed = self._commit(fd, found, reached, adopted) if adopted else None
+                if failed:
+                    raise failed(found.offset)
         return self.head()
 
-    def check_writable(self) -> None:
-        """Make sure that the next `append` won't refuse, as far as that can be seen beforehand.
+    def check_writable(self) -> Head | None:
+        """Return HEAD once it is sure, as far as can be seen, that `append` won't refuse.
 
         For those who write elsewhere first. Takes no lock; costs HEAD and the last line.
 
@@ -118,13 +146,14 @@ class Journal:
         """
         head = self.head()
         if head is None:
-            return
+            return None
         with self._opening():
             fd = self._open_lines()
             try:
                 self._check_last_line(fd, head)
             finally:
                 os.close(fd)
+        return head
 
     def entries(self, offset: int = 0, *, after: int | None = None) -> Iterator[Entry]:
         """Yield the acknowledged entries from byte `offset` on, oldest first, each verified.
@@ -259,21 +288,26 @@ class Journal:
                 break
         files.write_durable(self._paths.torn / name, torn)
 
-    def _commit(self, fd: int, head: Head, reached: Head, data: bytes, *, first_end: int) -> None:
+    def _commit(self, fd: int, head: Head, reached: Head, data: bytes) -> Failed | None:
         """Write what stands past HEAD, wait for the disk, and bring HEAD forward over it.
 
         Adopted lines are among `data`, and written once more: if it was their sync that failed,
         the kernel holds them for clean, and a sync alone would promise what isn't on the disk.
-        `first_end` is where the first new line ends: a file that is shorter has none of them.
+
+        Returns None, or where the disk failed, the error of those whose first new line ends at a
+        byte: a file that is shorter has none of them.
         """
         try:
             files.append_durable(fd, data, head.offset)
         except OSError as error:
-            raise self._fail(error, unknown=os.fstat(fd).st_size >= first_end) from error
+            failure, size = error, os.fstat(fd).st_size
+            return lambda first_end: self._fail(failure, unknown=size >= first_end)
         try:
             files.write_durable(self._paths.head, reached.to_bytes())
         except OSError as error:
-            raise self._fail(error, unknown=True) from error
+            failure = error
+            return lambda _: self._fail(failure, unknown=True)
+        return None
 
     def _fail(self, error: OSError, *, unknown: bool) -> ModeldropError:
         """Return what to raise for an append that the disk failed."""
@@ -281,8 +315,11 @@ class Journal:
         detail: Detail = {"where": str(self._path)}
         if unknown:
             message = f"{failed}; whether the entry is in it is unknown until the next attempt"
-            return OutcomeUnknown(message, hint=_HINT, detail=detail)
-        return ModeldropError(f"{failed}; {_NO_ENTRY}", hint=_HINT, detail=detail)
+            told: ModeldropError = OutcomeUnknown(message, hint=_HINT, detail=detail)
+        else:
+            told = ModeldropError(f"{failed}; {_NO_ENTRY}", hint=_HINT, detail=detail)
+        told.__cause__ = error
+        return told
 
 
 # Said of the journal alone: what the entry is about may be at the backend by then.

@@ -7,6 +7,7 @@ same whatever writers do meanwhile; what lies past it isn't acknowledged, and is
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,13 +63,19 @@ def _read_head(path: Path) -> Head | None:
     except FileNotFoundError:
         return None
     try:
-        head = Head.from_bytes(data, str(path))
-        if head.to_bytes() != data or not _is_possible(head):
-            raise damaged(str(path), "it isn't as it was written")
+        return _head_in(data, str(path))
     except RecordDamaged as error:
         raise RecordDamaged(
             f"{error.message} (at byte 0)", hint=_HINT, detail={**error.detail, "offset": 0}
         ) from error
+
+
+# HEAD is read several times between two changes of it; the same bytes are the same HEAD.
+@functools.lru_cache(maxsize=4)
+def _head_in(data: bytes, where: str) -> Head:
+    head = Head.from_bytes(data, where)
+    if head.to_bytes() != data or not _is_possible(head):
+        raise damaged(where, "it isn't as it was written")
     return head
 
 
@@ -170,7 +177,13 @@ def check_last_line(path: Path, fd: int, head: Head) -> None:
     data = os.pread(fd, head.offset - head.start + before, head.start - before)
     if data[:before].strip(b"\n"):
         raise damage(path, head.start, "no line begins where HEAD says")
-    entry = _parse(path, data[before:], head.start)
+    _check_line(path, data[before:], head)
+
+
+# Asked before and in each commit: of the same bytes under the same HEAD it is known.
+@functools.lru_cache(maxsize=2)
+def _check_line(path: Path, line: bytes, head: Head) -> None:
+    entry = _parse(path, line, head.start)
     if head_of(entry) != head:
         raise damage(path, head.start, f"entry {entry.seq} isn't the last one, as HEAD has it")
 

@@ -1,0 +1,50 @@
+"""A figure beside its bar, and how times are taken on a noisy machine."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One comparison: seconds of ours and of what it is held against, and the most it may be."""
+
+    name: str
+    ours: float
+    theirs: float
+    bar: float
+    peer: str
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+    @property
+    def is_met(self) -> bool:
+        return self.ratio <= self.bar
+
+    def line(self) -> str:
+        verdict = "met" if self.is_met else "MISSED"
+        return (
+            f"{self.name:<44}{1000 * self.ours:>9.1f} ms{1000 * self.theirs:>9.1f} ms"
+            f"{self.ratio:>7.2f}{self.bar:>7.2f}  {verdict:<7} {self.peer}"
+        )
+
+
+def in_turns(rounds: int, *works: Callable[[], object]) -> list[float]:
+    """Return each work's median time in seconds, measured in turns after one unmeasured round."""
+    times: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        for index, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            if number:
+                times[index].append(time.perf_counter() - began)
+    return [statistics.median(each) for each in times]

@@ -1,0 +1,201 @@
+"""What the service costs from the rename into staging until the journal has acknowledged the run.
+
+The service is modeldropd, as it is started on any machine, with its settings as they come. Every
+round has folders of its own, since deleted ones slow the next round down, and the bytes that it
+stored are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.figures import BIN, Figure
+from modeldrop import Repository
+from modeldrop.files import write_durable
+from modeldrop.journal import Journal
+from support.service import Manager
+from support.waiting import comes_true
+
+RUNS = 1000
+SMALL = 64 * 2**10
+SINGLES = 200
+ROUNDS = 3
+_CHUNK = 2**24
+_LONG = 600.0
+
+
+class Store:
+    """A home and its service, in a folder that is removed afterwards."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self._repository, _ = Repository.init(folder / ".mlops")
+        self.staging = self._repository.home.staging
+        self.journal: Journal = self._repository.journal
+        self._manager = Manager(self._repository.home.paths.status())
+        self._process = subprocess.Popen(
+            [BIN / "modeldropd", "--home", self._repository.home.paths.root],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "NOTIFY_SOCKET": self._manager.address, "HOME": str(folder)},
+        )
+        assert comes_true(lambda: any("READY=1" in each for each in self._manager.messages))
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+        self._manager.close()
+        self._repository.close()
+        shutil.rmtree(self.folder)
+
+    def prepare(self, data: bytes) -> Path:
+        """Put a run together beside staging."""
+        aside = self.folder / str(uuid.uuid4())
+        aside.mkdir()
+        (aside / "model.bin").write_bytes(data)
+        return aside
+
+    def drop(self, asides: list[Path], look: float) -> float:
+        """Rename runs into staging; return the seconds until the last one is committed."""
+        wanted = self._acknowledged() + len(asides)
+        began = time.perf_counter()
+        for aside in asides:
+            aside.rename(self.staging / aside.name)
+        while self._acknowledged() < wanted:
+            if time.perf_counter() - began > _LONG:
+                message = "the service didn't commit in time"
+                raise TimeoutError(message)
+            time.sleep(look)
+        return time.perf_counter() - began
+
+    def stored(self, run: str) -> Path:
+        """Return where the bytes of a run's only file are."""
+        (path,) = (self._repository.home.paths.model_repository / run).glob("*/model.bin")
+        return path
+
+    def _acknowledged(self) -> int:
+        head = self.journal.head()
+        return head.seq if head else 0
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Store]:
+    """Yield a new home whose service is ready."""
+    store = Store(folder)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def figures(folder: Path, large: int) -> Iterator[Figure]:
+    """Yield what is promised of the path from "complete" to "committed"."""
+    yield from many(folder / "many")
+    yield from one_at_a_time(folder / "single")
+    yield one_large(folder / "large", large)
+
+
+def many(folder: Path) -> Iterator[Figure]:
+    """A thousand runs at once, against a loop that writes each of the files durably."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for number in range(ROUNDS):
+        contents = [os.urandom(SMALL) for _ in range(RUNS)]
+        with opened(folder / f"ours-{number}") as store:
+            asides = [store.prepare(data) for data in contents]
+            ours.append(store.drop(asides, 0.01))
+            for aside, data in zip(asides, contents, strict=True):
+                assert store.stored(aside.name).read_bytes() == data
+        theirs.append(_bare(folder / f"bare-{number}", contents))
+    peer = "each file written durably"
+    yield Figure(
+        f"{RUNS:,} runs of 64 KiB", statistics.median(ours), statistics.median(theirs), 4, peer
+    )
+
+
+def _bare(folder: Path, contents: list[bytes]) -> float:
+    folder.mkdir(parents=True)
+    began = time.perf_counter()
+    for number, data in enumerate(contents):
+        write_durable(folder / str(number), data)
+    took = time.perf_counter() - began
+    shutil.rmtree(folder)
+    return took
+
+
+def one_at_a_time(folder: Path) -> Iterator[Figure]:
+    """One run after the other, each renamed in when the one before it is committed."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    bare = folder / "bare"
+    bare.mkdir(parents=True)
+    with opened(folder / "ours") as store:
+        for number in range(SINGLES):
+            data = os.urandom(SMALL)
+            aside = store.prepare(data)
+            took = store.drop([aside], 0.0002)
+            assert store.stored(aside.name).read_bytes() == data
+            began = time.perf_counter()
+            write_durable(bare / str(number), data)
+            theirs.append(time.perf_counter() - began)
+            ours.append(took)
+    median, name = statistics.median(ours), "rename-in to committed"
+    last = statistics.quantiles(ours, n=100)[-1]
+    yield Figure(f"{name}, median", median, statistics.median(theirs), 5, "one durable write")
+    yield Figure(f"{name}, median", median, 0.1, 1, "100 ms")
+    yield Figure(f"{name}, 99th percentile", last, 0.5, 1, "500 ms")
+
+
+def one_large(folder: Path, size: int) -> Figure:
+    """One large file, against a script that copies it while another thread hashes it."""
+    with opened(folder / "ours") as store:
+        aside = store.prepare(b"")
+        _fill(aside / "model.bin", size)
+        digest = hashlib.sha256()
+        # In turn with ours, from the same pages of the same file.
+        theirs = _copy_and_hash(aside / "model.bin", folder / "copy", digest)
+        (folder / "copy").unlink()
+        ours = store.drop([aside], 0.005)
+        with store.stored(aside.name).open("rb") as file:
+            assert hashlib.file_digest(file, "sha256").digest() == digest.digest()
+    name = f"one {size / 2**30:g} GiB file"
+    return Figure(name, ours, theirs, 1.4, "copy_file_range, fsync; sha256 beside")
+
+
+def _fill(path: Path, size: int) -> None:
+    block = bytearray(os.urandom(_CHUNK))
+    with path.open("wb") as file:
+        for start in range(0, size, _CHUNK):
+            block[:8] = start.to_bytes(8, "big")
+            file.write(memoryview(block)[: min(_CHUNK, size - start)])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _copy_and_hash(source: Path, target: Path, digest: hashlib._Hash) -> float:
+    def read() -> None:
+        buffer = bytearray(2**20)
+        with source.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(memoryview(buffer)[:count])
+
+    began = time.perf_counter()
+    thread = threading.Thread(target=read)
+    thread.start()
+    with source.open("rb") as file, target.open("wb") as out:
+        while os.copy_file_range(file.fileno(), out.fileno(), _CHUNK):
+            pass
+        os.fsync(out.fileno())
+    thread.join()
+    return time.perf_counter() - began
