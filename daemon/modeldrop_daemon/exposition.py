@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -168,7 +168,7 @@ class _Server(ThreadingMixIn, HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout: float | None = _PATIENCE
+    timeout: ClassVar[float | None] = _PATIENCE
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != PATH:
