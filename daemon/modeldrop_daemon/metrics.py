@@ -87,6 +87,11 @@ class Metrics:
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
 
+    @property
+    def address(self) -> Address | None:
+        """Where they are served, with the port that was found if any would do; None: nowhere."""
+        return self._endpoint.address if self._endpoint is not None else None
+
     def set(self, address: Address | None) -> None:
         """Serve them there from now on, or nowhere; what is served there already stays."""
         if address == self._address and (self._endpoint is not None or address is None):
@@ -107,7 +112,7 @@ class Metrics:
                 error,
             )
         else:
-            _log.info("metrics are at http://%s/metrics", self._endpoint.address)
+            _log.info("metrics are at http://%s/metrics", self.address)
 
     def close(self) -> None:
         """Serve them no more."""
