@@ -80,7 +80,7 @@ test: $(DEV) $(AZURITE) ## run the tests and report what they cover: TESTS="FILE
 	exit $$status
 
 .PHONY: lint
-lint: $(DEV) ## check style, types, the house's architecture, the generated docs and the units
+lint: $(DEV) ## check style, types, the house's architecture, the generated docs, the units and the container
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "Try: $(BIN)/ruff format ." >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
@@ -88,11 +88,21 @@ lint: $(DEV) ## check style, types, the house's architecture, the generated docs
 	@$(if $(DOCS),$(COG) --check --check-fail-msg="Try: make docs" $(DOCS))
 	@.ci/check-tree
 	@.ci/check-units
+	@$(BIN)/hadolint --config deploy/hadolint.yaml deploy/Containerfile
 
 .PHONY: bench
 bench: $(DEV) $(AZURITE) ## measure, and show each figure beside its bar
 	@$(COMPILE)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+
+# Both, whatever comes of the first.
+.PHONY: soak
+soak: $(DEV) ## play the whole of what the tests play samples of; takes long
+	@$(COMPILE)
+	@status=0; \
+	PYTHONPATH=tests $(BIN)/python tests/soak/run.py || status=1; \
+	MODELDROP_SOAK=1 $(BIN)/python -m pytest -m soak || status=1; \
+	exit $$status
 
 .PHONY: docs
 docs: $(DEV) ## write the generated parts of the docs anew

@@ -125,6 +125,7 @@ def test_file_that_is_a_folder_is_refused(path: Path) -> None:
         config.load(path)
 
 
+@pytest.mark.scenario(53)
 def test_file_that_others_can_write_is_refused_with_the_command_that_mends_it(path: Path) -> None:
     path.write_text("")
     path.chmod(0o646)

@@ -74,6 +74,7 @@ def check_stored_once(repository: Repository, dropped: str) -> None:
     assert names - {RECEIPT} == {"_SUCCESS", "folder", "model"}
 
 
+@pytest.mark.scenario(28)
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_after_a_step_leaves_one_revision_after_the_restart(
     repository: Repository, dropped: str, step: str

@@ -120,6 +120,7 @@ class TestDropped:
         assert home.is_committed(run)
         assert home.stored(run) == b"whole"
 
+    @pytest.mark.scenario(14)
     def test_mkdir_p_and_write_is_stored(self, make_home: MakeHome, watcher: str) -> None:
         home = make_home()
         home.start_ready("--watcher", watcher)
@@ -129,6 +130,7 @@ class TestDropped:
         assert home.is_committed(run)
         assert home.stored_files(run) == {"a/b/c/f": b"deep"}
 
+    @pytest.mark.scenario(1)
     def test_written_slowly_is_stored_once_and_whole(
         self, make_home: MakeHome, watcher: str
     ) -> None:
@@ -160,6 +162,7 @@ def test_what_arrives_whole_waits_for_no_quiet_time(make_home: MakeHome) -> None
     assert home.is_committed(run)
 
 
+@pytest.mark.scenario(13)
 def test_changed_after_commit_becomes_the_next_revision(make_home: MakeHome) -> None:
     home = make_home()
     home.start_ready()
@@ -187,6 +190,7 @@ def test_backend_that_is_away_at_the_start_is_waited_for(make_home: MakeHome) ->
     assert max(waiting) < ready
 
 
+@pytest.mark.scenario(31)
 def test_second_service_of_a_home_leaves_and_names_the_first(make_home: MakeHome) -> None:
     home = make_home()
     first = home.start_ready()
@@ -235,6 +239,7 @@ def test_nobody_is_bothered_who_asked_for_no_watchdog(make_home: MakeHome) -> No
 # Down
 
 
+@pytest.mark.scenario(29)
 def test_sigterm_finishes_what_is_in_flight_and_begins_nothing(
     make_home: MakeHome, tmp_path: Path
 ) -> None:
@@ -256,6 +261,36 @@ def test_sigterm_finishes_what_is_in_flight_and_begins_nothing(
     assert home.uploads(run) == 1
 
 
+def test_manager_is_asked_for_more_time_while_bytes_move(make_home: MakeHome) -> None:
+    home = make_home(bandwidth=1_000_000)
+    service = home.start_ready()
+    run = home.drop_whole(bytes(5_000_000))
+    assert service.says(" 1 uploading")
+
+    assert service.stop() == 0
+
+    messages = service.manager.messages
+    stopping = next(n for n, each in enumerate(messages) if "STOPPING=1" in each)
+    assert any("EXTEND_TIMEOUT_USEC=" in each for each in messages[stopping:])
+    assert home.revisions(run) == 1
+
+
+def test_manager_is_not_asked_for_more_time_by_what_stands_still(
+    make_home: MakeHome, tmp_path: Path
+) -> None:
+    home = make_home(stop_time=2.5)
+    service = home.start_ready(twist=GATE.format(folder=str(tmp_path)))
+    home.drop_whole(b"stuck")
+    assert comes_true((tmp_path / "at-gate").exists)
+
+    assert service.stop() == 0
+
+    messages = service.manager.messages
+    stopping = next(n for n, each in enumerate(messages) if "STOPPING=1" in each)
+    assert not any("EXTEND_TIMEOUT_USEC=" in each for each in messages[stopping:])
+
+
+@pytest.mark.scenario(29)
 def test_second_sigterm_ends_at_once(make_home: MakeHome, tmp_path: Path) -> None:
     home = make_home(stop_time=600.0)
     service = home.start_ready(twist=GATE.format(folder=str(tmp_path)))
@@ -272,6 +307,7 @@ def test_second_sigterm_ends_at_once(make_home: MakeHome, tmp_path: Path) -> Non
     assert home.revisions(run) == 0
 
 
+@pytest.mark.scenario(29)
 def test_stop_time_is_kept_when_a_transfer_does_not_end(
     make_home: MakeHome, tmp_path: Path
 ) -> None:
@@ -298,6 +334,7 @@ def test_sigterm_is_heard_before_the_service_is_up(make_home: MakeHome) -> None:
     assert any("STOPPING=1" in each for each in service.manager.messages)
 
 
+@pytest.mark.scenario(35)
 def test_killed_and_started_again_sends_nothing_twice(make_home: MakeHome) -> None:
     home = make_home()
     service = home.start_ready()
@@ -319,6 +356,7 @@ def test_killed_and_started_again_sends_nothing_twice(make_home: MakeHome) -> No
 # The settings
 
 
+@pytest.mark.scenario(30)
 def test_broken_settings_leave_the_old_ones_in_force(make_home: MakeHome) -> None:
     home = make_home()
     service = home.start_ready()
@@ -349,6 +387,7 @@ def test_new_settings_hold_at_once(make_home: MakeHome) -> None:
 # The watch
 
 
+@pytest.mark.scenario(24)
 def test_staging_deleted_and_made_again_is_watched_again(make_home: MakeHome) -> None:
     home = make_home()
     service = home.start_ready()
@@ -367,6 +406,7 @@ def test_staging_deleted_and_made_again_is_watched_again(make_home: MakeHome) ->
     assert service.process.poll() is None
 
 
+@pytest.mark.scenario(24)
 def test_staging_replaced_is_watched_again(make_home: MakeHome) -> None:
     home = make_home()
     service = home.start_ready()
@@ -379,6 +419,7 @@ def test_staging_replaced_is_watched_again(make_home: MakeHome) -> None:
     assert service.logs("staging was replaced")
 
 
+@pytest.mark.scenario(25)
 def test_watchers_thread_that_dies_is_replaced_and_nothing_is_lost(make_home: MakeHome) -> None:
     home = make_home()
     service = home.start_ready(twist=DEADLY)

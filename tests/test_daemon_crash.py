@@ -42,6 +42,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     made.close()
 
 
+@pytest.mark.scenario(28)
 @pytest.mark.parametrize("step", STEPS)
 def test_service_killed_after_a_step_has_one_revision_after_its_restart(
     home: Home, step: str

@@ -228,6 +228,7 @@ def test_staging_behind_a_link_is_watched(
     watcher.close()
 
 
+@pytest.mark.scenario(26)
 def test_watch_is_there_before_the_scan_is_asked_for(
     staging: Path, recorder: Recorder, clock: Clock
 ) -> None:
@@ -244,6 +245,7 @@ def test_watch_is_there_before_the_scan_is_asked_for(
 # When it is not to be trusted
 
 
+@pytest.mark.scenario(24)
 def test_staging_deleted_is_polled_until_it_is_back(
     watcher: Watcher, staging: Path, recorder: Recorder, clock: Clock
 ) -> None:
@@ -263,6 +265,7 @@ def test_staging_deleted_is_polled_until_it_is_back(
     assert recorder.got(RUN)
 
 
+@pytest.mark.scenario(24)
 def test_staging_replaced_is_watched_anew(
     watcher: Watcher, staging: Path, recorder: Recorder
 ) -> None:
@@ -278,6 +281,7 @@ def test_staging_replaced_is_watched_anew(
     assert recorder.got(RUN)
 
 
+@pytest.mark.scenario(25)
 @pytest.mark.parametrize("kind", ["InotifyFD", "InotifyFullEmitter", "InotifyObserver"])
 def test_thread_of_watchdogs_that_ends_is_noticed(
     watcher: Watcher, staging: Path, recorder: Recorder, kind: str
@@ -299,6 +303,7 @@ def test_thread_of_watchdogs_that_ends_is_noticed(
     assert recorder.got(OTHER)
 
 
+@pytest.mark.scenario(25)
 def test_event_that_cannot_be_understood_raises_a_doubt_and_no_error(
     watcher: Watcher, staging: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +323,7 @@ def test_event_that_cannot_be_understood_raises_a_doubt_and_no_error(
     assert recorder.got(OTHER)
 
 
+@pytest.mark.scenario(22)
 def test_overflow_of_the_kernels_queue_is_counted_and_scanned_for(
     watcher: Watcher, staging: Path, recorder: Recorder
 ) -> None:
@@ -472,6 +478,7 @@ def test_watch_that_keeps_failing_is_built_less_and_less_often(
     assert recorder.hints == [], "the engine polls by itself"
 
 
+@pytest.mark.scenario(23)
 def test_watch_limit_of_the_machine_means_polling(
     staging: Path, recorder: Recorder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,7 @@ def breaker() -> Breaker:
 def test_one_probe_at_a_time_while_the_backend_is_away() -> None:
     away = breaker()
     assert away.allows(0.0, probing=False)
-    assert away.failed(BackendUnreachable("x"), "x", "", 0.0, probe=False)
+    assert away.failed("a", BackendUnreachable("x"), "x", "", 0.0, probe=False)
     assert not away.allows(0.5, probing=False)
     assert away.allows(1.0, probing=False)
     assert not away.allows(1.0, probing=True)
@@ -97,32 +97,33 @@ def test_one_probe_at_a_time_while_the_backend_is_away() -> None:
 def test_pauses_between_probes_double_and_are_capped() -> None:
     away, clock, pauses = breaker(), 0.0, []
     for _ in range(6):
-        away.failed(BackendUnreachable("x"), "x", "", clock, probe=True)
+        away.failed("a", BackendUnreachable("x"), "x", "", clock, probe=True)
         pauses.append(away.next_try - clock)
         clock = away.next_try
     assert pauses == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
     away.succeeded()
     assert not away.is_open
-    away.failed(BackendUnreachable("x"), "x", "", clock, probe=True)
+    away.failed("a", BackendUnreachable("x"), "x", "", clock, probe=True)
     assert away.next_try - clock == 1.0
 
 
 def test_attempts_that_were_under_way_when_it_opened_put_nothing_off() -> None:
     away = breaker()
-    away.failed(BackendUnreachable("x"), "x", "", 0.0, probe=False)
+    away.failed("a", BackendUnreachable("x"), "x", "", 0.0, probe=False)
     for _ in range(10):
-        assert away.failed(BackendUnreachable("x"), "x", "", 0.5, probe=False)
+        assert away.failed("a", BackendUnreachable("x"), "x", "", 0.5, probe=False)
     assert away.next_try == 1.0
 
 
 def test_trouble_of_one_object_is_that_runs_alone_until_it_is_everybodys() -> None:
     away = breaker()
-    assert not away.failed(SourceChanged("x"), "x", "", 0.0, probe=False)
-    assert not away.failed(BackendError("x"), "x", "", 0.0, probe=False)
+    assert not away.failed("a", SourceChanged("x"), "x", "", 0.0, probe=False)
+    for run in "abaabb":
+        assert not away.failed(run, BackendError("x"), "x", "", 0.0, probe=False)
     away.succeeded()
-    assert not away.failed(BackendError("x"), "x", "", 0.0, probe=False)
-    assert not away.failed(BackendError("x"), "x", "", 0.0, probe=False)
-    assert away.failed(BackendError("x"), "x", "", 0.0, probe=False)
+    assert not away.failed("c", BackendError("x"), "x", "", 0.0, probe=False)
+    assert not away.failed("a", BackendError("x"), "x", "", 0.0, probe=False)
+    assert away.failed("b", BackendError("x"), "x", "", 0.0, probe=False)
 
 
 def test_while_the_backend_is_away_a_hundred_runs_are_one_attempt_at_a_time(

@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from modeldrop import Repository
 from modeldrop.intake import (
     drop,
@@ -47,6 +49,7 @@ def test_what_was_written_before_a_scan_is_stored_by_it(
     assert entry.kind == "committed"
 
 
+@pytest.mark.scenario(1)
 def test_a_file_that_is_written_slowly_is_stored_once_and_whole(
     repository: Repository, staging: Path
 ) -> None:
@@ -69,6 +72,7 @@ def test_a_file_that_is_written_slowly_is_stored_once_and_whole(
     assert len(uploads(repository, run)) == 1
 
 
+@pytest.mark.scenario(2)
 def test_a_file_that_is_held_open_for_writing_is_not_stored(
     repository: Repository, staging: Path
 ) -> None:
@@ -100,6 +104,7 @@ def test_a_marker_needs_no_quiet(tmp_path: Path) -> None:
         assert stored_revisions(repository, run) == [{"model": b"weights"}]
 
 
+@pytest.mark.scenario(7)
 def test_a_marker_waits_for_what_it_lists(tmp_path: Path) -> None:
     with make_home(tmp_path / "home", quiet_time=600) as repository:
         staging = repository.home.staging
@@ -124,6 +129,7 @@ def test_what_arrives_whole_doesnt_wait_if_a_hint_says_so(tmp_path: Path) -> Non
         assert stored_revisions(repository, run) == [{"model": b"weights"}]
 
 
+@pytest.mark.scenario(9)
 def test_a_drop_is_stored_without_waiting_and_without_any_hint(tmp_path: Path) -> None:
     with make_home(tmp_path / "home", quiet_time=600) as repository:
         (tmp_path / "model").write_text("weights")
@@ -159,6 +165,7 @@ def test_a_run_whose_files_are_many_and_nested_is_stored_whole(
 # It changes
 
 
+@pytest.mark.scenario(10)
 def test_a_change_during_the_upload_leaves_the_final_bytes_alone(
     repository: Repository, staging: Path
 ) -> None:
@@ -174,6 +181,7 @@ def test_a_change_during_the_upload_leaves_the_final_bytes_alone(
     assert stored_revisions(repository, run) == [{"model": b"final", "other": b"other"}]
 
 
+@pytest.mark.scenario(11)
 def test_five_edits_during_one_upload_are_one_more_upload(
     repository: Repository, staging: Path
 ) -> None:
@@ -215,6 +223,7 @@ def test_a_file_that_didnt_change_is_not_sent_again_after_one_that_did(
     assert [key.rpartition("/")[2] for key in backend.written] == ["a-large", "b-log"]
 
 
+@pytest.mark.scenario(16)
 def test_a_file_renamed_before_the_commit_is_sent_once(
     repository: Repository, staging: Path
 ) -> None:
@@ -235,6 +244,7 @@ def test_a_file_renamed_before_the_commit_is_sent_once(
     assert len(backend.written) == 2
 
 
+@pytest.mark.scenario(13)
 def test_a_change_after_the_commit_is_revision_2(repository: Repository, staging: Path) -> None:
     run = make_run(staging, {"model": "first", "same": "same"})
     with running(repository) as engine:
@@ -264,6 +274,7 @@ def test_what_is_removed_after_the_commit_stays_committed(
     assert len(revisions(repository, run)) == 1
 
 
+@pytest.mark.scenario(12)
 def test_a_run_that_vanishes_during_its_upload_is_forgotten_and_others_go_on(
     repository: Repository, staging: Path
 ) -> None:

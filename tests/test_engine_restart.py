@@ -45,6 +45,7 @@ class _Untouchable(Storing):
         raise AssertionError("stored again")
 
 
+@pytest.mark.scenario(35)
 @pytest.mark.parametrize("touched", ["nothing", "the receipt is removed"])
 def test_a_restart_with_nothing_changed_reads_and_sends_nothing(
     repository: Repository, staging: Path, touched: str, monkeypatch: pytest.MonkeyPatch
@@ -98,6 +99,7 @@ def test_a_memory_that_cant_be_written_fails_nothing(repository: Repository, sta
     assert len(revisions(repository, run)) == 1
 
 
+@pytest.mark.scenario(24)
 def test_staging_that_is_away_is_said_and_nothing_is_forgotten(
     repository: Repository, staging: Path, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ from support.intake import (
 from support.stores import unmount
 
 
+@pytest.mark.scenario(17)
 def test_a_refused_entry_parks_its_artifact_and_the_rest_is_stored(
     repository: Repository, staging: Path, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_refused_entry_parks_its_artifact_and_the_rest_is_stored(
     assert {each.path for each in scan(repository)[run].refused} == {"bad/link", "pipe"}
 
 
+@pytest.mark.scenario(17)
 def test_a_run_of_nothing_but_refused_entries_is_parked_until_it_changes(
     repository: Repository, staging: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +82,7 @@ def test_a_run_of_nothing_but_refused_entries_is_parked_until_it_changes(
     assert stored_revisions(repository, run) == [{"model": b"weights"}]
 
 
+@pytest.mark.scenario(7)
 def test_a_wrong_digest_in_the_marker_parks_the_run_until_it_is_right(
     repository: Repository, staging: Path
 ) -> None:
@@ -183,6 +186,7 @@ def test_a_run_that_failed_and_then_was_held_open_is_not_forgotten(
         assert turns(engine, lambda: is_in(engine, run, "committed"))
 
 
+@pytest.mark.scenario(18)
 def test_an_unreadable_file_blocks_its_run_until_it_can_be_read() -> None:
     """As a user whom permissions bind; pytest's own folders are for root alone."""
     root = Path(tempfile.mkdtemp())
@@ -249,6 +253,7 @@ def test_a_server_that_cant_be_reached_blocks_and_a_single_scan_says_so(
         assert stored_revisions(repository, run) == [{"model": b"weights"}]
 
 
+@pytest.mark.scenario(32)
 def test_the_pauses_between_tries_double_and_are_capped(
     repository: Repository, staging: Path
 ) -> None:
@@ -271,6 +276,7 @@ def test_the_pauses_between_tries_double_and_are_capped(
     assert all(gap >= least for gap, least in zip(gaps, (0.025, 0.05, 0.1, 0.1), strict=False))
 
 
+@pytest.mark.scenario(34)
 def test_one_poisoned_run_among_many_is_parked_and_the_others_are_stored(
     repository: Repository, staging: Path
 ) -> None:
@@ -370,6 +376,7 @@ def _intent(repository: Repository, run: str) -> str:
     return sequence
 
 
+@pytest.mark.scenario(20)
 def test_junk_is_reported_and_left_where_it_is(repository: Repository, staging: Path) -> None:
     (staging / "wandb-run").mkdir()
     (staging / "loose.bin").write_text("x")

@@ -286,3 +286,12 @@ def test_only_a_bit_for_others_lets_others_write(tmp_path: Path) -> None:
     for mode, others in ((0o600, False), (0o664, False), (0o666, True), (0o602, True)):
         path.chmod(mode)
         assert files.others_can_write(path) == others
+
+
+def test_folder_in_the_working_folder_is_made(tmp_path: Path) -> None:
+    # `tmp_path` is the working folder; a name without a slash has nothing above it to sync.
+    files.make_folders(Path("new"))
+    files.make_folders(Path("other/below"))
+
+    assert (tmp_path / "new").is_dir()
+    assert (tmp_path / "other" / "below").is_dir()

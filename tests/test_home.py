@@ -267,6 +267,7 @@ def test_damaged_record_of_a_home_is_reported_by_name(tmp_path: Path) -> None:
         open_home(tmp_path / ".mlops")
 
 
+@pytest.mark.scenario(53)
 def test_home_that_others_can_write_is_refused_with_the_command_that_mends_it(
     tmp_path: Path,
 ) -> None:

@@ -124,6 +124,7 @@ def test_the_entries_before_the_damage_are_still_read(paths: HomePaths) -> None:
     assert numbers(read) == [1, 2]
 
 
+@pytest.mark.scenario(40)
 def test_the_file_cut_anywhere_past_head_leaves_the_complete_prefix_and_the_cut_bytes(
     paths: HomePaths,
 ) -> None:

@@ -135,6 +135,7 @@ sys.stderr = open(os.devnull, "w")
     assert not is_dense_and_each_its_own(paths, race(paths, BEGIN + unlocked + RACER))
 
 
+@pytest.mark.scenario(38)
 def test_killed_at_random_moments_loses_nothing_acknowledged(paths: HomePaths) -> None:
     moments = random.Random(38)
     acknowledged: dict[int, int] = {}
@@ -157,6 +158,7 @@ def test_killed_at_random_moments_loses_nothing_acknowledged(paths: HomePaths) -
     assert len(set(found.values())) == len(found)
 
 
+@pytest.mark.scenario(39)
 @pytest.mark.parametrize("past_head", ["nothing", "a line and a torn one"])
 def test_killed_before_every_step_of_a_commit_leaves_the_acknowledged_past(
     paths: HomePaths, past_head: str
@@ -189,6 +191,7 @@ def test_killed_before_every_step_of_a_commit_leaves_the_acknowledged_past(
     assert steps >= 10
 
 
+@pytest.mark.scenario(42)
 def test_readers_during_thousands_of_commits_see_a_journal_that_only_grows(
     paths: HomePaths,
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_reader_that_looks_between_the_first_head_and_the_first_line_sees_the_
     assert head.seq == 1
 
 
+@pytest.mark.scenario(41)
 def test_a_file_size_limit_is_an_error_and_earlier_lines_stay(paths: HomePaths) -> None:
     script = f"""{BEGIN}
 before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -261,6 +265,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(list(paths.torn.iterdir())) == 2
 
 
+@pytest.mark.scenario(41)
 def test_a_full_disk_is_an_error_and_nothing_is_recorded(paths: HomePaths) -> None:
     opened(paths).recover()
     paths.journal.symlink_to("/dev/full")
@@ -273,6 +278,7 @@ def test_a_full_disk_is_an_error_and_nothing_is_recorded(paths: HomePaths) -> No
     assert journal.check() == 1
 
 
+@pytest.mark.scenario(41)
 def test_after_a_failed_sync_nothing_is_acknowledged_before_it_is_written_again(
     paths: HomePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:

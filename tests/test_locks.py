@@ -28,6 +28,7 @@ def holds(child: Child) -> None:
     assert child.line() == "held"
 
 
+@pytest.mark.scenario(44)
 def test_lock_is_free_at_once_when_its_holder_is_killed(path: Path) -> None:
     with started(work.hold, path) as child:
         holds(child)
@@ -55,6 +56,7 @@ def test_waiter_gets_the_lock_as_soon_as_its_holder_lets_go(path: Path) -> None:
         assert waiter.result(30)
 
 
+@pytest.mark.scenario(44)
 def test_stopped_holder_is_named_by_its_process_id(path: Path) -> None:
     with started(work.hold, path) as child:
         holds(child)

@@ -35,6 +35,7 @@ def test_it_holds_where_it_holds_and_nothing_is_left(
     backend.close()
 
 
+@pytest.mark.scenario(47)
 def test_a_server_that_ignores_the_condition_is_refused_by_name(
     rclone_s3: RcloneS3Server, rclone_s3_url: str
 ) -> None:
@@ -79,6 +80,7 @@ def test_who_writes_alone_may_use_any_store(tmp_path: Path) -> None:
     probe.require(found)
 
 
+@pytest.mark.scenario(47)
 def test_looking_before_writing_is_found_out(tmp_path: Path) -> None:
     looked: dict[str, int] = defaultdict(int)
     two_looked: dict[str, threading.Event] = defaultdict(threading.Event)

@@ -128,6 +128,7 @@ def test_eight_processes_that_store_the_same_make_one_revision(
     assert [entry.kind for entry in repository.log()] == ["committed", "home-created"]
 
 
+@pytest.mark.scenario(49)
 def test_two_homes_that_store_different_bytes_make_two_revisions(
     tmp_path: Path, repository: Repository
 ) -> None:
@@ -388,6 +389,7 @@ def test_file_that_is_remembered_is_looked_for_before_it_is_named_again(
     assert repository.transfer.missing(second.whole()) == []
 
 
+@pytest.mark.scenario(49)
 def test_two_homes_that_store_the_same_at_once_make_one_revision(
     tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

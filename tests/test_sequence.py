@@ -64,6 +64,7 @@ def fill(root: Path, count: int) -> None:
         path.write_bytes(work.record_of("before", new_guid(), number))
 
 
+@pytest.mark.scenario(45)
 def test_sixteen_processes_without_a_lock_get_dense_numbers_and_each_its_own(root: Path) -> None:
     told = together(work.append, [(root, FOLDER, f"process {n}", 8) for n in range(16)])
 
@@ -209,6 +210,7 @@ def test_error_with_nothing_written_sends_the_same_bytes_to_the_same_number(
     assert len(set(backend.sent)) == 1
 
 
+@pytest.mark.scenario(46)
 def test_mixed_losses_end_in_one_record(root: Path) -> None:
     backend = Faulty(root, "lost", "dropped", "error", "exists")
 

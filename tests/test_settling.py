@@ -122,6 +122,7 @@ def test_a_probe_is_asked_for_before_anything_is_stored() -> None:
     assert run.judge(Writers.NONE).step is Step.STORE
 
 
+@pytest.mark.scenario(1)
 def test_a_writer_slower_than_any_quiet_time_makes_one_upload_with_all_bytes() -> None:
     run = Run()
     run.writers = Writers.SOME
@@ -133,6 +134,7 @@ def test_a_writer_slower_than_any_quiet_time_makes_one_upload_with_all_bytes() -
     assert len(run.stored) == 1
 
 
+@pytest.mark.scenario(2)
 def test_a_file_held_open_is_not_ready_and_closed_it_is_after_the_quiet_time() -> None:
     run = Run()
     run.write("model.pt")
@@ -152,6 +154,7 @@ def test_a_file_held_open_is_not_ready_and_closed_it_is_after_the_quiet_time() -
     assert [at - closed for at, _ in run.stored] == [pytest.approx(5)]
 
 
+@pytest.mark.scenario(3)
 def test_closed_reopened_after_a_moment_and_appended_makes_one_revision() -> None:
     run = Run()
     run.write("model.pt")
@@ -171,6 +174,7 @@ def test_closed_reopened_after_a_moment_and_appended_makes_one_revision() -> Non
     assert len(run.stored) == 1
 
 
+@pytest.mark.scenario(4)
 def test_an_empty_file_that_is_filled_after_ten_seconds_is_not_stored_empty() -> None:
     run = Run()
     run.write("model.pt", size=0)
@@ -182,6 +186,7 @@ def test_an_empty_file_that_is_filled_after_ten_seconds_is_not_stored_empty() ->
     assert len(run.stored) == 1
 
 
+@pytest.mark.scenario(4)
 def test_an_empty_file_is_stored_after_the_longer_quiet_time_or_with_a_marker() -> None:
     run = Run()
     run.write("model/__init__.py", size=0)
@@ -195,6 +200,7 @@ def test_an_empty_file_is_stored_after_the_longer_quiet_time_or_with_a_marker() 
     assert run.look().step is Step.STORE
 
 
+@pytest.mark.scenario(5)
 @pytest.mark.parametrize("mtime", [-1, 0, 4_000_000_000 * 10**9])
 def test_old_and_future_mtimes_settle_as_any_other(mtime: int) -> None:
     run = Run()
@@ -203,6 +209,7 @@ def test_old_and_future_mtimes_settle_as_any_other(mtime: int) -> None:
     assert run.look(5).step is Step.STORE
 
 
+@pytest.mark.scenario(6)
 def test_a_log_that_is_never_quiet_is_never_ready_and_that_is_said() -> None:
     run = Run()
     run.write("model.pt")
@@ -225,6 +232,7 @@ def test_changes_seldom_looked_at_are_still_one_time_of_changing() -> None:
     assert verdict.reason.startswith("it has been changing for 9 min")
 
 
+@pytest.mark.scenario(7)
 def test_a_marker_waits_for_the_last_file_that_it_lists() -> None:
     run = Run()
     run.succeed(Marker(("a", "b", "c", "d", "e")))
@@ -250,6 +258,7 @@ def test_a_marker_does_not_outweigh_an_open_file() -> None:
     assert run.look(1).step is Step.STORE
 
 
+@pytest.mark.scenario(8)
 @pytest.mark.parametrize("proof", ["nothing", "marker", "whole"])
 def test_a_temporary_file_holds_the_run_open_whatever_else_is_true(proof: str) -> None:
     run = Run()

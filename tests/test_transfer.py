@@ -216,6 +216,38 @@ def test_no_more_large_files_are_in_flight_than_there_are_buffers_for(
     assert backend.most_writers <= local.capabilities.connections
 
 
+def test_a_small_file_waits_behind_no_large_ones(local: Backend, tmp_path: Path) -> None:
+    large, small = data_of(17 * MIB), data_of(MIB)
+    (tmp_path / "large").write_bytes(large)
+    (tmp_path / "small").write_bytes(small)
+    gate = threading.Event()
+
+    def slow(key: str, data: bytes) -> bytes:
+        assert key.endswith("small") or gate.wait(20)
+        return data
+
+    backend = Meddling(local, slow, proves_writes=True)
+    transfer = Transfer(backend.as_backend())
+
+    def send(name: str, number: str, size: int) -> Sent:
+        fd = os.open(tmp_path / name, os.O_RDONLY)
+        try:
+            return transfer.send(fd, f"{KEY}-{number}-{name}", size, lambda: None)
+        finally:
+            os.close(fd)
+
+    most = local.capabilities.connections
+    with ThreadPoolExecutor(most + 1) as pool:
+        held = [pool.submit(send, "large", str(each), len(large)) for each in range(most)]
+        try:
+            assert comes_true(lambda: transfer._turns._value == 0)
+            sent = pool.submit(send, "small", "0", len(small)).result(10)
+        finally:
+            gate.set()
+    assert sent == Sent(digest(small), len(small))
+    assert {each.result() for each in held} == {Sent(digest(large), len(large))}
+
+
 # Pulling
 
 

@@ -69,6 +69,7 @@ def each_its_own(told: list[list[list[Any]]], repository: Repository) -> bool:
 # Concurrency
 
 
+@pytest.mark.scenario(43)
 @pytest.mark.slow
 def test_sixteen_processes_of_one_home_get_each_number_once_and_each_its_own(home: Path) -> None:
     told = together(work.register, [(home, RUN, f"process {n}", 50) for n in range(16)])
@@ -83,6 +84,7 @@ def test_sixteen_processes_of_one_home_get_each_number_once_and_each_its_own(hom
         assert repository.runs_at_backend.open_intents() == []
 
 
+@pytest.mark.scenario(43)
 def test_without_the_lock_the_sequence_still_gives_each_number_once(home: Path) -> None:
     racers = [(home, RUN, f"process {n}", 4, "lock") for n in range(4)]
 
@@ -93,6 +95,7 @@ def test_without_the_lock_the_sequence_still_gives_each_number_once(home: Path) 
         assert each_its_own(told, repository)
 
 
+@pytest.mark.scenario(43)
 def test_without_lock_and_condition_the_same_check_is_red(home: Path) -> None:
     racers = [(home, RUN, f"process {n}", 4, "lock and condition") for n in range(4)]
 
@@ -115,6 +118,7 @@ def test_sixteen_processes_that_register_the_same_run_get_one_version(home: Path
         assert [entry.kind for entry in repository.log()].count("registered") == 1
 
 
+@pytest.mark.scenario(45)
 def test_processes_of_two_homes_on_one_backend_go_on_densely(home: Path, tmp_path: Path) -> None:
     with make_home(tmp_path / "second", tmp_path / "store") as second:
         homes = [home, second.home.paths.root]

@@ -107,6 +107,7 @@ def test_what_the_run_says_of_itself_is_no_file_of_it(staging: Path, run: Path) 
     assert [file.path for file in seen.everything()][-3:] == ["run.json", "run.toml", "_SUCCESS"]
 
 
+@pytest.mark.scenario(17)
 def test_links_and_special_files_are_refused_quickly_and_never_opened(
     staging: Path, run: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ def test_links_and_special_files_are_refused_quickly_and_never_opened(
     assert took < 0.1
 
 
+@pytest.mark.scenario(17)
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
 def test_a_device_is_refused(staging: Path, run: Path) -> None:
@@ -158,6 +160,7 @@ def test_a_device_is_refused(staging: Path, run: Path) -> None:
         walk.open_file(staging, GUID, "null")
 
 
+@pytest.mark.scenario(19)
 def test_names_are_stored_as_they_are_or_refused_in_print(staging: Path, run: Path) -> None:
     longest = "n" * 255
     kept = ["-rf", longest, "*", " ", "$(reboot)", "a'b\"c", "…", "%2F"]
@@ -217,6 +220,7 @@ def test_a_tree_2000_folders_deep_is_refused_below_the_limit(
     assert len(os.listdir("/dev/fd")) == before
 
 
+@pytest.mark.scenario(17)
 def test_a_folder_swapped_for_a_link_during_the_walk_leads_nowhere(
     staging: Path, run: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +262,7 @@ def test_a_run_folder_swapped_for_a_link_is_no_run(
     ]
 
 
+@pytest.mark.scenario(12)
 def test_what_vanishes_between_listing_and_stat_is_just_not_there(
     staging: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +282,7 @@ def test_what_vanishes_between_listing_and_stat_is_just_not_there(
     assert (paths(seen), seen.unreadable) == (["stays"], ())
 
 
+@pytest.mark.scenario(18)
 def test_what_cannot_be_listed_or_stated_is_unreadable_and_not_refused(
     public_staging: Path,
 ) -> None:
@@ -387,6 +393,7 @@ def test_a_receipt_or_an_empty_folder_is_no_change(staging: Path, run: Path) -> 
     assert walk.observe(staging, GUID).signature() == before
 
 
+@pytest.mark.scenario(8)
 def test_temporary_files_and_folders_hold_the_run_and_are_never_files(
     staging: Path, run: Path
 ) -> None:
@@ -428,6 +435,7 @@ def test_names_of_finished_files_are_not_taken_for_unfinished_ones(name: str) ->
     assert temporary(name) is None
 
 
+@pytest.mark.scenario(20)
 def test_the_top_of_staging_is_sorted_into_runs_and_junk(staging: Path, outside: Path) -> None:
     (staging / GUID).mkdir()
     (staging / ("A" * 32)).mkdir()
@@ -458,6 +466,7 @@ def test_the_top_of_staging_is_sorted_into_runs_and_junk(staging: Path, outside:
     assert not found["link"].folder
 
 
+@pytest.mark.scenario(20)
 def test_two_spellings_of_one_guid_are_both_junk(staging: Path) -> None:
     (staging / GUID).mkdir()
     (staging / GUID.upper()).mkdir()

@@ -2,6 +2,10 @@
 
 Only our own loggers are heard. The libraries of the object stores write requests to theirs, and
 with them, at DEBUG, what signs them.
+
+One event is one line, but for the trace of a bug. What a message is about, its caller gives in
+`extra`, under the names of `FIELDS`; programs get these as fields of their own. At INFO stands what
+happened to a run or to the service, and never that there was nothing to do.
 """
 
 from __future__ import annotations
@@ -13,10 +17,13 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import IO, Final
 
 from modeldrop.names import printable
-from modeldrop.records import now
+
+# What a JSON line may carry beside its message: which run, what became of it, how long it took.
+FIELDS: Final = ("run", "revision", "state", "bytes", "seconds", "event", "seq", "exit")
 
 _OURS: Final = ("modeldrop", "modeldrop_daemon")
 
@@ -84,12 +91,17 @@ class _ForJournal(logging.Formatter):
 class _ForPrograms(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         said, *trace = _lines(record)
-        line = {
-            "at": now(),
+        at = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, object] = {
+            "at": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "level": record.levelname.lower(),
             "message": said,
             "logger": record.name,
         }
+        for name in FIELDS:
+            value = getattr(record, name, None)
+            if value is not None:
+                line[name] = printable(value) if isinstance(value, str) else value
         if trace:
             line["trace"] = "\n".join(trace)
         return json.dumps(line, ensure_ascii=False)

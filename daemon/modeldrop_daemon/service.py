@@ -32,9 +32,11 @@ from modeldrop.errors import (
     Interrupted,
     Locked,
 )
-from modeldrop.intake import Engine, prepare_leases
+from modeldrop.intake import Engine, Summary, WatcherStatus, prepare_leases
 from modeldrop.names import printable
 from modeldrop.repository import Repository
+from modeldrop_daemon.hooks import Hooks
+from modeldrop_daemon.metrics import Metrics, Reading, address_of
 from modeldrop_daemon.notify import Notifier
 from modeldrop_daemon.signals import Signals
 from modeldrop_daemon.statusline import status_line
@@ -72,6 +74,9 @@ class Service:
         self._notifier = notifier
         self._watcher_option = watcher
         self._settings = self._with_option(self._home.config.service)
+        self._metrics_address = address_of(self._settings.metrics)
+        self._metrics = Metrics(self._reading)
+        self._hooks = Hooks(self._home)
         self._engine: Engine | None = None
         self._asked_to_stop = threading.Event()
         self._asked_to_leave = threading.Event()
@@ -93,7 +98,11 @@ class Service:
                 timeout=_LOCK_TIMEOUT,
             )
             with lock, contextlib.suppress(_Stopped):
-                self._serve()
+                try:
+                    self._serve()
+                finally:
+                    self._hooks.close()
+                    self._metrics.close()
             self._notifier.stopping("stopped")
             if self._asked_to_leave.is_set():
                 return Interrupted.exit_code
@@ -111,6 +120,7 @@ class Service:
             self._asked_to_stop.set()
         else:
             self._asked_to_leave.set()
+            self._hooks.stop(now=True)
             if self._engine is not None:
                 self._engine.interrupt()
             _leave_soon(Interrupted.exit_code)
@@ -120,7 +130,9 @@ class Service:
     # From the main thread
 
     def _serve(self) -> None:
+        self._metrics.set(self._metrics_address)
         engine = self._engine = self._recovered()
+        engine.listen(self._hooks.take)
         watcher = Watcher(
             self._home.staging,
             engine,
@@ -148,6 +160,8 @@ class Service:
             self._stop_if_asked()
             try:
                 engine = engine or self._repository.engine()
+                # What is settled now is told of, too.
+                self._hooks.begin(self._repository.journal, self._home.config.hooks)
                 engine.recover()
             except BackendUnreachable as error:
                 said = f"waiting for the backend: {error}"
@@ -203,6 +217,7 @@ class Service:
             engine.wait(pause)
 
     def _drain(self, engine: Engine) -> None:
+        self._hooks.stop()
         seconds = self._settings.stop_time
         _log.info("stopping; what is in flight has %g s, or until a second signal", seconds)
         self._notifier.stopping("stopping: what is in flight is finished")
@@ -227,16 +242,29 @@ class Service:
         before = self._home.config
         try:
             found = config.load(self._home.paths.config)
+            metrics_address = address_of(found.service.metrics)
         except ConfigError as error:
             _log.error("the settings are kept as they were: %s (%s)", error, error.hint)
         else:
-            if replace(found, service=before.service) != before:
+            if replace(found, service=before.service, hooks=before.hooks) != before:
                 _log.warning("[backend] and [staging] hold from the next start only")
             self._settings = self._with_option(found.service)
             engine.reload(self._settings)
             watcher.set(mode=self._settings.watcher, poll_interval=self._settings.poll_interval)
+            self._metrics.set(metrics_address)
+            self._hooks.set(found.hooks)
             _log.info("the settings were read again")
         self._notifier.ready(self._status_line(engine, watcher))
+
+    def _reading(self) -> Reading:
+        """Return what metrics are made of; called by other threads."""
+        engine = self._engine
+        if engine is None:
+            # Only the backend is waited for before there is one.
+            summary, watcher = Summary(backend="the service starts"), WatcherStatus()
+        else:
+            summary, watcher = engine.summary, engine.watcher_status
+        return Reading(summary, watcher, self._hooks.ran, self._hooks.failed)
 
     def _status_line(self, engine: Engine, watcher: Watcher) -> str:
         return status_line(engine.summary, self._home.staging, watcher.state)

@@ -30,7 +30,10 @@ _FILES: Final[Mapping[str, str]] = {
 # What systemd makes for the shipped system unit.
 _STATE: Final = Path("/var/lib/modeldrop")
 # What the system unit hides from the service: its ProtectHome and PrivateTmp.
-_HIDDEN: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108 - nothing is put there
+_HIDDEN: Final = (
+    *(Path("/home"), Path("/root"), Path("/run/user")),  # path-ok
+    *(Path("/tmp"), Path("/var/tmp")),  # noqa: S108 - nothing is put there
+)
 # What the manager gives the service beyond its own `stop_time`, to end what nothing interrupts.
 _STOP_MARGIN: Final = 30.0
 

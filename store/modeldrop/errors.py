@@ -25,6 +25,7 @@
     │   └── SourceChanged          20   a file changed while it was read
     ├── BackendError               30   the store failed
     │   ├── BackendUnreachable     30
+    │   │   └── BackendBusy        30   it answers that it has no time just now
     │   ├── BackendRefused         30   credentials or permissions
     │   ├── BucketNotFound         30
     │   ├── ConditionNotHeld       30   create-if-absent has several winners
@@ -170,6 +171,10 @@ class BackendError(ModeldropError):
 
 class BackendUnreachable(BackendError):
     """No answer from the store: network, name or server."""
+
+
+class BackendBusy(BackendUnreachable):
+    """The backend answers that it has no time just now."""
 
 
 class BackendRefused(BackendError):

@@ -251,7 +251,8 @@ def sync_file(fd: int) -> None:
 
 def sync_folder(path: Path | str) -> None:
     """Wait until a folder's entries are on the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    # What has nothing above it by name is in the working folder.
+    fd = os.open(path or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -176,6 +176,10 @@ class HomePaths:
         """Return the status that the service writes for people and programs."""
         return self.service / "status.json"
 
+    def hooks(self) -> Path:
+        """Return how far in the journal the service has come with its hooks."""
+        return self.service / "hooks.json"
+
     def cached(self, sha256: str, name: str) -> Path:
         """Return where a pulled artifact is cached."""
         return self.objects / sha256[:2] / sha256 / name

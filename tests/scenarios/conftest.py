@@ -1,11 +1,22 @@
 """Every scenario runs the real service, with the watcher on and with every event suppressed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from support.service import Home, MakeHome
+
+# Read before the environment of each test is cleaned.
+SOAKS: Final = os.environ.get("MODELDROP_SOAK", "") not in {"", "0"}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what takes minutes, unless it was asked for."""
+    if item.get_closest_marker("soak") and not SOAKS:
+        pytest.skip("takes minutes; `make soak` runs it")
 
 
 @pytest.fixture(params=["auto", "none"])
@@ -34,6 +45,29 @@ def service_home(tmp_path: Path, watcher: str, backend: str) -> Iterator[MakeHom
         folder.mkdir(exist_ok=True)
         homes.append(Home(folder, backend, **{"watcher": watcher, **settings}))
         return homes[-1]
+
+    yield make
+    for home in homes:
+        home.close()
+
+
+@pytest.fixture(params=["local", "s3"])
+def each_backend(request: pytest.FixtureRequest) -> str:
+    """The URL of a new backend: the embedded one, and a bucket on moto."""
+    return "" if request.param == "local" else str(request.getfixturevalue("s3_url"))
+
+
+@pytest.fixture
+def make_home(tmp_path: Path) -> Iterator[MakeHome]:
+    """Make homes with a backend of their own: `make_home(url, **settings)`."""
+    homes: list[Home] = []
+
+    def make(url: str = "", /, **settings: object) -> Home:
+        folder = tmp_path / f"home-{len(homes)}"
+        folder.mkdir()
+        home = Home(folder, url, **settings)
+        homes.append(home)
+        return home
 
     yield make
     for home in homes:

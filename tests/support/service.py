@@ -9,6 +9,7 @@ home.close()
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.repository import Repository
+from support.intake import content
 from support.waiting import comes_true
 
 # Everything falls quiet fast, and nothing is found by a scan that an event should have found.
@@ -253,21 +255,28 @@ class Home:
         receipt = self.staging / run / ".modeldrop-receipt.json"
 
         def condition() -> bool:
-            with contextlib.suppress(OSError, ValueError):
+            # The receipt of a run that is blocked or parked names no revision.
+            with contextlib.suppress(OSError, ValueError, KeyError):
                 return bool(json.loads(receipt.read_text())["revision"] >= revision)
             return False
 
         return comes_true(condition, timeout)
 
-    def stored_files(self, run: str, revision: int | None = None) -> dict[str, bytes]:
-        """Return the files of a run as they are stored, pulled and verified."""
-        target = self.folder / f"pulled-{uuid.uuid4().hex[:8]}"
-        target.mkdir()
-        which = f"run:{run}" if revision is None else f"run:{run}~{revision}"
+    def digests(self, run: str) -> dict[str, str]:
+        """Return the paths of a run's files as they are committed, and their digests."""
         with Repository.open(self.root) as repository:
-            whole = repository.pull(f"{which}/.", target)
-        files = (each for each in whole.rglob("*") if each.is_file())
-        return {str(each.relative_to(whole)): each.read_bytes() for each in files}
+            found = repository.runs_at_backend.committed(run)
+        return {path: file.sha256 for path, file in found.files().items()}
+
+    def stored_files(self, run: str, revision: int | None = None) -> dict[str, bytes]:
+        """Return the files of a run as they are at the backend; each has its digest."""
+        with Repository.open(self.root) as repository:
+            runs = repository.runs_at_backend
+            found = runs.committed(run) if revision is None else runs.revision(run, revision)
+            data = content(repository, found)
+        for path, file in found.files().items():
+            assert hashlib.sha256(data[path]).hexdigest() == file.sha256, path
+        return data
 
     def stored(self, run: str, revision: int | None = None) -> bytes:
         """Return the bytes of a run's only file as they are stored."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from modeldrop.errors import (
+    BackendBusy,
     BackendError,
     BackendRefused,
     BackendUnreachable,
@@ -144,6 +145,11 @@ def kind_of(error: BaseException) -> Kind:
     return Kind.OTHER
 
 
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception of a client library carries, if any."""
+    return next((status for each in _chain(error) for status in _statuses(each)), None)
+
+
 def is_transient(error: BaseException) -> bool:
     """Return whether the same request may well succeed a moment later."""
     return kind_of(error) in {Kind.UNREACHABLE, Kind.BUSY}
@@ -164,6 +170,12 @@ def failed(
         return BackendUnreachable(
             f"can't {doing} {place}: no answer{where}: {why}",
             hint="check the network and the endpoint; doing it again is safe",
+            detail=detail,
+        )
+    if kind is Kind.BUSY:
+        return BackendBusy(
+            f"can't {doing} {place}: the store is too busy just now: {why}",
+            hint="doing it again later is safe",
             detail=detail,
         )
     if kind is Kind.REFUSED:

@@ -8,12 +8,15 @@ each method here, with s3fs's session, retries and credentials.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import s3fs
 from fsspec.asyn import sync
 
+from modeldrop.backend import failures
 from modeldrop.backend.driver import Listed
 from modeldrop.backend.urls import without_secrets
 
@@ -23,8 +26,15 @@ _TRIES: Final = 2
 _CONNECT_SECONDS: Final = 5
 # Between two bytes. Completing a large upload takes a store minutes, but it sends white space.
 _READ_SECONDS: Final = 30
+# How often a request is made that the store has no time for, and the pause before the second.
+_PATIENT_TRIES: Final = 3
+_PAUSE_SECONDS: Final = 0.2
+_TOO_MANY: Final = 429
 # botocore's 10 would put the probe's 16 racers one after another.
 _CONNECTIONS: Final = 32
+
+
+_T = TypeVar("_T")
 
 
 class S3Driver:
@@ -54,8 +64,9 @@ class S3Driver:
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """Return bytes by one GET: with more than one connection s3fs asks for the size first."""
         path = f"{self._bucket}/{key}"
-        data: bytes = self._fs.cat_file(path, start=start, end=end, max_concurrency=1)
-        return data
+        return _patiently(
+            lambda: bytes(self._fs.cat_file(path, start=start, end=end, max_concurrency=1))
+        )
 
     def create(self, key: str, data: bytes) -> None:
         """Put with `If-None-Match: *`, in one part: some servers ignore it for several."""
@@ -99,7 +110,7 @@ class S3Driver:
             sync(self._fs.loop, creator.__aexit__, None, None, None, timeout=5)
 
     def _call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401 - botocore's own
-        return self._fs.call_s3(method, Bucket=self._bucket, **arguments)
+        return _patiently(lambda: self._fs.call_s3(method, Bucket=self._bucket, **arguments))
 
 
 class _Multipart:
@@ -122,6 +133,18 @@ class _Multipart:
 
     def discard(self) -> None:
         self._driver._call("abort_multipart_upload", **self._of)  # noqa: SLF001 - same module
+
+
+def _patiently(work: Callable[[], _T]) -> _T:
+    """Do a request, and do it again after a "too many requests", which botocore gives up on."""
+    for attempt in range(_PATIENT_TRIES - 1):
+        try:
+            return work()
+        except Exception as error:
+            if failures.status_of(error) != _TOO_MANY:
+                raise
+        time.sleep(_PAUSE_SECONDS * 2**attempt * (1 + random.random()))  # noqa: S311 - no secret
+    return work()
 
 
 def _arguments(options: Mapping[str, object]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Final
 from modeldrop.errors import BackendError, BackendRefused, BackendUnreachable, BucketNotFound
 from modeldrop.intake.machine import Patience
 
-# So many failures in a row of whatever runs, with no success in between, are the backend's.
+# So many runs that failed one after the other, with no success in between, are its fault.
 _IN_A_ROW: Final = 3
 
 
@@ -25,7 +25,7 @@ class Breaker:
         """Begin closed; `luck` returns a number of 0 to 1, for the jitter."""
         self.patience = patience
         self._luck = luck
-        self._in_a_row = 0
+        self._in_a_row: set[str] = set()
         self._tries = 0
         self.reason = ""
         """Why the backend is waited for; empty while it answers."""
@@ -45,15 +45,17 @@ class Breaker:
         """Return whether another attempt may begin; `probing` says whether a probe is under way."""
         return not self.is_open or (not probing and now >= self.next_try)
 
-    def failed(self, error: Exception, reason: str, step: str, now: float, *, probe: bool) -> bool:
+    def failed(
+        self, run: str, error: Exception, reason: str, step: str, now: float, *, probe: bool
+    ) -> bool:
         """Take note of a failed attempt; return whether it is the backend's fault, not the run's.
 
         `probe` says whether the attempt was begun while the breaker was open.
         """
         if not isinstance(error, BackendError):
             return False
-        self._in_a_row += 1
-        if not (self.is_open or is_away(error) or self._in_a_row >= _IN_A_ROW):
+        self._in_a_row.add(run)
+        if not (self.is_open or is_away(error) or len(self._in_a_row) >= _IN_A_ROW):
             return False
         if self.is_open and not probe:
             # It was under way already when the first one failed, and says nothing new.
@@ -67,7 +69,8 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Take note that the backend answered as it should."""
-        self._in_a_row = self._tries = 0
+        self._in_a_row.clear()
+        self._tries = 0
         self.reason = ""
 
     def try_now(self, now: float) -> None:

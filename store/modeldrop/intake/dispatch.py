@@ -393,7 +393,7 @@ class Dispatch:
         step = "it is tried again by itself"
         if isinstance(error, ModeldropError):
             step = f"{error.hint}; {step}" if error.hint else step
-        if self.breaker.failed(error, reason, step, clock, probe=probe):
+        if self.breaker.failed(tracked.run, error, reason, step, clock, probe=probe):
             if not was_open:
                 _log.error("the backend is waited for: %s", reason)
                 for waiting in self.lanes.queued():

@@ -103,6 +103,11 @@ class Engine:
                 self.hint()
 
     @property
+    def watcher_status(self) -> WatcherStatus:
+        """What was last taken note of by `watched`."""
+        return self._watcher
+
+    @property
     def summary(self) -> Summary:
         """What the engine was at when it last turned."""
         return self._summary

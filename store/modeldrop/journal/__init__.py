@@ -19,6 +19,8 @@ On disk, in the home:
     torn/           what was cut: `<UTC time>-<offset>.bin`, the bytes that stood at that offset.
     locks/journal   held by the one who writes; never by readers.
 
+Threads that append at the same time share one commit (`group`).
+
 Write order: (first time: journal.jsonl, empty → HEAD of no line) → lines → fdatasync → HEAD,
 written durably. An entry is acknowledged once HEAD covers it, never before.
 

@@ -1,0 +1,350 @@
+"""`modeldrop doctor`: what is off is named, with what to do; what is in order is not."""
+
+import json
+import os
+import shutil
+import struct
+import time
+from pathlib import Path
+
+import pytest
+from s3fs import S3FileSystem
+
+from modeldrop import Repository
+from modeldrop.doctor import OK, PROBLEM, WARNING, Check, at_home, at_staging, diagnose
+from modeldrop.doctor.permissions import Access, DefaultAcl, access_of, parse
+from modeldrop.records import Intent
+from modeldrop_cli.main import main
+from modeldrop_cli.objects import DoctorObject
+from support.intake import make_home
+from support.reference import differences
+from support.service import Home
+
+NOBODY = 65534
+
+
+def found(root: Path, *, probe: bool = False) -> dict[str, Check]:
+    return {each.name: each for each in diagnose(root, probe=probe)}
+
+
+def root_of(repository: Repository) -> Path:
+    return repository.home.paths.root
+
+
+def test_new_home_has_no_problem_and_lacks_only_its_service(repository: Repository) -> None:
+    checks = found(root_of(repository), probe=True)
+
+    assert [each.name for each in checks.values() if each.result != OK] == ["service"]
+    assert "`systemctl start modeldropd`" in checks["service"].todo
+    assert all(each.todo == "" for each in checks.values() if each.result == OK)
+    assert checks["create if absent"].what.startswith("held just now")
+
+
+def test_looking_changes_nothing(repository: Repository) -> None:
+    root = root_of(repository)
+
+    def seen() -> list[tuple[str, int]]:
+        return sorted((str(each), each.stat().st_size) for each in root.rglob("*"))
+
+    before = seen()
+    list(diagnose(root))
+
+    assert seen() == before
+
+
+def test_running_service_is_found_and_its_lease_for_others(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    service = home.start_ready()
+
+    checks = found(home.root)
+
+    assert checks["service"].result == OK
+    assert str(service.process.pid) in checks["service"].what
+    assert service.stop() == 0
+    home.close()
+
+
+def test_home_that_others_may_write_to(repository: Repository) -> None:
+    root = root_of(repository)
+    root.chmod(0o770)
+    assert found(root)["home permissions"].result == PROBLEM
+
+    root.chmod(0o750)
+    assert found(root)["home permissions"].result == WARNING
+
+    # Refused by every command; nothing else is known of it then.
+    root.chmod(0o777)
+    checks = found(root)
+    assert list(checks) == ["home"]
+    assert checks["home"].result == PROBLEM
+    assert "chmod o-w" in checks["home"].todo
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_home_of_somebody_else_says_as_whom_to_ask(repository: Repository) -> None:
+    root = root_of(repository)
+    os.chown(root, NOBODY, NOBODY)
+
+    assert "runuser -u nobody" in found(root)["home"].todo
+
+
+def test_setting_that_is_not_valid(repository: Repository) -> None:
+    (root_of(repository) / "config.toml").write_text("[service]\nquiet = 1\n")
+
+    (check,) = diagnose(root_of(repository))
+
+    assert check.result == PROBLEM
+    assert "quiet_time" in check.todo
+
+
+def test_copied_home_is_named(repository: Repository, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(root_of(repository), copy)
+
+    assert found(root_of(repository))["home id"].result == OK
+    assert found(copy)["home id"].result == WARNING
+
+
+def test_damaged_end_of_the_journal_is_a_problem_and_the_rest_is_looked_at(
+    repository: Repository,
+) -> None:
+    path = repository.home.paths.journal
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+
+    checks = found(root_of(repository))
+
+    assert checks["journal"].result == PROBLEM
+    assert "damaged" in checks["journal"].what
+    assert checks["backend"].result == OK
+
+
+def test_bytes_past_head_are_named(repository: Repository) -> None:
+    with repository.home.paths.journal.open("ab") as file:
+        file.write(b"torn")
+
+    assert found(root_of(repository))["journal end"].what.startswith("4 bytes past HEAD")
+
+
+def test_intent_that_stays_open_is_named(repository: Repository) -> None:
+    def leave(request: str, begun_at: str) -> None:
+        intent = Intent(
+            request=request,
+            sequence="s",
+            owner="o",
+            starts_at=1,
+            journal_seq=1,
+            journal_offset=0,
+            user="ada",
+            begun_at=begun_at,
+        )
+        repository.home.paths.intent(request).write_bytes(intent.to_bytes())
+
+    assert found(root_of(repository))["intents"].result == OK
+    leave("4b7f3c2e-0000-4000-8000-000000000000", "2026-01-01T00:00:00.000Z")
+    assert found(root_of(repository))["intents"].result == WARNING
+
+
+def test_clock_behind_the_journal_is_a_problem(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_home, "_SKEW", -time.time())
+
+    assert found(root_of(repository))["clock"].result == PROBLEM
+
+
+def test_backend_that_was_exchanged(repository: Repository) -> None:
+    record = root_of(repository) / "model-repository" / ".modeldrop" / "format.json"
+    record.unlink()
+
+    checks = found(root_of(repository))
+
+    assert checks["backend"].result == PROBLEM
+    assert "holds no repository" in checks["backend"].what
+
+
+def test_backend_that_does_not_answer(
+    tmp_path: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path, s3_url)
+    assert found(home.root)["backend"].result == OK
+    S3FileSystem.clear_instance_cache()
+    # The port of "discard", where nobody listens.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    checks = found(home.root)
+
+    assert checks["backend"].result == PROBLEM
+    # And the rest is looked at all the same.
+    assert checks["staging"].result == OK
+
+
+def test_space_below_the_reserve_is_a_problem(tmp_path: Path) -> None:
+    with make_home(tmp_path / ".mlops") as repository:
+        root = root_of(repository)
+    with (root / "config.toml").open("a") as file:
+        file.write("\nreserve = 1000000000000000000\n")
+
+    checks = found(root)
+
+    assert checks["space: home"].result == PROBLEM
+    assert checks["space: backend"].result == PROBLEM
+
+
+def test_staging_that_is_gone(repository: Repository, staging: Path) -> None:
+    staging.rmdir()
+
+    checks = found(root_of(repository))
+
+    assert checks["staging"].result == PROBLEM
+    assert f"mkdir {staging}" in checks["staging"].todo
+
+
+def test_too_few_watches(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "max_user_watches"
+    limit.write_text("1\n")
+    monkeypatch.setattr(at_staging, "_LIMIT", limit)
+
+    assert found(root_of(repository))["events"].result == WARNING
+
+
+# Staging that several people share
+
+
+@pytest.mark.parametrize(
+    ("mode", "sticky", "group"),
+    [
+        (0o777, PROBLEM, WARNING),
+        (0o1777, OK, WARNING),
+        (0o2770, WARNING, OK),
+        (0o3770, OK, OK),
+        (0o770, WARNING, WARNING),
+    ],
+    ids=lambda value: oct(value) if isinstance(value, int) else value,
+)
+def test_shared_staging_is_sticky_and_keeps_its_group(
+    repository: Repository, staging: Path, mode: int, sticky: str, group: str
+) -> None:
+    staging.chmod(mode)
+
+    checks = found(root_of(repository))
+
+    assert checks["sticky"].result == sticky
+    assert checks["group"].result == group
+    if sticky != OK:
+        assert checks["sticky"].todo == f"`chmod +t {staging}`"
+
+
+def test_staging_of_one_person_is_not_held_to_that(repository: Repository, staging: Path) -> None:
+    staging.chmod(0o755)
+
+    checks = found(root_of(repository))
+
+    assert not {"sticky", "group", "default ACL"} & set(checks)
+
+
+def acl(*entries: tuple[int, int]) -> bytes:
+    packed = (struct.pack("<HHI", tag, permissions, 0xFFFFFFFF) for tag, permissions in entries)
+    return struct.pack("<I", 2) + b"".join(packed)
+
+
+USER, GROUP, MASK, OTHER = 0x01, 0x04, 0x10, 0x20
+
+
+def test_default_acl_says_what_the_group_gets() -> None:
+    # user::rwx group::r-x mask::rwx other::---
+    good = acl((USER, 7), (GROUP, 5), (MASK, 7), (OTHER, 0))
+    assert parse(good) == DefaultAcl(refuses_group=False)
+    # The mask takes it away again.
+    assert parse(acl((USER, 7), (GROUP, 5), (MASK, 0), (OTHER, 0))) == DefaultAcl(
+        refuses_group=True
+    )
+    for odd in (b"", good[:-1], b"\3" + good[1:]):
+        assert parse(odd) is None
+
+
+@pytest.mark.parametrize(("group", "result"), [(5, OK), (0, WARNING)])
+def test_default_acl_of_staging_is_read(
+    repository: Repository, staging: Path, group: int, result: str
+) -> None:
+    staging.chmod(0o3770)
+    entries = acl((USER, 7), (GROUP, group), (MASK, 7), (OTHER, 0))
+    try:
+        os.setxattr(staging, "system.posix_acl_default", entries)
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error}")
+
+    assert found(root_of(repository))["default ACL"].result == result
+
+
+def test_access_goes_by_owner_then_group_then_others(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    seen = path.stat()
+    mine, member = Access(seen.st_uid or 1, frozenset()), Access(77, frozenset({seen.st_gid}))
+    stranger = Access(78, frozenset())
+
+    def readers(mode: int) -> list[bool]:
+        path.chmod(mode)
+        return [each.may_read(path.stat()) for each in (member, stranger)]
+
+    assert readers(0o640) == [True, False]
+    assert readers(0o604) == [False, True]
+    path.chmod(0o400)
+    assert mine.may_read(path.stat()) is (seen.st_uid == mine.user)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o744)
+    assert not stranger.may_read(folder.stat())
+    assert access_of(0).user == 0
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_drops_that_the_service_cannot_read_are_named(
+    repository: Repository, staging: Path
+) -> None:
+    # The service is `nobody`, whose home it is; somebody with umask 077 dropped this.
+    os.chown(root_of(repository), NOBODY, NOBODY)
+    staging.chmod(0o1777)
+    run = staging / "403c9d2f-5d7a-4c0b-9a61-0f6e2d4b7a91"
+    run.mkdir(mode=0o700)
+
+    checks = found(root_of(repository))
+
+    assert checks["drops"].result == PROBLEM
+    assert str(run) in checks["drops"].what
+    run.chmod(0o777)
+    checks = found(root_of(repository))
+    assert checks["drops"].result == OK
+    assert str(run) in checks["drops of others"].what
+
+
+# The command
+
+
+def test_command_tells_and_exits_by_what_was_found(
+    repository: Repository, staging: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(root_of(repository))]
+
+    assert main([*home, "doctor"]) == 0
+    assert "Try: start `modeldropd`" in capsys.readouterr().out
+    assert main([*home, "doctor", "-q"]) == 0
+    assert capsys.readouterr().out == "service\n"
+
+    staging.rmdir()
+    assert main([*home, "doctor", "--json"]) == 3
+    said = capsys.readouterr()
+    printed = json.loads(said.out)
+    assert differences(printed, DoctorObject) == []
+    assert printed["ok"] is False
+    assert "staging" in json.loads(said.err)["error"]["detail"]["problems"]
+
+
+def test_command_without_a_home_says_so(tmp_path: Path) -> None:
+    assert main(["--home", str(tmp_path), "doctor"]) == 10
