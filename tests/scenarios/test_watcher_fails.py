@@ -303,17 +303,17 @@ def is_watched(service: Service) -> bool:
 def test_what_arrives_while_the_watcher_is_rebuilt_is_stored_once(make_home: MakeHome) -> None:
     home = make_home()
     service = home.start_ready(twist=faults.READER_DIES)
+    die = home.staging / "die"
 
     with Stream(home) as stream:
-        for _ in range(3):
-            # It dies of the removal, too; what comes while there is no watch kills nobody.
+        for change in (die.touch, die.unlink, die.touch):
+            # What comes while there is no watch kills nobody.
             assert comes_true(lambda: is_watched(service), timeout=60)
             assert stream.goes_on()
             died = service.log.count("is built anew")
-            (home.staging / "die").touch()
+            change()
             assert comes_true(lambda died=died: service.log.count("is built anew") > died)  # type: ignore[misc]
             assert stream.goes_on()
-            (home.staging / "die").unlink()
 
     stored_once(home, stream.runs)
 
