@@ -211,7 +211,8 @@ class Home:
         receipt = self.staging / run / ".modeldrop-receipt.json"
 
         def condition() -> bool:
-            with contextlib.suppress(OSError, ValueError):
+            # The receipt of a run that is blocked or parked names no revision.
+            with contextlib.suppress(OSError, ValueError, KeyError):
                 return bool(json.loads(receipt.read_text())["revision"] >= revision)
             return False
 
