@@ -97,8 +97,12 @@ def _rsync(source: Path, target: Path) -> None:
 
 
 def _as_rsync_does(source: Path, target: Path) -> None:
-    """Receive each file under a name of mkstemp's, with its old times, and rename it."""
-    for path in sorted(source.rglob("*")):
+    """Receive each file under a name of mkstemp's, with its old times, and rename it.
+
+    The network stands still before the last rename, for several quiet times.
+    """
+    paths = sorted(source.rglob("*"))
+    for path in paths:
         place = target / path.relative_to(source)
         if path.is_dir():
             place.mkdir(parents=True)
@@ -106,6 +110,8 @@ def _as_rsync_does(source: Path, target: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         unfinished = place.with_name(f".{place.name}.Xa7Q2z")
         shutil.copy2(path, unfinished)
+        if path == paths[-1]:
+            time.sleep(1.5)
         unfinished.rename(place)
 
 
@@ -131,6 +137,7 @@ def test_rsync_is_stored_without_its_temporary_files(
     copy(make_tree(home.folder / "source"), home.staging / run)
 
     assert comes_to_hold(home, run, TREE)
+    assert home.revisions(run) == 1
 
 
 @pytest.mark.scenario(15)

@@ -48,7 +48,7 @@ def make_batch(staging: Path, outside: Outside, random: Random, count: int) -> B
     """Put so many random entries into new runs of staging and beside them."""
     batch = Batch()
     while batch.count < count:
-        if random.random() < 0.05:
+        if random.random() < 0.4:
             _junk(staging, outside, random, batch)
             continue
         run = str(uuid.UUID(int=random.getrandbits(128)))
@@ -110,9 +110,9 @@ class _Run:
 
 def _name(random: Random) -> bytes:
     kind = random.random()
-    if kind < 0.6:
+    if kind < 0.85:
         return bytes(random.choices(_PLAIN, k=random.randint(1, 12)))
-    if kind < 0.7:
+    if kind < 0.9:
         return random.choice(_SPECIAL_NAMES)
     name = b"".join(random.choices(_LETTERS, k=random.randint(1, 8)))
     return name if name.strip(b".") else name + b"x"
@@ -121,15 +121,15 @@ def _name(random: Random) -> bytes:
 def _make(path: Path, outside: Outside, random: Random) -> bytes | None:
     """Make an entry that is no folder; return its bytes if it is a file."""
     kind = random.random()
-    if kind < 0.75:
+    if kind < 0.9:
         data = random.choice([b"", b"x", random.randbytes(random.randint(1, 3000))])
         path.write_bytes(data)
         return data
-    if kind < 0.9:
+    if kind < 0.96:
         up = os.path.relpath(outside.file, path.parent)
         targets = (outside.file, outside.folder, outside.trap, up, path.name, ".", "..", "nowhere")
         path.symlink_to(random.choice(targets))
-    elif kind < 0.95:
+    elif kind < 0.98:
         os.mkfifo(path)
     else:
         _make_socket(path)

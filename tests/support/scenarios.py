@@ -74,11 +74,17 @@ SCENARIOS: Final = {
 SHOWN: Final = range(1, 38)
 """The scenarios that may not be without a test."""
 
+_BY_SCAN_ALONE: Final = 21
+# Tests that ask for these run twice: with the kernel's events, and with none.
+_FIXTURES: Final = frozenset({"watcher", "service_home"})
+
 _MARKER: Final = "pytest.mark.scenario"
 
 
 def tests_of(tests: Path) -> dict[int, dict[str, list[str]]]:
     """Return the names of the tests that show each scenario, by the file that they are in.
+
+    Scenario 21 asks for all the others by scan alone, and is shown by each test that runs so, too.
 
     Raises:
         ValueError: a marker has a number that no scenario has, or none.
@@ -101,11 +107,14 @@ def table() -> None:
         sys.exit(f"no test is marked with scenario {listed}: `@pytest.mark.scenario(N)`")
     print("\n| scenario | about | shown by |\n|---|---|---|")
     for number, about in SCENARIOS.items():
-        files = [
-            f"`{where}`: {', '.join(f'`{name}`' for name in names)}"
-            for where, names in found[number].items()
-        ]
+        files = [f"`{where}`: {_listed(number, names)}" for where, names in found[number].items()]
         print(f"| {number} | {about} | {'<br>'.join(files) or 'not marked yet'} |")
+
+
+def _listed(number: int, names: list[str]) -> str:
+    if number == _BY_SCAN_ALONE:
+        return f"{len(names)} tests" if len(names) > 1 else "1 test"
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _marked(tree: ast.Module, where: str) -> Iterator[tuple[set[int], str]]:
@@ -122,6 +131,8 @@ def _marked(tree: ast.Module, where: str) -> Iterator[tuple[set[int], str]]:
             waiting[:0] = [(each, inner, f"{node.name}::") for each in node.body]
         elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             numbers = above | _numbers(node.decorator_list, where)
+            if _FIXTURES & {each.arg for each in node.args.args}:
+                numbers.add(_BY_SCAN_ALONE)
             if numbers:
                 yield numbers, prefix + node.name
 
