@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -32,6 +34,24 @@ class Failed(ModeldropError):
 
 class Bug(ModeldropError):
     """Something that nobody expected."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the body as Ctrl-C does: it cleans up, and a second one changes nothing."""
+
+    def end(number: int, _: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise Sigterm
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report(error: BaseException, given: Sequence[str]) -> int:

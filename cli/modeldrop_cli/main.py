@@ -33,6 +33,8 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "drop": "Drop files into a run, whole.",
         "scan": "Store what was dropped, once.",
         "status": "Show the service and what isn't stored yet.",
+        "retry": "Have runs tried again, now.",
+        "ignore": "Have runs left alone.",
     },
     "Read": {
         "runs": "List the runs.",

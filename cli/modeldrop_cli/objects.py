@@ -69,7 +69,8 @@ class RunStatusObject(TypedDict):
     folder: Annotated[str, "path of its staging folder"]
     state: Annotated[
         str,
-        "open, settling, uploading, verifying, committed, kept, moved, deleted, blocked or parked",
+        "open, settling, uploading, verifying, committed, kept, moved, deleted, blocked, parked "
+        "or ignored",
     ]
     reason: Annotated[str, "why it is in this state; may be empty"]
     since: Annotated[str, "when it came into this state"]
@@ -77,6 +78,8 @@ class RunStatusObject(TypedDict):
     revision: Annotated[int | None, "its last revision that is stored; null if there is none"]
     sent: Annotated[int, "how many bytes are sent"]
     size: Annotated[int, "how many bytes it has"]
+    rate: Annotated[int, "bytes of it that are being sent in a second; 0 if none are"]
+    seconds_left: Annotated[int | None, "what the rest takes at this rate; null at rate 0"]
     refused: Annotated[list[RefusedObject], "entries of it that aren't stored"]
 
 
@@ -95,18 +98,41 @@ class ServiceObject(TypedDict):
     started_at: Annotated[str | None, "since when it runs"]
     at: Annotated[str | None, "when it wrote its status last"]
     watcher: Annotated[str, "how it learns of changes; `none`: it scans"]
+    overflows: Annotated[int, "how many times events were lost; each time all was scanned"]
+    rebuilds: Annotated[int, "how many times its watch was built anew"]
+    backend: Annotated[str, "why it waits for the backend; empty while that answers"]
+    backend_since: Annotated[str | None, "since when it waits for the backend"]
+    backend_next_try_at: Annotated[str | None, "when it tries the backend next"]
+    queued: Annotated[int, "how many runs are complete and wait for their turn"]
 
 
 class StatusObject(TypedDict):
-    """`status`: the service, and what isn't stored yet."""
+    """`status`: the service, and what isn't stored yet; with `--watch` one on each line."""
 
     home: Annotated[str, "path of the home"]
     backend: Annotated[str, "URL of the backend"]
     staging: Annotated[str, "path of the staging folder"]
     service: Annotated[ServiceObject, "the service of this home"]
     committed: Annotated[int, "how many runs in staging are stored"]
-    runs: Annotated[list[RunStatusObject], "those that aren't, or not whole"]
+    counts: Annotated[dict[str, int], "how many are in each state; states of none are left out"]
+    runs: Annotated[list[RunStatusObject], "those that aren't, or not whole; 1000 at most"]
     junk: Annotated[list[RefusedObject], "what else is in staging"]
+
+
+class AskedRunObject(TypedDict):
+    """A run in staging of which something is asked."""
+
+    run: Annotated[str, "GUID of the run"]
+    state: Annotated[str | None, "its state before; null if it is stored, or too new to be known"]
+    reason: Annotated[str, "why it was in this state; may be empty"]
+
+
+class AskedObject(TypedDict):
+    """`retry` and `ignore`: what the service is asked to do."""
+
+    action: Annotated[str, "retry or ignore"]
+    running: Annotated[bool, "whether a service runs; otherwise the next start or scan does it"]
+    runs: Annotated[list[AskedRunObject], "of which runs"]
 
 
 class ArtifactSummaryObject(TypedDict):
@@ -264,6 +290,7 @@ PRINTED = (
     DropObject,
     ScanObject,
     StatusObject,
+    AskedObject,
     RunObject,
     ExperimentsObject,
     VersionsObject,

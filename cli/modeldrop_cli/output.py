@@ -12,9 +12,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from modeldrop.names import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Row = Sequence[str]
 
@@ -71,16 +74,15 @@ class Output:
         if not escaped:
             return
         if sys.stdout.isatty():
-            _rich_table(columns, escaped, numbers)
+            from rich.console import Console  # noqa: PLC0415 - only for a terminal
+
+            Console(highlight=False).print(rich_table(columns, escaped, numbers))
         else:
             _plain_table(columns, escaped, numbers)
 
     def fields(self, fields: Mapping[str, str]) -> None:
         """Print names with their values, aligned; those without a value are left out."""
-        shown = {name: value for name, value in fields.items() if value}
-        width = max(map(len, shown), default=0)
-        for name, value in shown.items():
-            sys.stdout.write(f"{name.ljust(width)}  {printable(value)}\n")
+        sys.stdout.writelines(f"{line}\n" for line in field_lines(fields))
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -157,6 +159,14 @@ def when(at: str | None) -> str:
     return f"{at[:19].replace('T', ' ')}Z" if at else ""
 
 
+def duration(seconds: int) -> str:
+    """Return a number of seconds for people: `40 s`, `12 min`, `3 h 5 min`."""
+    if seconds < 100:  # noqa: PLR2004 - up to here seconds are what people count in
+        return f"{seconds} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def _plain_table(columns: Sequence[str], rows: list[list[str]], numbers: list[str]) -> None:
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in ([name.upper() for name in columns], *rows):
@@ -167,9 +177,16 @@ def _plain_table(columns: Sequence[str], rows: list[list[str]], numbers: list[st
         sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
-def _rich_table(columns: Sequence[str], rows: list[list[str]], numbers: list[str]) -> None:
+def field_lines(fields: Mapping[str, str]) -> list[str]:
+    """Return names with their values, aligned; those without a value are left out."""
+    shown = {name: value for name, value in fields.items() if value}
+    width = max(map(len, shown), default=0)
+    return [f"{name.ljust(width)}  {printable(value)}" for name, value in shown.items()]
+
+
+def rich_table(columns: Sequence[str], rows: Iterable[Row], numbers: Sequence[str] = ()) -> Table:
+    """Return a listing for a terminal; the columns named in `numbers` hold numbers."""
     from rich import box  # noqa: PLC0415 - only for a terminal
-    from rich.console import Console  # noqa: PLC0415 - the same
     from rich.table import Table  # noqa: PLC0415 - the same
     from rich.text import Text  # noqa: PLC0415 - the same
 
@@ -178,5 +195,5 @@ def _rich_table(columns: Sequence[str], rows: list[list[str]], numbers: list[str
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows:
         # As Text: what is in a name is never markup.
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table

@@ -13,6 +13,7 @@ import errno
 import os
 import secrets
 import stat
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,13 @@ def write_durable(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace the file by `data`: readers see the old file or the new one, after a crash too."""
     _replace(os.fspath(path), data, mode, sync=True)
     sync_folder(os.path.dirname(path))
+
+
+def write_shared(path: Path | str, data: bytes, mode: int = 0o644) -> None:
+    """Replace the file as `write_durable` does, in a folder that many threads write to at once."""
+    name = os.fspath(path)
+    _replace(name, data, mode, sync=True)
+    sync_shared(os.path.dirname(name))
 
 
 def write_quick(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -221,7 +229,18 @@ def remove_durable(path: Path) -> None:
 
 def make_folders(path: Path | str, mode: int = 0o755) -> None:
     """Make a folder and those above it that are missing, each of them durable."""
+    for folder in begin_folders(path, mode):
+        sync_folder(folder)
+
+
+def begin_folders(path: Path | str, mode: int = 0o755) -> list[str]:
+    """Make a folder and those above it that are missing; return what is to be synced to last.
+
+    For those who put something into it first: on most file systems its sync takes the folders
+    above along, and theirs then cost nothing. In the order in which they are to be synced.
+    """
     name, missing = os.fspath(path), []
+    unsynced: list[str] = []
     while True:
         try:
             # Another process may be quicker, and its folder is as good; a file there is not.
@@ -238,9 +257,9 @@ def make_folders(path: Path | str, mode: int = 0o755) -> None:
         else:
             made = True
         if made:
-            sync_folder(os.path.dirname(name))
+            unsynced.insert(0, os.path.dirname(name))
         if not missing:
-            return
+            return unsynced
         name = missing.pop()
 
 
@@ -257,6 +276,39 @@ def sync_folder(path: Path | str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+class _Shared:
+    """The syncs of one folder, of which each may be that of many threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.turn = threading.Lock()
+        self.begun = 0
+        self.done = 0
+
+
+_shared: Final[dict[str, _Shared]] = {}
+_shared_lock: Final = threading.Lock()
+
+
+def sync_shared(path: str) -> None:
+    """Wait until a folder's entries are on the disk, by a sync that began after this call.
+
+    Threads that ask while one is under way share the next one.
+    """
+    with _shared_lock:
+        shared = _shared.setdefault(path, _Shared())
+    with shared.lock:
+        mine = shared.begun + 1
+    with shared.turn:
+        if shared.done >= mine:
+            return
+        with shared.lock:
+            shared.begun += 1
+            begun = shared.begun
+        sync_folder(path)
+        shared.done = begun
 
 
 def sync_tree(path: Path) -> None:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from modeldrop.files import TEMP_PREFIX, write_durable
+from modeldrop.files import TEMP_PREFIX, write_shared
 from modeldrop.records import Intent
 
 
@@ -30,7 +30,7 @@ class Intents:
     def begin(self, intent: Intent) -> None:
         """Write an intent down; it survives a crash from here on."""
         self._sequences[f"{intent.request}.json"] = intent.sequence
-        write_durable(self._path(intent.request), intent.to_bytes())
+        write_shared(self._path(intent.request), intent.to_bytes())
 
     def end(self, request: str) -> None:
         """Remove an intent whose outcome is acknowledged.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -160,7 +160,8 @@ class Runs:
         with locks.hold(self._home.paths.run_lock(draft.run), what=f"run {draft.run}"):
             # Before settling: what an empty mount point lacks was not undone.
             self.check_backend()
-            ledger = self._ledger(draft.run)
+            mine: dict[bytes, Revision] = {}
+            ledger = self._ledger(draft.run, mine)
             ledger.settle()
             last = self.latest(draft.run)
             if last is not None and adds_nothing(draft, last):
@@ -168,7 +169,7 @@ class Runs:
             owner, at = str(uuid.uuid4()), now()
 
             def make(number: int) -> bytes:
-                return Revision(
+                revision = Revision(
                     owner=owner,
                     run=draft.run,
                     revision=number,
@@ -180,7 +181,10 @@ class Runs:
                     host=self._home.host,
                     committed_by=request.user,
                     committed_at=at,
-                ).to_bytes()
+                )
+                data = revision.to_bytes()
+                mine[data] = revision
+                return data
 
             def accept(number: int, data: bytes) -> bool:
                 # Another home was quicker, perhaps with the same content.
@@ -188,7 +192,7 @@ class Runs:
 
             first = (last.revision if last else 0) + 1
             appended = ledger.append(make, request, owner=owner, at=first, accept=accept)
-            revision = self.parse(appended.data, appended.number)
+            revision = mine.get(appended.data) or self.parse(appended.data, appended.number)
             return Committed(revision, created=appended.created)
 
     def settle(self, run: str) -> None:
@@ -209,8 +213,9 @@ class Runs:
         """Return the id of the home that commits here."""
         return self._home.id
 
-    def _ledger(self, run: str) -> Ledger:
-        return Ledger(self._sequence(run), self._intents, self._journal, _Revisions(self))
+    def _ledger(self, run: str, known: Mapping[bytes, Revision] | None = None) -> Ledger:
+        meaning = _Revisions(self, known if known is not None else {})
+        return Ledger(self._sequence(run), self._intents, self._journal, meaning)
 
     def _sequence(self, run: str) -> Sequence:
         return Sequence(self._backend, layout.revisions(run))
@@ -230,11 +235,13 @@ class Runs:
 class _Revisions:
     """What a run's records mean to the journal."""
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, known: Mapping[bytes, Revision]) -> None:
+        """Look up in `known` what needs no reading: what this very request has written."""
         self._runs = runs
+        self._known = known
 
     def entry(self, number: int, data: bytes, request: Request) -> NewEntry | None:
-        revision = self._runs.parse(data, number)
+        revision = self._known.get(data) or self._runs.parse(data, number)
         if revision.home != self._runs.home_id():
             return None
         return NewEntry(

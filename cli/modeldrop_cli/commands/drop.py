@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
@@ -74,13 +71,14 @@ def command(
     moved into staging in one step, so the service stores it at once. Prints the run's GUID.
     """
     from modeldrop import intake  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.failing import terminable  # noqa: PLC0415 - the same
 
     with open_repository() as repository:
         staging = repository.home.staging
         # Elsewhere than in the main thread nobody can prepare, and no writer is asked for.
         with contextlib.suppress(ValueError):
             intake.prepare_leases()
-        with _terminable():
+        with terminable():
             home = repository.home.paths.root
             run = intake.drop(staging, paths, run=named, experiment=experiment, home=home)
         told: DropObject = {"run": run, "folder": str(staging / run), "revision": None}
@@ -103,22 +101,3 @@ def command(
             if stored
             else "Dropped. `modeldrop status` shows when it is stored."
         )
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the body as Ctrl-C does: it cleans up, and a second one changes nothing."""
-    from modeldrop_cli.failing import Sigterm  # noqa: PLC0415 - not for `--help`
-
-    def end(number: int, _: object) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)
-        raise Sigterm
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -99,15 +99,17 @@ class LocalBackend:
         """Create a small record if it is absent: whole, durable, and by one process only."""
         path = self._path(key)
         with self._told("create", path):
+            made: list[str] = []
             try:
-                return self._in_folder(path, lambda: files.create_durable(path, data))
+                is_first = self._in_folder(path, lambda: files.create_durable(path, data), made)
             except files.NoExclusiveCreate:
                 # Good enough for one writer; `init` asks the capability and demands that.
                 self._exclusive = False
-                if os.path.lexists(path):
-                    return False
-                files.write_durable(Path(path), data)
-                return True
+                is_first = not os.path.lexists(path)
+                if is_first:
+                    files.write_durable(Path(path), data)
+            self.sync(made)
+            return is_first
 
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file, or None if it is absent."""
@@ -125,7 +127,8 @@ class LocalBackend:
         del size
         path = self._path(key)
         with self._told("write", path):
-            return self._in_folder(path, lambda: LocalWriter(self, Path(path)))
+            made: list[str] = []
+            return self._in_folder(path, lambda: LocalWriter(self, Path(path), made), made)
 
     def source(self, key: str) -> LocalSource | None:
         """Open a stored file, or return None if it is absent."""
@@ -224,15 +227,25 @@ class LocalBackend:
             return None
         return fd
 
-    def _in_folder(self, path: str, action: Callable[[], _T]) -> _T:
-        """Do what needs the path's folder, and make that first if it is missing."""
+    def sync(self, made: list[str]) -> None:
+        """Make the folders last that were made on the way to a file, once that file does."""
+        for folder in made:
+            # The root is every thread's; what was removed meanwhile holds nothing of ours.
+            with contextlib.suppress(FileNotFoundError):
+                (files.sync_shared if folder == self._text else files.sync_folder)(folder)
+
+    def _in_folder(self, path: str, action: Callable[[], _T], made: list[str]) -> _T:
+        """Do what needs the path's folder, and make that first if it is missing.
+
+        The folders that are to be synced afterwards are added to `made`.
+        """
         for _ in range(_ATTEMPTS):
             try:
                 return action()
             except FileNotFoundError:
                 self._check_root()
                 with contextlib.suppress(FileNotFoundError):
-                    files.make_folders(os.path.dirname(path))
+                    made += files.begin_folders(os.path.dirname(path))
         return action()
 
     def _check_root(self) -> None:
@@ -256,10 +269,14 @@ class LocalBackend:
 class LocalWriter:
     """A file on its way into a folder, under a temporary name beside its final one."""
 
-    def __init__(self, backend: LocalBackend, path: Path) -> None:
-        """Open the temporary file; its folder must be there."""
+    def __init__(self, backend: LocalBackend, path: Path, made: list[str]) -> None:
+        """Open the temporary file; its folder must be there.
+
+        `made` are the folders to be synced once it has its name.
+        """
         self._backend = backend
         self._path = path
+        self._made = made
         self._temp = files.temp_beside(path)
         self._sent = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -293,6 +310,7 @@ class LocalWriter:
                     self._refuse("it is there already")
                 self._temp.unlink(missing_ok=True)
                 files.sync_folder(self._path.parent)
+                self._backend.sync(self._made)
         except BaseException:
             self.abort()
             raise

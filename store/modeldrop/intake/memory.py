@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import ClassVar, Self
 
 from modeldrop.errors import IntegrityError, UsageError
-from modeldrop.files import make_folders, write_quick
+from modeldrop.files import write_quick
 from modeldrop.intake.observation import Observation, Signature
 from modeldrop.intake.settling import History
 from modeldrop.layout import HomePaths
@@ -35,6 +35,7 @@ class RunMemory(Record):
     """`service/runs/<xx>/<run>.json`."""
 
     kind: ClassVar[str] = "run-memory"
+    indent: ClassVar[int | None] = None
     run: str
     revision: int
     signature: str
@@ -107,5 +108,6 @@ def recall(paths: HomePaths, run: str) -> RunMemory | None:
 def remember(paths: HomePaths, memory: RunMemory) -> None:
     """Remember a run; after a power loss it may be forgotten."""
     path = paths.run_state(memory.run)
-    make_folders(path.parent)
+    # Without a sync, as the record itself.
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_quick(path, memory.to_bytes())

@@ -25,6 +25,7 @@ class RunStanding(Record):
     """`service/standing/<run>.json`: `parked` is the signature of what can't be stored."""
 
     kind: ClassVar[str] = "run-standing"
+    indent: ClassVar[int | None] = None
     run: str
     ignored: bool
     parked: str | None

@@ -66,6 +66,7 @@ class _StatusRecord(Record):
     """`service/status.json`."""
 
     kind: ClassVar[str] = "status"
+    indent: ClassVar[int | None] = None
     at: str
     started_at: str
     watcher: str
