@@ -139,15 +139,54 @@ CHANGES = list(NEW)
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("what", ["move", "delete"])
-def test_what_was_changed_stays_as_it_is(staging: Path, change: Change, what: str) -> None:
+def test_what_was_changed_stays_as_it_is(
+    staging: Path, change: Change, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     run = make_run(staging, CONTENTS)
     signature = signed(staging, run)
     change(staging / run)
     before = signed(staging, run)
+    caplog.set_level(logging.DEBUG)
     with pytest.raises(SourceChanged, match=r"the staged copy .* stays: "):
         clear(staging, run, signature, what)
     assert signed(staging, run) == before
+    # Nor was it renamed for a moment, under the hands of whoever works in it.
+    assert "step: leaving" not in caplog.messages
     assert entries(staging) <= {run, "done"}
+
+
+@pytest.mark.parametrize("change", [add_a_link, add_a_temporary])
+@pytest.mark.parametrize("what", ["move", "delete"])
+def test_what_was_never_stored_stays_with_the_rest(
+    staging: Path, change: Change, what: str
+) -> None:
+    run = make_run(staging, CONTENTS)
+    change(staging / run)
+    signature = signed(staging, run)
+    with pytest.raises(SourceChanged, match=r"link is not stored|model.part is temporary"):
+        clear(staging, run, signature, what)
+    assert signed(staging, run) == signature
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize("what", ["move", "delete"])
+def test_what_cannot_be_read_stays_with_the_rest(what: str) -> None:
+    """As a user whom permissions bind; pytest's own folders are for root alone."""
+    staging = Path(tempfile.mkdtemp())
+    run = make_run(staging, CONTENTS)
+    for path in [staging, *staging.rglob("*")]:
+        os.chown(path, 65534, 65534)
+    (staging / run / "hidden").mkdir(mode=0)
+    signature = signed(staging, run)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(SourceChanged, match="hidden can't be read"):
+            clear(staging, run, signature, what)
+    finally:
+        os.seteuid(0)
+        assert signed(staging, run) == signature
+        shutil.rmtree(staging)
 
 
 @pytest.mark.parametrize("what", ["move", "delete"])
@@ -273,6 +312,27 @@ def test_a_file_put_in_place_of_one_that_is_listed_is_kept(staging: Path) -> Non
         new.rename(aside(staging) / "model")
 
     with at_step("listed", replace), pytest.raises(SourceChanged, match="model"):
+        afterwards.delete(staging, run, signed(staging, run), nothing)
+    assert [each.name for each in (staging / run).rglob("*")] == ["model"]
+
+
+def test_a_file_put_in_place_of_one_at_its_last_look_is_kept(
+    staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(staging, CONTENTS)
+    probe, probed = lease.probe, list[int]()
+
+    def replace_then_probe(fd: int) -> lease.Writers:
+        probed.append(fd)
+        # All are asked in place and aside; then each one as it is removed.
+        if len(probed) == 2 * len(CONTENTS) + 1:
+            new = staging.parent / "new"
+            new.write_text("1")
+            new.rename(aside(staging) / "model")
+        return probe(fd)
+
+    monkeypatch.setattr(lease, "probe", replace_then_probe)
+    with pytest.raises(SourceChanged, match="model"):
         afterwards.delete(staging, run, signed(staging, run), nothing)
     assert [each.name for each in (staging / run).rglob("*")] == ["model"]
 
@@ -472,46 +532,67 @@ def test_what_changed_after_the_crash_is_kept(staging: Path, change: Change) -> 
     assert entries(staging / run) == NEW[change]
 
 
-def test_a_deletion_under_way_is_nothing_that_a_crash_has_left(staging: Path) -> None:
+def test_a_deletion_under_way_is_nothing_that_a_crash_has_left(
+    staging: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = make_run(staging, CONTENTS)
     with at_step("listed", lambda: afterwards.recover(staging)):
         afterwards.delete(staging, run, signed(staging, run), nothing)
     assert entries(staging) == set()
+    assert [each.message for each in caplog.records if each.levelno > logging.DEBUG] == []
 
 
 # Staging is a folder that others may write to
 
 
-def forged(staging: Path, path: str, seen: Path, run: str) -> None:
-    """Leave what a deletion leaves that was cut short, with a list that leads elsewhere."""
+def forged(staging: Path, run: str, *others: str, made_for: str = "") -> Path:
+    """Leave what a deletion leaves that was cut short: a folder, and a list of `w/mine` in it.
+
+    The list has these other paths, too, each with the signature of what it leads to.
+    """
     token = "0123456789abcdef"
-    (staging / f".modeldrop-leaving-{token}-{run}" / "w").mkdir(parents=True)
-    signature = walk.Signature.of(seen.stat())
-    removal.note(staging, token, run, (walk.SeenFile(path, signature),))
+    folder = staging / f".modeldrop-leaving-{token}-{run}"
+    make_run(staging, {"w/mine": "whole"}, folder.name)
+    listed = [
+        walk.SeenFile(path, walk.Signature.of((folder / path).stat()))
+        for path in ("w/mine", *others)
+    ]
+    removal.note(staging, token, made_for or run, tuple(listed))
+    return folder
+
+
+def test_a_list_that_is_whole_and_this_users_is_used(staging: Path) -> None:
+    forged(staging, new_guid())
+    afterwards.recover(staging)
+    assert entries(staging) == set()
 
 
 def test_a_list_that_leads_out_of_its_folder_is_not_used(staging: Path) -> None:
     outside = staging.parent / "outside"
     outside.write_text("not yours")
     run = new_guid()
-    forged(staging, "w/../../../outside", outside, run)
+    forged(staging, run, "w/../../../outside")
     afterwards.recover(staging)
     assert outside.read_text() == "not yours"
     assert entries(staging) == {run}
+    assert (staging / run / "w/mine").read_text() == "whole"
+
+
+def test_a_list_that_was_made_for_another_folder_is_not_used(staging: Path) -> None:
+    run = new_guid()
+    forged(staging, run, made_for=new_guid())
+    afterwards.recover(staging)
+    assert (staging / run / "w/mine").read_text() == "whole"
 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another user")
 def test_a_list_of_another_user_is_not_used(staging: Path) -> None:
     run = new_guid()
-    mine = staging.parent / "mine"
-    mine.write_text("whole")
-    forged(staging, "w/mine", mine, run)
-    mine.rename(aside(staging) / "w/mine")
+    forged(staging, run)
     (found,) = staging.glob(".modeldrop-deletion-*")
     os.chown(found, 65534, 65534)
     afterwards.recover(staging)
-    assert entries(staging) == {run}
     assert (staging / run / "w/mine").read_text() == "whole"
 
 

@@ -1,20 +1,19 @@
-"""One watch of staging: the kernel's events, made into hints. The only user of watchdog.
+"""The kernel's events, made into hints for the engine.
 
-watchdog tells its users nothing of what goes wrong: its observer looks alive when one of its
-threads has ended, when the folder was replaced, when the kernel granted no more watches, when
-events were lost. So a watch looks after itself, and says by `doubt` why it isn't to be trusted any
-more, and by `limit` that it covers a part of staging only.
+Events are hints; a scan is the truth. So nothing here has to be right, it only has to say when it
+is no longer to be trusted. watchdog says so to nobody: its observer looks alive when the kernel's
+queue has overflowed, when a folder could not be watched, and when one of its threads has ended.
+
+Every folder of staging is watched, but for what is none of a run's: what modeldrop puts together
+aside, and `done/`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
-import re
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,21 +30,15 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers.inotify import InotifyObserver
-from watchdog.observers.inotify_c import CallbackId, InotifyFD, Mask, WatchCallback, WatchDescriptor
 from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 from watchdog.utils import BaseThread
 
 from modeldrop.files import TEMP_PREFIX
+from modeldrop.intake.walk import DONE
 from modeldrop.names import RECEIPT, printable
+from modeldrop_daemon.inotify import Observer, Reader
 
 _log = logging.getLogger(__name__)
-
-# A line of fdinfo for a watch, and the inode in it.
-_INODE: Final = re.compile(r"^inotify wd:[0-9a-f]+ ino:([0-9a-f]+)", re.MULTILINE)
-CANARY: Final = ".modeldrop-canary"
-# How watchdog's two messages about lost events begin.
-_OVERFLOW: Final = "Inotify queue overflowed"
 
 # What the kernel is asked for. Not what reading causes (opened, closed unwritten): our own looks
 # would wake us for ever. Not each single write (modified): a file that is written to is open,
@@ -66,13 +59,8 @@ _PAIRING: Final = 0.02
 
 # How many names lead to a file at the top of a run.
 _RUN_FILE: Final = 2
-
 # How long the threads of an old watch are waited for.
 _STOP_TIME: Final = 5.0
-# How often it is proven that events arrive, and that every folder is watched.
-_PROOF_INTERVAL: Final = 30.0
-# How long the event of the canary may take: behind it in the kernel's queue there may be a burst.
-_CANARY_PATIENCE: Final = 10.0
 
 
 class Hints(Protocol):
@@ -82,112 +70,94 @@ class Hints(Protocol):
         """Take a hint; see `modeldrop.intake.Engine.hint`."""
 
 
-class Watch:
-    """One recursive watch of one folder, from its building to its end."""
+class Events:
+    """One watch of one folder, from its building to its end."""
 
-    def __init__(self, staging: Path, hints: Hints) -> None:
+    def __init__(
+        self,
+        staging: Path,
+        hints: Hints,
+        *,
+        deep: bool,
+        canary: str,
+        overflowed: Callable[[], None],
+    ) -> None:
         """Watch; when this returns, every change in staging raises an event.
 
+        If not `deep`, only what appears at the top of staging does. `canary` is the file there
+        whose closing is counted in `heard`; `overflowed` is called, from another thread, when the
+        kernel dropped events.
+
         Raises:
-            OSError: staging isn't there, or the kernel grants no more watches or instances.
+            WatchLimitReached: some folders can't be watched.
+            OSError: staging isn't there, or the kernel grants no inotify instance.
             RuntimeError: no thread can be started.
         """
+        self.deep = deep
         self._staging = staging
         self._hints = hints
         self._trouble: str | None = None
-        self.limit = ""
-        """Why a part of staging isn't watched; empty if all of it is."""
-        self.overflows = 0
-        """How many times the kernel dropped events."""
-        self._canary = _Canary(staging)
-        self._proof_due = 0.0
-        self._descriptor = -1
-        self._missing: frozenset[str] = frozenset()
-        self._observer: InotifyObserver | None = None
+        self._reader: Reader | None = None
+        self._observer: Observer | None = None
         self._threads: list[BaseThread] = []
-        self._complaints = _Complaints(self._overflowed, self._distrust)
+        self._complaints = _Complaints(self._distrust)
         try:
             self._identity = _identity(staging)
-            self._start()
+            # The kernel follows no link here, so it is followed before.
+            self._start(str(staging.resolve(strict=True)), canary, overflowed)
             if _identity(staging) != self._identity:
                 self._distrust("staging was replaced")
         except BaseException:
             self.end()
             raise
 
-    def _start(self) -> None:
-        # watchdog warns of races that do no harm; where warnings are errors, that ends its thread.
-        warnings.filterwarnings("ignore", module=r"watchdog\..*")
-        warnings.filterwarnings("ignore", module=__name__, category=RuntimeWarning)
+    def _start(self, root: str, canary: str, overflowed: Callable[[], None]) -> None:
+        # watchdog warns of races that do no harm, in its caller's name; where warnings are errors,
+        # that ends its thread.
+        warnings.filterwarnings("ignore", module=r"watchdog\..*|modeldrop_daemon\.inotify")
         InotifyMoveEventGrouper.delay = _PAIRING
-        before = set(threading.enumerate())
-        others = _inotify_descriptors()
-        self._observer = InotifyObserver(generate_full_events=True)
-        self._descriptor = min(_inotify_descriptors() - others, default=-1)
-        self._see_refusals(self._observer._inotify_fd)  # noqa: SLF001 - nobody else is told
-        # The kernel follows no link here, so it is followed before.
-        root = str(self._staging.resolve(strict=True))
-        handler = _Handler(root, self._hints, self._canary.arrived, self._distrust)
-        self._observer.schedule(handler, root, recursive=True, event_filter=_WANTED)
+        self.root = os.fsencode(root)
+        self._handler = _Handler(root, self._hints, canary, self._distrust)
+        self._reader = Reader(
+            passes_over=self.passes_over, overflowed=overflowed, distrust=self._distrust
+        )
+        self._reader.start()
+        self._observer = Observer(self._reader)
+        self._observer.schedule(self._handler, root, recursive=self.deep, event_filter=_WANTED)
         self._observer.start()
-        # The type is asked as well: the engine starts threads of its own.
-        self._threads = [
-            each
-            for each in threading.enumerate()
-            if isinstance(each, BaseThread) and each not in before
-        ]
+        self._reader.stands()
+        self._threads = [self._reader, *self._observer.emitters, self._observer]
 
-    def _see_refusals(self, reader: InotifyFD) -> None:
-        """See to it that a watch which the kernel refuses is noticed: watchdog goes on without."""
-        add = reader.add_callback
+    @property
+    def taken(self) -> int:
+        """How many events were taken so far."""
+        return self._handler.taken
 
-        def seen(
-            path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
-        ) -> WatchDescriptor:
-            try:
-                return add(path, mask, callback, id_)
-            except OSError as error:
-                if error.errno == errno.ENOSPC and not self.limit:
-                    self.limit = _limit_reached()
-                    self._hints.hint()
-                raise
+    @property
+    def heard(self) -> int:
+        """How many events of the canary were taken so far."""
+        return self._handler.heard
 
-        reader.add_callback = seen  # type: ignore[method-assign] # it tells nobody otherwise
+    def has(self, folder: bytes) -> bool:
+        """Return whether a folder is believed to be watched."""
+        return self._observer is not None and self._observer.has(folder)
 
-    def _unproven(self) -> str | None:
-        """Prove now and then that events arrive and that all is watched; return what is not so."""
-        late = self._canary.overdue()
-        if late is not None:
-            return late
-        clock = time.monotonic()
-        if clock < self._proof_due:
-            return None
-        self._proof_due = clock + _PROOF_INTERVAL
-        self._canary.send()
-        try:
-            missing = self._unwatched()
-        except OSError as error:
-            return f"staging can't be listed: {printable(str(error))}"
-        # One that was made just now isn't watched yet; the same ones half a minute later should be.
-        again, self._missing = missing & self._missing, missing
-        if again and not self.limit:
-            return f"{len(again)} folders aren't watched, such as {printable(min(again))}"
-        return None
+    def believed(self) -> frozenset[int]:
+        """Return the numbers of the watches that are believed to be there."""
+        return self._reader.believed() if self._reader is not None else frozenset()
 
-    def _unwatched(self) -> frozenset[str]:
-        """Return the folders at the top of staging that the kernel has no watch for."""
-        watched = _watched_inodes(self._descriptor)
-        if self._identity[1] not in watched:
-            # Where inodes have other numbers inside of the kernel, this tells nothing.
-            return frozenset()
-        with os.scandir(self._staging) as entries:
-            return frozenset(
-                entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False)
-                and not entry.name.startswith(".")
-                and entry.inode() not in watched
-            )
+    def in_kernel(self) -> frozenset[int]:
+        """Return the numbers of the watches that the kernel holds for us.
+
+        Raises:
+            OSError: it doesn't say.
+        """
+        return self._reader.in_kernel() if self._reader is not None else frozenset()
+
+    def passes_over(self, folder: bytes) -> bool:
+        """Return whether a folder isn't watched, being none of a run's."""
+        names = os.fsdecode(folder[len(self.root) :]).lstrip("/").split("/")
+        return names != [""] and _is_ours(names)
 
     def doubt(self) -> str | None:
         """Return why this watch can't be trusted any more, or None."""
@@ -201,12 +171,11 @@ class Watch:
             return "staging was replaced"
         # The others go on as if nothing had happened when one of them ends.
         ended = [type(each).__name__ for each in self._threads if not each.is_alive()]
-        return f"its thread {ended[0]} has ended" if ended else self._unproven()
+        return f"its thread {ended[0]} has ended" if ended else None
 
     def end(self) -> None:
         """End its threads, as far as they let themselves be ended."""
         self._complaints.close()
-        self._canary.remove()
         # A thread of its own: whatever happened to those of watchdog, the service goes on.
         ending = threading.Thread(target=self._stop, name="end of a watch", daemon=True)
         ending.start()
@@ -215,18 +184,13 @@ class Watch:
             _log.warning("the threads of an old watch don't end; they do no harm")
 
     def _stop(self) -> None:
-        if self._observer is None:
-            return
         # What an ended thread left behind may be in any state.
-        with contextlib.suppress(Exception):
-            self._observer.stop()
-        if self._observer.is_alive():
-            self._observer.join()
-
-    def _overflowed(self) -> None:
-        # watchdog renews its watches by itself; what the lost events told of, a scan finds.
-        self.overflows += 1
-        self._hints.hint()
+        for each in (self._observer, self._reader):
+            if each is not None:
+                with contextlib.suppress(Exception):
+                    each.stop()
+                if each.is_alive():
+                    each.join()
 
     def _distrust(self, why: str) -> None:
         # From any thread. The hint also wakes the loop, which then asks for the doubt.
@@ -238,19 +202,18 @@ class _Handler(FileSystemEventHandler):
     """Makes events into hints. It never raises: that would end watchdog's thread, in silence."""
 
     def __init__(
-        self,
-        root: str,
-        hints: Hints,
-        arrived: Callable[[], None],
-        distrust: Callable[[str], None],
+        self, root: str, hints: Hints, canary: str, distrust: Callable[[str], None]
     ) -> None:
         self._root = root
         self._hints = hints
-        self._arrived = arrived
+        self._canary = [canary]
         self._distrust = distrust
+        self.taken = 0
+        self.heard = 0
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Take an event."""
+        self.taken += 1
         try:
             self._take(event)
         except Exception as error:  # noqa: BLE001 - see above
@@ -258,13 +221,12 @@ class _Handler(FileSystemEventHandler):
 
     def _take(self, event: FileSystemEvent) -> None:
         source, target = self._names(event.src_path), self._names(event.dest_path)
-        if source == [CANARY]:
-            self._arrived()
-            return
         if [""] in (source, target):
             # Something became of the root itself.
             self._hints.hint()
             return
+        if source == self._canary and isinstance(event, FileClosedEvent):
+            self.heard += 1
         if target and not _is_ours(target):
             # Renamed into staging: from elsewhere, of which no event tells, or from aside.
             whole = isinstance(event, DirMovedEvent) and len(target) == 1
@@ -277,79 +239,11 @@ class _Handler(FileSystemEventHandler):
         return str(path).removeprefix(self._root).lstrip("/").split("/") if path else []
 
 
-class _Canary:
-    """A file whose events have to arrive; a staging folder that can't be written to has none."""
-
-    def __init__(self, staging: Path) -> None:
-        self._path = staging / CANARY
-        self._sent_at: float | None = None
-        self._has_complained = False
-
-    def send(self) -> None:
-        """Write it; its event is waited for."""
-        # Before it is written: the event may arrive at once.
-        self._sent_at = time.monotonic()
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            os.close(os.open(self._path, flags, 0o600))
-        except OSError as error:
-            self._sent_at = None
-            if not self._has_complained:
-                self._has_complained = True
-                why = error.strerror or str(error)
-                _log.warning("whether events arrive can't be proven: %s", printable(why))
-
-    def arrived(self) -> None:
-        """Take note of its event; from any thread."""
-        self._sent_at = None
-
-    def overdue(self) -> str | None:
-        """Return what is wrong if its event should be here by now."""
-        sent_at = self._sent_at
-        if sent_at is None or time.monotonic() - sent_at < _CANARY_PATIENCE:
-            return None
-        self._sent_at = None
-        return f"an event didn't arrive within {_CANARY_PATIENCE:g} s"
-
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-
-
-def _inotify_descriptors() -> set[int]:
-    """Return the descriptors of this process by which the kernel tells events."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
-                found.add(int(name))
-    return found
-
-
-def _watched_inodes(descriptor: int) -> set[int]:
-    """Return the inodes that the kernel watches, by its own account: see proc_pid_fdinfo(5)."""
-    try:
-        told = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii")
-    except (OSError, ValueError):
-        return set()
-    return {int(found, 16) for found in _INODE.findall(told)}
-
-
-def _limit_reached() -> str:
-    """Return why the kernel refuses watches, and what to do."""
-    limit = "fs.inotify.max_user_watches"
-    with contextlib.suppress(OSError):
-        limit += f" = {Path('/proc/sys/fs/inotify/max_user_watches').read_text().strip()}"
-    return f"the kernel grants this user no more watches ({limit}; raise it by sysctl)"
-
-
 class _Complaints(logging.Handler):
     """Hears what watchdog complains of, which it does nowhere but in its log."""
 
-    def __init__(self, overflowed: Callable[[], None], distrust: Callable[[str], None]) -> None:
+    def __init__(self, distrust: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._overflowed = overflowed
         self._distrust = distrust
         self._logger = logging.getLogger("watchdog")
         self._logger.addHandler(self)
@@ -358,12 +252,7 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a complaint."""
-        said = record.getMessage()
-        if not said.startswith(_OVERFLOW):
-            self._distrust(f"watchdog says: {printable(said)}")
-        elif "reconciling" not in said:
-            # It says so twice: that events were lost, and that it renews its watches.
-            self._overflowed()
+        self._distrust(f"watchdog says: {printable(record.getMessage())}")
 
     def close(self) -> None:
         """Hear no more."""
@@ -372,9 +261,9 @@ class _Complaints(logging.Handler):
 
 
 def _is_ours(names: list[str]) -> bool:
-    """Return whether a change is one that modeldrop made: a receipt, or files put aside."""
-    if names[0].startswith("."):
-        # No run's name begins so; `modeldrop drop` fills such a folder before it is renamed.
+    """Return whether a path is modeldrop's own: a receipt, files put aside, what was moved away."""
+    if names[0].startswith(".") or names[0] == DONE:
+        # No run's name begins with a dot; `modeldrop drop` fills such a folder and renames it.
         return True
     return names[1:] == [RECEIPT] or (len(names) == _RUN_FILE and names[1].startswith(TEMP_PREFIX))
 

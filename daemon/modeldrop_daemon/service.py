@@ -149,7 +149,7 @@ class Service:
         )
         try:
             watcher.check()
-            engine.watched(watcher.report())
+            engine.watched(_status_of(watcher))
             engine.hint()
             self._loop(engine, watcher)
             self._drain(engine)
@@ -202,7 +202,7 @@ class Service:
                 self._asked_to_reload.clear()
                 self._reload(engine, watcher)
             pause = watcher.check()
-            engine.watched(watcher.report())
+            engine.watched(_status_of(watcher))
             try:
                 pause = min(pause, engine.turn())
                 pauses = self._pauses()
@@ -279,6 +279,11 @@ class Service:
 
     def _with_option(self, settings: ServiceSettings) -> ServiceSettings:
         return replace(settings, watcher=self._watcher_option or settings.watcher)
+
+
+def _status_of(watcher: Watcher) -> WatcherStatus:
+    report = watcher.report()
+    return WatcherStatus(report.state, report.overflows, report.rebuilds)
 
 
 def _leave_soon(code: int) -> None:
