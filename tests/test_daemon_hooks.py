@@ -152,6 +152,21 @@ def test_hook_knows_the_home_and_not_the_service_manager(hooked: Hooked) -> None
     assert not [each for each in environ if each.startswith(("NOTIFY_SOCKET", "WATCHDOG_"))]
 
 
+def test_credentials_of_the_service_manager_stay_the_services(
+    hooked: Hooked, tmp_path: Path
+) -> None:
+    seen = hooked.told_in.with_name("seen")
+    hooked.configure(committed=("sh", "-c", f'env > "{seen}.part"; mv "{seen}.part" "{seen}"'))
+    (tmp_path / "environment").write_text("AWS_SECRET_ACCESS_KEY=canary\n")
+    service = hooked.home.start_ready(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+    hooked.commit()
+
+    assert comes_true(seen.exists)
+    assert "AWS_SECRET_ACCESS_KEY" in service.log
+    assert "canary" not in seen.read_text()
+
+
 def test_words_reach_the_command_as_they_are(hooked: Hooked) -> None:
     odd = hooked.told_in.with_name("$(touch odd) ; `id` *")
     hooked.configure(committed=("tee", str(odd)))

@@ -14,6 +14,7 @@ import pytest
 
 from modeldrop_daemon import logs
 from modeldrop_daemon.main import main
+from support.service import Home
 
 OURS = logging.getLogger("modeldrop.intake.test")
 
@@ -51,6 +52,56 @@ def test_programs_get_one_json_object_a_line() -> None:
         "logger": "modeldrop.intake.test",
         "message": r"run x is blocked: line\nfeed \x1b]0;title\x07",
     }
+
+
+def test_what_a_message_is_about_are_fields_for_programs() -> None:
+    stream = said()
+
+    about = {"run": "x\x1b[2J", "revision": 2, "bytes": 10, "seconds": 0.25, "other": "not told"}
+    OURS.info("committed", extra=about)
+
+    found = json.loads(stream.getvalue())
+    assert found["run"] == r"x\x1b[2J"
+    assert (found["revision"], found["bytes"], found["seconds"]) == (2, 10, 0.25)
+    assert found.keys() == {
+        "at",
+        "level",
+        "logger",
+        "message",
+        "run",
+        "revision",
+        "bytes",
+        "seconds",
+    }
+
+
+def test_fields_are_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs/operations.md").read_text()
+
+    documented = re.findall(r"^\| `(\w+)` \| ", page.partition("## Read the logs")[2], re.MULTILINE)
+
+    assert documented[: len(logs.FIELDS)] == list(logs.FIELDS)
+
+
+def test_quiet_service_logs_nothing_at_info(tmp_path: Path) -> None:
+    home = Home(tmp_path, poll_interval=0.05)
+    try:
+        service = home.start_ready("--watcher", "none")
+        # It is looked at again and again until it has been quiet for long enough.
+        run = home.drop(b"model")
+        assert home.is_committed(run)
+        assert service.stop() == 0
+
+        lines = [json.loads(line) for line in service.log.splitlines()]
+    finally:
+        home.close()
+    told = [each for each in lines if each["level"] != "debug"]
+    (committed,) = (each for each in told if each.get("run") == run)
+    assert committed["message"] == f"committed run:{run}~1"
+    assert committed["bytes"] == len(b"model")
+    assert committed["seconds"] >= 0
+    # Up, the run, and the end: no line for a look.
+    assert len(told) == 4
 
 
 def test_journald_gets_a_level_before_each_line(tmp_path: Path) -> None:
@@ -146,8 +197,6 @@ def test_wrong_call_is_told_with_what_to_do(
 def test_damaged_settings_keep_the_service_from_starting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from support.service import Home  # noqa: PLC0415 - opens a repository
-
     home = Home(tmp_path, quite_time=5)
 
     assert main(["--home", str(home.root)]) == 2

@@ -26,7 +26,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -78,10 +78,11 @@ class _Place(Record):
 class Hooks:
     """The hooks of one service."""
 
-    def __init__(self, home: Home) -> None:
-        """Run none yet."""
+    def __init__(self, home: Home, secrets: Iterable[str] = ()) -> None:
+        """Run none yet; `secrets` are the names of variables that none of them gets."""
         self._home = home
         self._path = home.paths.hooks()
+        self._withheld = _NOT_FOR_HOOKS.union(secrets)
         self._settings = HookSettings()
         self._journal: Journal | None = None
         self._place = _BEGINNING
@@ -262,7 +263,7 @@ class Hooks:
         began = time.monotonic()
         timeout = self._settings.timeout
         environ = {
-            **{name: value for name, value in os.environ.items() if name not in _NOT_FOR_HOOKS},
+            **{name: value for name, value in os.environ.items() if name not in self._withheld},
             "MODELDROP_HOME": str(self._home.paths.root),
             "MODELDROP_EVENT": event,
         }

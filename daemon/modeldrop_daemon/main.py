@@ -83,10 +83,10 @@ def cli(home: str | None, verbose: bool, watcher: str | None, unit: str | None) 
     from modeldrop_daemon.service import Service  # noqa: PLC0415 - see above
 
     logs.set_up(sys.stderr, os.environ, verbose=verbose)
-    credentials.take(os.environ)
+    secrets = credentials.take(os.environ)
     notifier = Notifier.from_environment(os.environ)
     with Repository.open(root) as repository:
-        return Service(repository, notifier, watcher=watcher).run()
+        return Service(repository, notifier, watcher=watcher, secrets=secrets).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

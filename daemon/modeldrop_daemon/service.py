@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -66,9 +66,17 @@ class Service:
     """The service of one home. Run it once, in the main thread."""
 
     def __init__(
-        self, repository: Repository, notifier: Notifier, *, watcher: str | None = None
+        self,
+        repository: Repository,
+        notifier: Notifier,
+        *,
+        watcher: str | None = None,
+        secrets: Iterable[str] = (),
     ) -> None:
-        """Serve a repository; `watcher` takes the place of the setting of that name."""
+        """Serve a repository; `watcher` takes the place of the setting of that name.
+
+        `secrets` are the names of environment variables that commands of users don't get.
+        """
         self._repository = repository
         self._home = repository.home
         self._notifier = notifier
@@ -76,7 +84,7 @@ class Service:
         self._settings = self._with_option(self._home.config.service)
         self._metrics_address = address_of(self._settings.metrics)
         self._metrics = Metrics(self._reading)
-        self._hooks = Hooks(self._home)
+        self._hooks = Hooks(self._home, secrets)
         self._engine: Engine | None = None
         self._asked_to_stop = threading.Event()
         self._asked_to_leave = threading.Event()

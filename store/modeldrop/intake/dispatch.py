@@ -327,7 +327,7 @@ class Dispatch:
 
     def _ended(self, tracked: Tracked, flight: Flight, result: object) -> None:
         if isinstance(result, Outcome):
-            self._committed(tracked, flight.observation, result)
+            self._committed(tracked, flight, result)
             self.stored(tracked, flight.observation)
             return
         state = State.MOVED if flight.kind == "move" else State.DELETED
@@ -353,8 +353,8 @@ class Dispatch:
             tracked, machine.stays(tracked.standing, reason, self._patience(), luck, clock)
         )
 
-    def _committed(self, tracked: Tracked, observation: Observation, outcome: Outcome) -> None:
-        revision = outcome.committed.revision
+    def _committed(self, tracked: Tracked, flight: Flight, outcome: Outcome) -> None:
+        observation, revision = flight.observation, outcome.committed.revision
         name = f"run:{tracked.run}~{revision.revision}"
         created = outcome.committed.created
         self.committed += created
@@ -367,7 +367,12 @@ class Dispatch:
         standing = machine.committed(
             tracked.standing, observation, revision.revision, outcome.refused, clock
         )
-        said = {"run": tracked.run, "revision": revision.revision, "bytes": observation.size()}
+        said = {
+            "run": tracked.run,
+            "revision": revision.revision,
+            "bytes": observation.size(),
+            "seconds": round(clock - flight.began, 3),
+        }
         _log.info("committed %s" if created else "%s was stored already", name, extra=said)
         self._become(tracked, standing)
 
