@@ -51,16 +51,15 @@ def make_batch(staging: Path, outside: Outside, random: Random, count: int) -> B
         if random.random() < 0.4:
             _junk(staging, outside, random, batch)
             continue
-        run = str(uuid.UUID(int=random.getrandbits(128)))
+        # Numbered, since random names may be the same, as those of a failure made small are.
+        run = str(uuid.UUID(int=len(batch.files)))
         _Run(staging, run, outside, random, batch).fill(min(random.randint(1, 40), count))
     return batch
 
 
 def _junk(staging: Path, outside: Outside, random: Random, batch: Batch) -> None:
     # No run's name, and none of modeldrop's own.
-    path = staging / ("junk " + os.fsdecode(_name(random))[:120])
-    if os.path.lexists(path):
-        return
+    path = staging / f"junk {len(batch.junk)} {os.fsdecode(_name(random))[:100]}"
     if random.random() < 0.3:
         path.mkdir()
         path.chmod(random.getrandbits(12))
