@@ -118,8 +118,11 @@ def test_every_step_that_the_code_names_is_among_these() -> None:
         for step in re.findall(r'"step: ([^"]+)"', path.read_text())
     }
     assert set(STEPS) <= named
-    engine = (source / "intake").rglob("*.py")
     in_intake = {
-        step for path in engine for step in re.findall(r'"step: ([^"]+)"', path.read_text())
+        step
+        for path in (source / "intake").rglob("*.py")
+        # What becomes of the staged copy afterwards has its own steps, and tests of its own.
+        if path.stem not in {"afterwards", "removal"}
+        for step in re.findall(r'"step: ([^"]+)"', path.read_text())
     }
     assert in_intake <= set(STEPS)
