@@ -50,6 +50,8 @@ _LOCK_TIMEOUT: Final = 1.0
 _LEAVE_TIME: Final = 1.0
 # Beyond what a slice of the first scan takes; asked for again after each.
 _SCAN_PATIENCE: Final = 60.0
+# How often, at least, the watcher is looked after and the manager told.
+_BEAT: Final = 1.0
 # While it drains, the manager hears from us this often.
 _DRAIN_SLICE: Final = 1.0
 # For how long a transfer that has just moved may pause before the manager need not wait for it.
@@ -197,14 +199,18 @@ class Service:
         staging = printable(str(self._home.staging))
         is_ready = False
         pauses = self._pauses()
+        beat = 0.0
         while not self._asked_to_stop.is_set():
             if self._asked_to_reload.is_set():
                 self._asked_to_reload.clear()
                 self._reload(engine, watcher)
-            pause = watcher.check()
-            engine.watched(_status_of(watcher))
+                beat = 0.0
+            # The engine turns at every hint; the rest needs it now and then only.
+            beats = time.monotonic() >= beat
+            if beats:
+                beat = time.monotonic() + self._look_after(engine, watcher)
             try:
-                pause = min(pause, engine.turn())
+                pause = engine.turn()
                 pauses = self._pauses()
             except (BackendError, Locked, OSError) as error:
                 # Of one run the engine takes care; this is the home or the machine.
@@ -217,12 +223,19 @@ class Service:
                     is_ready = True
                     _log.info("watching %s (%s)", staging, watcher.state)
                     self._notifier.ready(self._status_line(engine, watcher))
-            if is_ready:
-                self._notifier.status(self._status_line(engine, watcher))
-            self._notifier.alive()
-            if self._notifier.watchdog is not None:
-                pause = min(pause, self._notifier.watchdog / _ALIVE_SHARE)
-            engine.wait(pause)
+            if beats:
+                if is_ready:
+                    self._notifier.status(self._status_line(engine, watcher))
+                self._notifier.alive()
+            engine.wait(min(pause, beat - time.monotonic()))
+
+    def _look_after(self, engine: Engine, watcher: Watcher) -> float:
+        """See to it that staging is watched; return the seconds until that is to be asked again."""
+        pause = min(watcher.check(), _BEAT)
+        engine.watched(_status_of(watcher))
+        if self._notifier.watchdog is not None:
+            pause = min(pause, self._notifier.watchdog / _ALIVE_SHARE)
+        return pause
 
     def _drain(self, engine: Engine) -> None:
         self._hooks.stop()
