@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from watchdog.events import FileSystemEvent
 from watchdog.observers.inotify_c import InotifyEvent, InotifyFD
 from watchdog.utils import BaseThread
 
-from modeldrop_daemon import watch
+from modeldrop_daemon import events, watch
 from modeldrop_daemon.watch import Watcher
 from support.waiting import comes_true
 
@@ -244,17 +245,18 @@ def test_watch_is_there_before_the_scan_is_asked_for(
 def test_staging_deleted_is_polled_until_it_is_back(
     watcher: Watcher, staging: Path, recorder: Recorder, clock: Clock
 ) -> None:
-    staging.rmdir()
+    shutil.rmtree(staging)
 
     pause = watcher.check()
 
     assert watcher.state.startswith("polling: staging can't be")
     assert (None, False) in recorder.hints
-    assert 0 < pause <= 2
+    assert 0 < pause <= 1
     recorder.hints.clear()
     clock.now += 2
     watcher.check()
-    assert recorder.hints == [(None, False)]
+    # The engine scans by itself, as the state tells it to.
+    assert recorder.hints == []
     staging.mkdir()
     clock.now += 30
     watcher.check()
@@ -278,7 +280,7 @@ def test_staging_replaced_is_watched_anew(
     assert recorder.got(RUN)
 
 
-@pytest.mark.parametrize("kind", ["InotifyFD", "InotifyFullEmitter", "InotifyObserver"])
+@pytest.mark.parametrize("kind", ["Reader", "InotifyFullEmitter", "Observer"])
 def test_thread_of_watchdogs_that_ends_is_noticed(
     watcher: Watcher, staging: Path, recorder: Recorder, kind: str
 ) -> None:
@@ -302,10 +304,10 @@ def test_thread_of_watchdogs_that_ends_is_noticed(
 def test_event_that_cannot_be_understood_raises_a_doubt_and_no_error(
     watcher: Watcher, staging: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: watch._Handler, event: FileSystemEvent) -> None:
+    def fail(self: events._Handler, event: FileSystemEvent) -> None:
         raise ValueError("staged")
 
-    monkeypatch.setattr(watch._Handler, "_take", fail)
+    monkeypatch.setattr(events._Handler, "_take", fail)
     (staging / RUN).mkdir()
     # The doubt itself asks for a scan, at once.
     assert recorder.got(None)
@@ -350,12 +352,14 @@ def test_watch_that_keeps_failing_is_built_less_and_less_often(
         clock.now += 0.5
 
     between = [later - earlier for earlier, later in pairwise(built)]
-    assert between[:4] == [1, 2, 4, 8]
-    assert max(between) <= 30.5
-    assert len(recorder.hints) == 60
+    # Each is at least half of what it may be, and is found at the next check.
+    for pause, most in zip(between, [1, 2, 4, 8, 16, 30, 30, 30], strict=False):
+        assert most / 2 <= pause <= most + 0.5
+    assert len(built) > 8
+    assert len(set(between)) > 4
 
 
-def test_watch_limit_of_the_machine_means_polling(
+def test_instance_limit_of_the_machine_means_polling(
     staging: Path, recorder: Recorder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> int:
@@ -366,8 +370,11 @@ def test_watch_limit_of_the_machine_means_polling(
 
     watcher.check()
 
-    assert "instance limit" in watcher.state
-    assert recorder.hints == [(None, False)]
+    limit = Path("/proc/sys/fs/inotify/max_user_instances").read_text("ascii").strip()
+    assert watcher.state == (
+        "polling: the kernel grants no more inotify instances; "
+        f"raise fs.inotify.max_user_instances (now {limit})"
+    )
     monkeypatch.undo()
     clock.now += 2
     watcher.check()
@@ -384,7 +391,7 @@ def test_network_file_system_is_polled(
     watcher.check()
 
     assert watcher.state == "polling: a network file system sends no events"
-    assert recorder.hints == [(None, False)]
+    assert not [each for each in threading.enumerate() if isinstance(each, BaseThread)]
 
 
 def test_without_a_watcher_nothing_is_watched(
