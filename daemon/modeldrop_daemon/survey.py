@@ -91,7 +91,7 @@ class Survey:
         believed = self._watched.believed()
         lost = (self._lost & believed) - self._in_kernel(believed)
         if number := len(unwatched) + len(lost):
-            return f"{number} folders of staging turned out not to be watched"
+            return f"folders of staging turned out not to be watched: {number}"
         self._due = now + (_INTERVAL if self._folders is None else _PAUSE)
         self._unwatched, self._lost = [], frozenset()
         return None
