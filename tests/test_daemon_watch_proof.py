@@ -19,7 +19,14 @@ from modeldrop_daemon.watch import Watcher
 from support import children
 from support.service import Home
 from support.waiting import comes_true
-from support.watching import Clock, Recorder, watch_through_mounts, why_no_namespace
+from support.watching import (
+    Clock,
+    Recorder,
+    pass_time,
+    watch_through_mounts,
+    watch_what_becomes_readable,
+    why_no_namespace,
+)
 
 RUN = "3f2b8c1e-0000-4000-8000-000000000001"
 OTHER = "3f2b8c1e-0000-4000-8000-000000000002"
@@ -83,23 +90,6 @@ def namespaces() -> None:
 
 
 MakeHome = Callable[..., Home]
-
-
-def pass_time(watcher: Watcher, clock: Clock, seconds: int) -> None:
-    """Let so many seconds pass, second by second, until the watch is built anew."""
-    rebuilds = watcher.report().rebuilds
-    for _ in range(seconds):
-        clock.now += 1
-        watcher.check()
-        if watcher.report().rebuilds > rebuilds:
-            return
-        # The canary's event takes milliseconds, of which this clock knows nothing.
-        comes_true(lambda: has_been_heard(watcher), timeout=0.5)
-
-
-def has_been_heard(watcher: Watcher) -> bool:
-    canary, events = watcher._canary, watcher._events
-    return events is None or canary._sung is None or events.heard != canary._heard
 
 
 def drop_watch_of(folder: Path) -> None:
@@ -237,6 +227,13 @@ def test_folder_that_is_not_watched_is_found_and_the_watch_built_anew(
     recorder.hints.clear()
     (staging / RUN / "checkpoints/last.ckpt").touch()
     assert recorder.got(RUN)
+
+
+def test_folder_that_becomes_readable_is_watched_from_then_on(staging: Path) -> None:
+    before, after, doubt = children.run(watch_what_becomes_readable, staging)
+
+    assert (before, after) == (1, 2)
+    assert doubt == "folders of staging turned out not to be watched: 1"
 
 
 class Scripted:

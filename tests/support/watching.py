@@ -47,6 +47,23 @@ class Clock:
         return self.now
 
 
+def pass_time(watcher: Watcher, clock: Clock, seconds: int) -> None:
+    """Let so many seconds pass, second by second, until the watch is built anew."""
+    rebuilds = watcher.report().rebuilds
+    for _ in range(seconds):
+        clock.now += 1
+        watcher.check()
+        if watcher.report().rebuilds > rebuilds:
+            return
+        # The canary's event takes milliseconds, of which this clock knows nothing.
+        comes_true(lambda: _has_been_heard(watcher), timeout=0.5)
+
+
+def _has_been_heard(watcher: Watcher) -> bool:
+    canary, events = watcher._canary, watcher._events
+    return events is None or canary._sung is None or events.heard != canary._heard
+
+
 def enter_namespace(*, mounts: bool = False) -> None:
     """Put this process, which has one thread, into a user namespace of its own, as its root.
 
@@ -127,3 +144,25 @@ def _doubts_again(watcher: Watcher, doubts: list[str]) -> bool:
         doubts.append(report.doubt)
         return True
     return False
+
+
+def watch_what_becomes_readable(folder: str) -> list[object]:
+    """Watch staging with an unreadable run as one whom permissions bind; then make it readable.
+
+    Returns how many folders were watched before and after, and what was doubted.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Version 3 of the call, this thread; no capability at all, by which root is like anybody.
+    assert libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()) == 0
+    staging = Path(folder)
+    hidden = staging / "hidden"
+    hidden.mkdir(mode=0)
+    clock = Clock()
+    watcher = Watcher(staging, Recorder(), mode="auto", poll_interval=2.0, clock=clock)
+    watcher.check()
+    before = watcher.report().watches
+    hidden.chmod(0o700)
+    pass_time(watcher, clock, 25)
+    report = watcher.report()
+    watcher.close()
+    return [before, report.watches, report.doubt]
