@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers.inotify_c import InotifyEvent
 
+from modeldrop_daemon import watch
 from modeldrop_daemon.canary import NAME, Canary
 from modeldrop_daemon.inotify import Reader
 from modeldrop_daemon.survey import Survey
@@ -132,11 +133,40 @@ def test_watch_that_fell_silent_is_built_anew(
 
     report = watcher.report()
     assert (report.state, report.rebuilds) == ("events", 1)
-    assert report.doubt == "a change made to prove it brought no event"
+    assert report.doubt == "a change made to prove the watch brought no event"
     # What was missed meanwhile is found by a scan.
     assert (None, False) in recorder.hints
     (staging / "seen").mkdir()
     assert recorder.got("seen")
+
+
+def test_staging_that_sends_no_events_at_all_is_polled(
+    staging: Path,
+    recorder: Recorder,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # As a file system does that is none of those known to be a network's.
+    monkeypatch.setattr(Reader, "handle_event", lambda *_: None)
+    monkeypatch.setattr(watch, "_FIRST_SONG", 0.01)
+    watcher = Watcher(staging, recorder, mode="auto", poll_interval=2.0, clock=clock)
+    states = set()
+
+    for _ in range(100):
+        watcher.check()
+        states.add(watcher.state)
+        clock.now += 1
+
+    assert states == {
+        "polling: the watch is not proven alive yet",
+        "polling: a change made to prove the watch brought no event",
+    }
+    assert caplog.text.count("built anew") == 1
+    monkeypatch.undo()
+    pass_time(watcher, clock, 40)
+    assert watcher.state == "events"
+    watcher.close()
 
 
 def test_canary_costs_staging_neither_bytes_nor_times(
@@ -188,6 +218,7 @@ def test_canary_of_a_dead_service_does_not_stay(
     (staging / NAME).touch()
     watcher = Watcher(staging, recorder, mode=mode, poll_interval=2.0, clock=clock)
     watcher.check()
+    assert [each.name for each in staging.iterdir()] == ([] if mode == "none" else [NAME])
     watcher.close()
 
     assert list(staging.iterdir()) == []
@@ -222,7 +253,7 @@ def test_folder_that_is_not_watched_is_found_and_the_watch_built_anew(
     pass_time(watcher, clock, 25)
 
     report = watcher.report()
-    assert report.doubt == "folders of staging turned out not to be watched: 1"
+    assert report.doubt == "folders of staging that turned out not to be watched: 1"
     assert (report.rebuilds, report.watches) == (1, 5)
     recorder.hints.clear()
     (staging / RUN / "checkpoints/last.ckpt").touch()
@@ -233,7 +264,7 @@ def test_folder_that_becomes_readable_is_watched_from_then_on(staging: Path) -> 
     before, after, doubt = children.run(watch_what_becomes_readable, staging)
 
     assert (before, after) == (1, 2)
-    assert doubt == "folders of staging turned out not to be watched: 1"
+    assert doubt == "folders of staging that turned out not to be watched: 1"
 
 
 class Scripted:
@@ -269,7 +300,7 @@ def test_watch_that_only_watchdog_believes_in_is_a_doubt(staging: Path) -> None:
     scripted.believes, scripted.kernel = frozenset({1, 2, 3}), frozenset({1, 3})
 
     assert first_doubt(Survey(scripted, 0), 60) == (
-        "folders of staging turned out not to be watched: 1"
+        "folders of staging that turned out not to be watched: 1"
     )
 
 
@@ -294,7 +325,9 @@ def test_folders_that_left_staging_are_let_go_once_they_are_many(staging: Path) 
     assert first_doubt(Survey(scripted, 0), 1000) is None
 
     scripted.believes = scripted.kernel = frozenset(range(1002))
-    assert first_doubt(Survey(scripted, 0), 1000) == "it watches too many folders that left staging"
+    assert (
+        first_doubt(Survey(scripted, 0), 1000) == "too many folders that left staging are watched"
+    )
 
 
 def test_large_staging_is_surveyed_bit_by_bit(staging: Path) -> None:
@@ -345,6 +378,7 @@ def test_watch_limit_reached_is_said_and_everything_is_stored(
     after = [home.drop(b"after %d" % number) for number in range(20)]
     whole = [home.drop_whole(b"whole %d" % number) for number in range(5)]
 
+    assert service.logs("is built anew: the kernel grants no more watches")
     assert all(home.is_committed(run) for run in before + after + whole)
     said = "degraded: the kernel grants no more watches; raise user.max_inotify_watches (now 20)"
     assert comes_true(lambda: home.read_status()["watcher"] == said)
@@ -355,6 +389,23 @@ def test_watch_limit_reached_is_said_and_everything_is_stored(
     assert comes_true(lambda: home.read_status()["watcher"] == "events")
     assert home.is_committed(home.drop(b"and one more"))
     assert service.process.poll() is None
+
+
+def test_run_that_arrives_whole_is_noticed_at_once_beyond_the_watch_limit(
+    make_home: MakeHome, namespaces: None, tmp_path: Path
+) -> None:
+    # Not by a scan, which is ten minutes away.
+    home = make_home(poll_interval=600.0)
+    twist = LIMITED.format(
+        tests=str(Path(__file__).parent), name="max_inotify_watches", value=5, lifted=""
+    )
+    before = [home.drop(b"before %d" % number) for number in range(10)]
+    home.start_ready(twist=twist)
+    assert all(home.is_committed(run) for run in before)
+
+    assert home.is_committed(home.drop_whole(b"whole"))
+
+    assert home.read_status()["watcher"].startswith("degraded: ")
 
 
 def test_instance_limit_reached_is_said_and_everything_is_stored(
