@@ -24,6 +24,7 @@ from support.watching import (
     Clock,
     Recorder,
     pass_time,
+    watch_a_run_that_is_unmounted,
     watch_through_mounts,
     watch_what_becomes_readable,
     why_no_namespace,
@@ -428,7 +429,27 @@ def test_instance_limit_reached_is_said_and_everything_is_stored(
     assert comes_true(lambda: home.read_status()["watcher"] == "events", timeout=60)
 
 
-# Overflows
+# Overflows and errors
+
+
+def test_reader_that_fails_leaves_nothing_open(
+    watcher: Watcher, staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    def fail(self: Reader, event: InotifyEvent) -> None:
+        raise ValueError("staged")
+
+    monkeypatch.setattr(Reader, "handle_event", fail)
+    (reader,) = (each for each in threading.enumerate() if isinstance(each, Reader))
+    (staging / "first").mkdir()
+    reader.join(10)
+    monkeypatch.undo()
+    watcher.check()
+
+    assert watcher.report().doubt == "events can't be read: ValueError('staged')"
+    assert watcher.state == "events"
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def touch_in_turn(folder: Path, times: int) -> None:
@@ -500,3 +521,10 @@ def test_disk_mounted_over_staging_and_taken_away_is_noticed(
 
     assert mounted == "staging was replaced"
     assert unmounted in {"staging was replaced", "a file system was unmounted"}
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="there is no mount(8)")
+def test_disk_taken_away_from_under_a_run_is_noticed(namespaces: None, staging: Path) -> None:
+    doubt = children.run(watch_a_run_that_is_unmounted, staging)
+
+    assert doubt == "a file system was unmounted"

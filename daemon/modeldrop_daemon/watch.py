@@ -111,6 +111,7 @@ class Watcher:
         """How staging is watched: `events`, `none`, or `polling: ` or `degraded: ` and why."""
         if self._mode == "none":
             return "none"
+        # Read once: another thread may end the watch meanwhile.
         events = self._events
         if events is None or not events.deep:
             return f"{'degraded' if self._limited else 'polling'}: {self._why}"
@@ -181,7 +182,6 @@ class Watcher:
             doubt,
         )
         self._end_watch()
-        self._hints.hint()
         if now - self._built_at > _MOST_RETRY:
             self._retry = 0.0
         self._why = self._doubt = doubt

@@ -137,6 +137,28 @@ def watch_through_mounts(folder: str) -> list[str]:
     return doubts
 
 
+def watch_a_run_that_is_unmounted(folder: str) -> str:
+    """Watch staging while the disk under one run is taken away; return what was doubted.
+
+    What is made in the folder beneath it has to be hinted afterwards.
+    """
+    enter_namespace(mounts=True)
+    run = Path(folder) / "run"
+    run.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(run)], check=True)
+    recorder = Recorder()
+    watcher = Watcher(Path(folder), recorder, mode="auto", poll_interval=2.0)
+    watcher.check()
+    doubts: list[str] = []
+    subprocess.run(["umount", str(run)], check=True)
+    assert comes_true(lambda: _doubts_again(watcher, doubts), timeout=5), watcher.report()
+    recorder.hints.clear()
+    (run / "model.bin").touch()
+    assert recorder.got("run")
+    watcher.close()
+    return doubts[0]
+
+
 def _doubts_again(watcher: Watcher, doubts: list[str]) -> bool:
     watcher.check()
     report = watcher.report()
