@@ -10,7 +10,7 @@ import pytest
 
 from modeldrop import Repository
 from modeldrop.errors import BackendError, BackendUnreachable, SourceChanged
-from modeldrop.intake import Engine, RunStatus, flights, requests
+from modeldrop.intake import Engine, RunStatus, flights, requests, walk
 from modeldrop.intake.breaker import Breaker
 from modeldrop.intake.machine import Patience
 from modeldrop.intake.settling import State
@@ -342,3 +342,12 @@ def test_only_the_most_urgent_of_very_many_are_named_and_all_are_counted(
     assert len(record.runs) == 5
     assert {each.state: each.runs for each in record.counts} == {"open": 9, "parked": 1}
     assert read_status(repository.home).counts[State.OPEN.value] == 9
+
+
+def test_a_run_with_endless_entries_is_not_looked_at_to_its_end(tmp_path: Path) -> None:
+    with make_home(tmp_path / "home", most_files=10) as repository:
+        staging = repository.home.staging
+        run = make_run(staging, {f"d{n // 10}/m{n}": "1" for n in range(500)})
+        assert len(walk.observe(staging, run, 21).files) <= 22
+        found = scan(repository)[run]
+        assert (found.state, "more than 10 files" in found.reason) == ("parked", True)

@@ -32,7 +32,7 @@ def look(staging: Path, tracked: Tracked, settings: ServiceSettings, *, network:
         SourceChanged: something changed under the look.
         OSError: something of it can't be read, or this process is out of descriptors.
     """
-    seen = walk.observe(staging, tracked.folder)
+    seen = walk.observe(staging, tracked.folder, _entries(settings))
     before = tracked.standing
     if before.parked is not None and before.parked == seen.signature():
         parked = Verdict(State.PARKED, Step.WAIT, before.reason, None, before.history)
@@ -64,6 +64,11 @@ def look(staging: Path, tracked: Tracked, settings: ServiceSettings, *, network:
         else:
             verdict = ask(verdict.history, seen, writers)
     return Looked(seen, verdict, said if isinstance(said, Marker) else None)
+
+
+def _entries(settings: ServiceSettings) -> int:
+    """Return how many entries are looked at of a run: files, and folders and others as many."""
+    return 2 * settings.most_files + 1
 
 
 def _as_judged_by(settings: ServiceSettings) -> Settings:

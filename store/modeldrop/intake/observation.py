@@ -66,6 +66,8 @@ class Observation:
     marker: SeenFile | None = None
     run_files: tuple[SeenFile, ...] = ()
     unreadable: tuple[Refused, ...] = ()
+    crowded: bool = False
+    """Whether there was more than was to be looked at."""
 
     @property
     def declared(self) -> SeenFile | None:
@@ -110,6 +112,8 @@ class Observation:
                 )
         for refused in self.refused:
             whole.update(f"refused\0{refused.path}\0{refused.reason}\n".encode())
+        if self.crowded:
+            whole.update(b"crowded\n")
         for path in self.temporary:
             whole.update(f"temporary\0{path}\n".encode())
         return whole.hexdigest()

@@ -289,7 +289,7 @@ def _nothing_to_store(case: _Case) -> Verdict | None:
 
 def _too_much(case: _Case) -> Verdict | None:
     settings, files = case.settings, case.observation.files
-    if settings.most_files and len(files) > settings.most_files:
+    if case.observation.crowded or (settings.most_files and len(files) > settings.most_files):
         reason = f"it holds more than {settings.most_files} files, the most that one run may hold"
     elif settings.most_bytes and case.observation.size() > settings.most_bytes:
         size, most = case.observation.size(), settings.most_bytes
@@ -380,8 +380,8 @@ _RULES: Final[tuple[Callable[[_Case], Verdict | None], ...]] = (
     _unreadable,
     _stored_already,
     _held_open,
-    _nothing_to_store,
     _too_much,
+    _nothing_to_store,
     _marker_speaks,
     _waits_for_marker,
     _too_soon_for_a_revision,

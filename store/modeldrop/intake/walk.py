@@ -141,17 +141,18 @@ def _spelled_twice(found: Found, names: list[str]) -> Found:
     return replace(found, guid=None, reason=f"it is another spelling of the GUID of {others}")
 
 
-def observe(staging: Path, name: str) -> Observation:
+def observe(staging: Path, name: str, most: int | None = None) -> Observation:
     """Return what is in the run folder `name` of staging now.
 
-    Entries that vanish between their listing and their stat are just not there.
+    Entries that vanish between their listing and their stat are just not there. One entry more
+    than `most` ends the look: a run may hold more than fits into memory.
 
     Raises:
         NotFound: staging or the run folder isn't there, or is no folder any more.
         InvalidName: `name` is no name of a single entry.
         OSError: this process is out of descriptors or memory.
     """
-    walk = _Walk()
+    walk = _Walk(most)
     with _staging(staging) as root:
         try:
             with _below(root, [_component(name)]) as run:
@@ -168,7 +169,9 @@ def observe(staging: Path, name: str) -> Observation:
 class _Walk:
     """A walk under way: the folders that are still to be listed, and what was seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None) -> None:
+        self._left = most
+        self.crowded = False
         self.files: list[SeenFile] = []
         self.refused: list[Refused] = []
         self.temporary: list[str] = []
@@ -187,6 +190,11 @@ class _Walk:
                 with _below(run, folder) as fd, os.scandir(fd) as entries:
                     for entry in entries:
                         self._look_at(folder, entry)
+                        if self._left is not None:
+                            self._left -= 1
+                            if self._left < 0:
+                                self.crowded = True
+                                return
             except OSError as error:
                 self._missed("/".join(folder) or ".", error)
 
@@ -204,6 +212,7 @@ class _Walk:
             marker=self.marker,
             run_files=tuple(sorted(self.run_files, key=by_path)),
             unreadable=tuple(sorted(self.unreadable, key=by_path)),
+            crowded=self.crowded,
         )
 
     def _look_at(self, folder: tuple[str, ...], entry: os.DirEntry[str]) -> None:
