@@ -64,6 +64,18 @@ def _has_been_heard(watcher: Watcher) -> bool:
     return events is None or canary._sung is None or events.heard != canary._heard
 
 
+def touch_in_turn(folder: Path, times: int) -> None:
+    """Raise so many events that the kernel can't make into fewer."""
+    for _ in range(times // 2):
+        for name in ("a.bin", "b.bin"):
+            os.close(os.open(folder / name, os.O_WRONLY | os.O_CREAT))
+
+
+def queue_length() -> int:
+    """Return how many events the kernel keeps for one who doesn't read them."""
+    return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+
+
 def enter_namespace(*, mounts: bool = False) -> None:
     """Put this process, which has one thread, into a user namespace of its own, as its root.
 
