@@ -1,44 +1,33 @@
-"""The watch is proven alive: the canary, the survey, the kernel's limits, overflows, mounts."""
+"""The watch is proven alive: the canary, the survey, what its reader says."""
 
 import ctypes
 import os
-import shutil
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from watchdog.observers.inotify_c import InotifyEvent
 
+from modeldrop_daemon import watch
 from modeldrop_daemon.canary import NAME, Canary
 from modeldrop_daemon.inotify import Reader
 from modeldrop_daemon.survey import Survey
 from modeldrop_daemon.watch import Watcher
 from support import children
-from support.service import Home
 from support.waiting import comes_true
 from support.watching import (
     Clock,
     Recorder,
     pass_time,
-    watch_through_mounts,
+    queue_length,
+    touch_in_turn,
     watch_what_becomes_readable,
-    why_no_namespace,
 )
 
 RUN = "3f2b8c1e-0000-4000-8000-000000000001"
 OTHER = "3f2b8c1e-0000-4000-8000-000000000002"
-
-# A service whose kernel grants it little, until the file `lifted` is there.
-LIMITED = """
-import sys
-sys.path.insert(0, {tests!r})
-from support.watching import enter_namespace, limit
-enter_namespace()
-limit({name!r}, {value}, until={lifted!r})
-"""
 
 
 @pytest.fixture
@@ -68,28 +57,6 @@ def watcher(staging: Path, recorder: Recorder, clock: Clock) -> Iterator[Watcher
     recorder.hints.clear()
     yield watcher
     watcher.close()
-
-
-@pytest.fixture
-def make_home(tmp_path: Path) -> Iterator[Callable[..., Home]]:
-    homes: list[Home] = []
-
-    def make(**settings: object) -> Home:
-        homes.append(Home(tmp_path, **settings))
-        return homes[-1]
-
-    yield make
-    for home in homes:
-        home.close()
-
-
-@pytest.fixture(scope="session")
-def namespaces() -> None:
-    if why := why_no_namespace():
-        pytest.skip(f"no user namespace with limits of its own: {why}")
-
-
-MakeHome = Callable[..., Home]
 
 
 def drop_watch_of(folder: Path) -> None:
@@ -132,11 +99,40 @@ def test_watch_that_fell_silent_is_built_anew(
 
     report = watcher.report()
     assert (report.state, report.rebuilds) == ("events", 1)
-    assert report.doubt == "a change made to prove it brought no event"
+    assert report.doubt == "a change made to prove the watch brought no event"
     # What was missed meanwhile is found by a scan.
     assert (None, False) in recorder.hints
     (staging / "seen").mkdir()
     assert recorder.got("seen")
+
+
+def test_staging_that_sends_no_events_at_all_is_polled(
+    staging: Path,
+    recorder: Recorder,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # As a file system does that is none of those known to be a network's.
+    monkeypatch.setattr(Reader, "handle_event", lambda *_: None)
+    monkeypatch.setattr(watch, "_FIRST_SONG", 0.01)
+    watcher = Watcher(staging, recorder, mode="auto", poll_interval=2.0, clock=clock)
+    states = set()
+
+    for _ in range(100):
+        watcher.check()
+        states.add(watcher.state)
+        clock.now += 1
+
+    assert states == {
+        "polling: the watch is not proven alive yet",
+        "polling: a change made to prove the watch brought no event",
+    }
+    assert caplog.text.count("built anew") == 1
+    monkeypatch.undo()
+    pass_time(watcher, clock, 40)
+    assert watcher.state == "events"
+    watcher.close()
 
 
 def test_canary_costs_staging_neither_bytes_nor_times(
@@ -188,6 +184,7 @@ def test_canary_of_a_dead_service_does_not_stay(
     (staging / NAME).touch()
     watcher = Watcher(staging, recorder, mode=mode, poll_interval=2.0, clock=clock)
     watcher.check()
+    assert [each.name for each in staging.iterdir()] == ([] if mode == "none" else [NAME])
     watcher.close()
 
     assert list(staging.iterdir()) == []
@@ -222,7 +219,7 @@ def test_folder_that_is_not_watched_is_found_and_the_watch_built_anew(
     pass_time(watcher, clock, 25)
 
     report = watcher.report()
-    assert report.doubt == "folders of staging turned out not to be watched: 1"
+    assert report.doubt == "folders of staging that turned out not to be watched: 1"
     assert (report.rebuilds, report.watches) == (1, 5)
     recorder.hints.clear()
     (staging / RUN / "checkpoints/last.ckpt").touch()
@@ -233,7 +230,7 @@ def test_folder_that_becomes_readable_is_watched_from_then_on(staging: Path) -> 
     before, after, doubt = children.run(watch_what_becomes_readable, staging)
 
     assert (before, after) == (1, 2)
-    assert doubt == "folders of staging turned out not to be watched: 1"
+    assert doubt == "folders of staging that turned out not to be watched: 1"
 
 
 class Scripted:
@@ -269,7 +266,7 @@ def test_watch_that_only_watchdog_believes_in_is_a_doubt(staging: Path) -> None:
     scripted.believes, scripted.kernel = frozenset({1, 2, 3}), frozenset({1, 3})
 
     assert first_doubt(Survey(scripted, 0), 60) == (
-        "folders of staging turned out not to be watched: 1"
+        "folders of staging that turned out not to be watched: 1"
     )
 
 
@@ -294,7 +291,9 @@ def test_folders_that_left_staging_are_let_go_once_they_are_many(staging: Path) 
     assert first_doubt(Survey(scripted, 0), 1000) is None
 
     scripted.believes = scripted.kernel = frozenset(range(1002))
-    assert first_doubt(Survey(scripted, 0), 1000) == "it watches too many folders that left staging"
+    assert (
+        first_doubt(Survey(scripted, 0), 1000) == "too many folders that left staging are watched"
+    )
 
 
 def test_large_staging_is_surveyed_bit_by_bit(staging: Path) -> None:
@@ -328,67 +327,27 @@ def test_what_is_no_runs_is_not_watched(
     assert watcher.report().rebuilds == 0
 
 
-# The kernel's limits
+# Overflows and errors
 
 
-def test_watch_limit_reached_is_said_and_everything_is_stored(
-    make_home: MakeHome, namespaces: None, tmp_path: Path
+def test_reader_that_fails_leaves_nothing_open(
+    watcher: Watcher, staging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = make_home()
-    lifted = tmp_path / "lifted"
-    twist = LIMITED.format(
-        tests=str(Path(__file__).parent), name="max_inotify_watches", value=20, lifted=str(lifted)
-    )
-    before = [home.drop(b"before %d" % number) for number in range(10)]
-    service = home.start_ready(twist=twist)
+    before = len(os.listdir("/proc/self/fd"))
 
-    after = [home.drop(b"after %d" % number) for number in range(20)]
-    whole = [home.drop_whole(b"whole %d" % number) for number in range(5)]
+    def fail(self: Reader, event: InotifyEvent) -> None:
+        raise ValueError("staged")
 
-    assert all(home.is_committed(run) for run in before + after + whole)
-    said = "degraded: the kernel grants no more watches; raise user.max_inotify_watches (now 20)"
-    assert comes_true(lambda: home.read_status()["watcher"] == said)
-    assert all(home.revisions(run) == 1 for run in before + after + whole)
+    monkeypatch.setattr(Reader, "handle_event", fail)
+    (reader,) = (each for each in threading.enumerate() if isinstance(each, Reader))
+    (staging / "first").mkdir()
+    reader.join(10)
+    monkeypatch.undo()
+    watcher.check()
 
-    # Whoever raises the limit need not start the service again.
-    lifted.touch()
-    assert comes_true(lambda: home.read_status()["watcher"] == "events")
-    assert home.is_committed(home.drop(b"and one more"))
-    assert service.process.poll() is None
-
-
-def test_instance_limit_reached_is_said_and_everything_is_stored(
-    make_home: MakeHome, namespaces: None, tmp_path: Path
-) -> None:
-    home = make_home()
-    lifted = tmp_path / "lifted"
-    twist = LIMITED.format(
-        tests=str(Path(__file__).parent), name="max_inotify_instances", value=0, lifted=str(lifted)
-    )
-    home.start_ready(twist=twist)
-
-    assert home.is_committed(home.drop(b"polled"))
-
-    assert home.read_status()["watcher"] == (
-        "polling: the kernel grants no more inotify instances; "
-        "raise user.max_inotify_instances (now 0)"
-    )
-    lifted.touch()
-    assert comes_true(lambda: home.read_status()["watcher"] == "events", timeout=60)
-
-
-# Overflows
-
-
-def touch_in_turn(folder: Path, times: int) -> None:
-    """Raise so many events that the kernel can't make into fewer."""
-    for _ in range(times // 2):
-        for name in ("a.bin", "b.bin"):
-            os.close(os.open(folder / name, os.O_WRONLY | os.O_CREAT))
-
-
-def queue_length() -> int:
-    return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    assert watcher.report().doubt == "events can't be read: ValueError('staged')"
+    assert watcher.state == "events"
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_overflow_is_counted_and_the_watch_built_anew(
@@ -419,33 +378,3 @@ def test_overflow_is_counted_and_the_watch_built_anew(
     assert (None, False) in recorder.hints
     (staging / "lost/model.bin").touch()
     assert recorder.got("lost")
-
-
-def test_service_that_missed_a_burst_stores_all_of_it(make_home: MakeHome) -> None:
-    home = make_home()
-    service = home.start_ready()
-    burst = home.drop(b"burst")
-    assert home.is_committed(burst)
-
-    service.signal(signal.SIGSTOP)
-    touch_in_turn(home.staging / burst, queue_length() + 2000)
-    lost = [home.drop(b"lost %d" % number) for number in range(20)]
-    service.signal(signal.SIGCONT)
-
-    assert service.logs("the kernel's queue of events overflowed")
-    assert all(home.is_committed(run) for run in lost)
-    assert home.is_committed(burst, revision=2)
-    assert comes_true(lambda: home.read_status()["watcher"] == "events")
-
-
-# Mounts
-
-
-@pytest.mark.skipif(shutil.which("mount") is None, reason="there is no mount(8)")
-def test_disk_mounted_over_staging_and_taken_away_is_noticed(
-    namespaces: None, staging: Path
-) -> None:
-    mounted, unmounted = children.run(watch_through_mounts, staging)
-
-    assert mounted == "staging was replaced"
-    assert unmounted in {"staging was replaced", "a file system was unmounted"}

@@ -42,6 +42,8 @@ class Canary:
         self._taken = 0
         self._quiet_since = 0.0
         self._looks = 0
+        self.proven = False
+        """Whether it was heard once, or can't be written, and nothing speaks against the watch."""
         self.mute = ""
         """Why it can't be written, which is no doubt about the watch; empty if it can."""
 
@@ -53,13 +55,13 @@ class Canary:
         if self._sung is not None:
             self._looks += 1
             if heard != self._heard:
-                self._sung = None
+                self._sung, self.proven = None, True
             elif taken != self._taken:
                 self._taken, self._quiet_since = taken, now
             if self._sung is not None and self._looks >= _LEAST_LOOKS:
                 late = now - self._quiet_since >= _PATIENCE
                 if late or now - self._sung >= _MOST_PATIENCE:
-                    return "a change made to prove it brought no event"
+                    return "a change made to prove the watch brought no event"
         if self._sung is None and now >= self._next:
             self._heard, self._taken = heard, taken
             self._sing(now)
@@ -71,7 +73,7 @@ class Canary:
         try:
             os.close(os.open(self._path, _FLAGS, 0o600))
         except OSError as error:
-            self.mute = str(error)
+            self.mute, self.proven = str(error), True
         else:
             self._sung, self.mute = now, ""
 

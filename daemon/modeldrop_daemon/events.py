@@ -138,6 +138,10 @@ class Events:
         """How many events of the canary were taken so far."""
         return self._handler.heard
 
+    def wait_heard(self, seconds: float) -> None:
+        """Wait until an event of the canary was taken, at most for so long."""
+        self._handler.rings.wait(seconds)
+
     def has(self, folder: bytes) -> bool:
         """Return whether a folder is believed to be watched."""
         return self._observer is not None and self._observer.has(folder)
@@ -171,7 +175,7 @@ class Events:
             return "staging was replaced"
         # The others go on as if nothing had happened when one of them ends.
         ended = [type(each).__name__ for each in self._threads if not each.is_alive()]
-        return f"its thread {ended[0]} has ended" if ended else None
+        return f"the thread {ended[0]} has ended" if ended else None
 
     def end(self) -> None:
         """End its threads, as far as they let themselves be ended."""
@@ -210,6 +214,7 @@ class _Handler(FileSystemEventHandler):
         self._distrust = distrust
         self.taken = 0
         self.heard = 0
+        self.rings = threading.Event()
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Take an event."""
@@ -227,6 +232,7 @@ class _Handler(FileSystemEventHandler):
             return
         if source == self._canary and isinstance(event, FileClosedEvent):
             self.heard += 1
+            self.rings.set()
         if target and not _is_ours(target):
             # Renamed into staging: from elsewhere, of which no event tells, or from aside.
             whole = isinstance(event, DirMovedEvent) and len(target) == 1

@@ -1,7 +1,7 @@
 """watchdog's reader of the kernel's events, made to say what it keeps to itself.
 
 watchdog swallows it when the kernel refuses to watch a folder, goes on when the kernel dropped
-events, and leaks descriptors when its reader fails. Here each of that is told to the owner. What
+events, and is silent when its reader fails. Here each of that is told to the owner. What
 is overridden and what is read of watchdog's private state is in this file alone.
 """
 
@@ -59,7 +59,6 @@ class Reader(InotifyFD):
         self._overflowed = overflowed
         self._distrust = distrust
         self._stands = False
-        self._resources_closed = False
 
     def stands(self) -> None:
         """Take note that all of the watch is built."""
@@ -116,20 +115,11 @@ class Reader(InotifyFD):
         super().handle_event(event)
 
     def run(self) -> None:
-        """Read until the end, and leave nothing open, however it comes."""
+        """Read until the end, and say so if it comes by an error."""
         try:
             super().run()
         except Exception as error:  # noqa: BLE001 - any end of this thread is a doubt, none is more
             self._distrust(f"events can't be read: {printable(repr(error))}")
-        finally:
-            self.close()
-            with self._lock:
-                self._close_resources()
-
-    def _close_resources(self) -> None:
-        if not self._resources_closed:
-            self._resources_closed = True
-            super()._close_resources()
 
 
 class Observer(InotifyObserver):

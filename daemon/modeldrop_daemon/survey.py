@@ -78,7 +78,7 @@ class Survey:
         self._folders = None
         believed = self._watched.believed()
         if len(believed) - self._seen > max(_MOST_STRAYS, self._seen):
-            return "it watches too many folders that left staging"
+            return "too many folders that left staging are watched"
         self._lost = believed - self._in_kernel(believed)
         self._due = now + (_GRACE if self._lost else _INTERVAL)
         return None
@@ -91,7 +91,7 @@ class Survey:
         believed = self._watched.believed()
         lost = (self._lost & believed) - self._in_kernel(believed)
         if number := len(unwatched) + len(lost):
-            return f"folders of staging turned out not to be watched: {number}"
+            return f"folders of staging that turned out not to be watched: {number}"
         self._due = now + (_INTERVAL if self._folders is None else _PAUSE)
         self._unwatched, self._lost = [], frozenset()
         return None

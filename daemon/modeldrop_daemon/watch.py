@@ -42,6 +42,9 @@ _MOST_RETRY: Final = 30.0
 # The same where the kernel grants too few watches: each try takes all that there are.
 _FIRST_LIMIT_RETRY: Final = 60.0
 _MOST_LIMIT_RETRY: Final = 900.0
+# How long the first canary of a watch is waited for, which takes milliseconds. Where it is not
+# heard, staging is polled until it is.
+_FIRST_SONG: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,11 @@ class Watcher:
         """How staging is watched: `events`, `none`, or `polling: ` or `degraded: ` and why."""
         if self._mode == "none":
             return "none"
-        if self._events is not None and self._events.deep:
-            return "events"
-        return f"{'degraded' if self._limited else 'polling'}: {self._why}"
+        # Read once: another thread may end the watch meanwhile.
+        events = self._events
+        if events is None or not events.deep:
+            return f"{'degraded' if self._limited else 'polling'}: {self._why}"
+        return "events" if self._canary.proven else "polling: the watch is not proven alive yet"
 
     def report(self) -> WatcherReport:
         """Return how the watcher is."""
@@ -169,9 +174,14 @@ class Watcher:
         return doubt
 
     def _take_doubt(self, doubt: str, now: float) -> None:
-        _log.warning("the watch of staging is built anew: %s", doubt)
+        # Where no events come at all, it is said once.
+        again = doubt == self._doubt and not self._canary.proven
+        _log.log(
+            logging.DEBUG if again else logging.WARNING,
+            "the watch of staging is built anew: %s",
+            doubt,
+        )
         self._end_watch()
-        self._hints.hint()
         if now - self._built_at > _MOST_RETRY:
             self._retry = 0.0
         self._why = self._doubt = doubt
@@ -240,7 +250,9 @@ class Watcher:
         self._builds += 1
         # What came before the watch was there is found by a scan that comes after.
         self._hints.hint()
-        self._find_doubt(events, now)
+        if self._find_doubt(events, now) is None and not self._canary.proven:
+            events.wait_heard(_FIRST_SONG)
+            self._canary.look(now, heard=events.heard, taken=events.taken)
 
     def _say(self, why: str) -> None:
         if why != self._why:

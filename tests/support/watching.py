@@ -64,6 +64,18 @@ def _has_been_heard(watcher: Watcher) -> bool:
     return events is None or canary._sung is None or events.heard != canary._heard
 
 
+def touch_in_turn(folder: Path, times: int) -> None:
+    """Raise so many events that the kernel can't make into fewer."""
+    for _ in range(times // 2):
+        for name in ("a.bin", "b.bin"):
+            os.close(os.open(folder / name, os.O_WRONLY | os.O_CREAT))
+
+
+def queue_length() -> int:
+    """Return how many events the kernel keeps for one who doesn't read them."""
+    return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+
+
 def enter_namespace(*, mounts: bool = False) -> None:
     """Put this process, which has one thread, into a user namespace of its own, as its root.
 
@@ -135,6 +147,28 @@ def watch_through_mounts(folder: str) -> list[str]:
         assert recorder.got(f"run-{number}")
     watcher.close()
     return doubts
+
+
+def watch_a_run_that_is_unmounted(folder: str) -> str:
+    """Watch staging while the disk under one run is taken away; return what was doubted.
+
+    What is made in the folder beneath it has to be hinted afterwards.
+    """
+    enter_namespace(mounts=True)
+    run = Path(folder) / "run"
+    run.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(run)], check=True)
+    recorder = Recorder()
+    watcher = Watcher(Path(folder), recorder, mode="auto", poll_interval=2.0)
+    watcher.check()
+    doubts: list[str] = []
+    subprocess.run(["umount", str(run)], check=True)
+    assert comes_true(lambda: _doubts_again(watcher, doubts), timeout=5), watcher.report()
+    recorder.hints.clear()
+    (run / "model.bin").touch()
+    assert recorder.got("run")
+    watcher.close()
+    return doubts[0]
 
 
 def _doubts_again(watcher: Watcher, doubts: list[str]) -> bool:
