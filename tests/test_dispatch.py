@@ -351,3 +351,17 @@ def test_a_run_with_endless_entries_is_not_looked_at_to_its_end(tmp_path: Path) 
         assert len(walk.observe(staging, run, 21).files) <= 22
         found = scan(repository)[run]
         assert (found.state, "more than 10 files" in found.reason) == ("parked", True)
+
+
+def test_a_hint_brings_no_run_back_that_is_spelled_twice(
+    repository: Repository, staging: Path
+) -> None:
+    run = make_run(staging, {"m": "1"})
+    make_run(staging, {"m": "2"}, run.upper())
+    with running(repository, watcher="events") as engine:
+        assert turns(engine, lambda: engine.summary.junk == 2)
+        (staging / run / "m").write_text("3")
+        engine.hint(run)
+        engine.hint(run.upper())
+        assert not turns(engine, lambda: engine.summary.committed > 0, timeout=1.0)
+    assert not repository.runs_at_backend.last(run)

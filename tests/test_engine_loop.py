@@ -236,9 +236,9 @@ def test_a_burst_of_hints_is_not_a_burst_of_walks(
     looks: list[float] = []
     observe = walk.observe
 
-    def counted(staging: Path, name: str) -> walk.Observation:
+    def counted(staging: Path, name: str, most: int | None = None) -> walk.Observation:
         looks.append(time.monotonic())
-        return observe(staging, name)
+        return observe(staging, name, most)
 
     monkeypatch.setattr(walk, "observe", counted)
     with running(repository, watcher="events") as engine:

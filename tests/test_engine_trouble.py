@@ -297,10 +297,10 @@ def test_a_bug_that_one_run_meets_holds_up_no_other(
     others = [make_run(staging, {"model": f"{n}"}) for n in range(3)]
     observe, declared = walk.observe, Storing.store
 
-    def fail_to_observe(staging: Path, name: str) -> walk.Observation:
+    def fail_to_observe(staging: Path, name: str, most: int | None = None) -> walk.Observation:
         if name == cursed:
             raise ValueError("never thought of that")
-        return observe(staging, name)
+        return observe(staging, name, most)
 
     def fail_to_store(self: Storing, drop: object, *rest: object) -> object:
         if getattr(drop, "run", "") == cursed:

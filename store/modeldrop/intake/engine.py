@@ -266,7 +266,7 @@ class Engine:
                 self._scanner.list_soon()
                 continue
             tracked = self._roster.runs.get(guid)
-            if tracked is None and self._takes_new:
+            if tracked is None and self._takes_new and not self._scanner.is_junk(folder):
                 # Whether it is a folder at all shows when it is looked at.
                 tracked = self._track(guid, folder)
             if tracked is None or tracked.folder != folder:

@@ -69,6 +69,10 @@ class Scanner:
         """Whether a sweep is under way."""
         return self._sweep is not None
 
+    def is_junk(self, folder: str) -> bool:
+        """Return whether the last listing found that this is no run, such as a second spelling."""
+        return printable(folder) in self.junk
+
     # What is asked for
 
     def doubt(self) -> None:
