@@ -236,6 +236,9 @@ class Dispatch:
         """Store a drop and leave word of it; in a thread of a lane."""
         outcome = self._storing.store(drop, request, watch)
         revision = outcome.committed.revision
+        # Before the memory: what is remembered is never looked at again to see whether it has one.
+        receipts.committed(drop.staging, drop.name, revision, self._runs.url)
+        _log.debug("step: receipt left")
         try:
             found = RunMemory.of(revision, drop.observation, outcome.files)
             memory.remember(self._home.paths, found)
@@ -243,8 +246,6 @@ class Dispatch:
             name = f"run:{drop.run}~{revision.revision}"
             _log.warning("%s is read again after the next start: %s", name, error)
         _log.debug("step: remembered")
-        receipts.committed(drop.staging, drop.name, revision, self._runs.url)
-        _log.debug("step: receipt left")
         return outcome
 
     def _check_stop(self) -> None:
