@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +14,8 @@ import pytest
 from modeldrop import Repository
 from support.proxy import Proxy, Seen
 from support.servers import MotoServer
-from support.service import Home
+from support.service import Home, MakeHome
 from support.waiting import comes_true
-
-MakeHome = Callable[..., Home]
 
 # A file of more than so many bytes can't be written: what a full disk or a quota is to a writer.
 # Python ignores SIGXFSZ by itself; the write then fails with EFBIG.

@@ -6,15 +6,12 @@ The seed is printed, and with it the run can be played again: `MODELDROP_SOAK_SE
 import os
 import random
 import signal
-from collections.abc import Callable
 
 import pytest
 
 from support.growth import grow
-from support.service import Home
+from support.service import MakeHome
 from support.soak import Plan, play
-
-MakeHome = Callable[..., Home]
 
 # Read before the environment of each test is cleaned.
 DROPS = int(os.environ.get("MODELDROP_SOAK_DROPS", "80"))

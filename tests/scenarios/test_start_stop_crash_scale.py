@@ -9,17 +9,14 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.proxy import Proxy, Seen
 from support.servers import MotoServer
-from support.service import Home, Service
+from support.service import Home, MakeHome, Service
 from support.waiting import comes_true
-
-MakeHome = Callable[..., Home]
 
 # A transfer of a file `last.bin` stops at a gate, all others pass: it makes `at-gate-…`, and goes
 # on once there is `gate`.

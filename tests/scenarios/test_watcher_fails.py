@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -16,10 +16,8 @@ import pytest
 from modeldrop import Repository
 from support import faults
 from support.program import Ran, as_process
-from support.service import Home, Service
+from support.service import Home, MakeHome, Service
 from support.waiting import comes_true
-
-MakeHome = Callable[..., Home]
 
 # More than the kernel's queue holds by default (16,384 events), at two events a file.
 BURST = 10_000
