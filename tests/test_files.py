@@ -238,7 +238,8 @@ def test_appended_bytes_stand_where_they_were_put(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789")
     fd = os.open(path, os.O_RDWR)
     try:
-        files.append_durable(fd, b"abc", 8)
+        files.write_at(fd, b"abc", 8)
+        files.sync_data(fd)
         assert path.read_bytes() == b"01234567abc"
         files.truncate_durable(fd, 4)
         assert path.read_bytes() == b"0123"

@@ -176,6 +176,7 @@ def test_damaged_intent_is_reported_and_not_passed_over(home: Path, weights: Pat
         ]
 
 
+@pytest.mark.usefixtures("waits_alone")
 def test_journal_that_fails_keeps_the_intent_until_it_can_be_acknowledged(
     home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

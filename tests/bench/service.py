@@ -1,8 +1,8 @@
 """What the service costs from the rename into staging until the journal has acknowledged the run.
 
 The service is modeldropd, as it is started on any machine, with its settings as they come. Every
-round has folders of its own, since deleted ones slow the next round down, and the bytes that it
-stored are compared.
+round has folders of its own, all of which stay until the end, since deleting the files of one
+slows the next one down; the bytes that were stored are compared.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import statistics
 import subprocess
 import threading
@@ -35,7 +34,7 @@ _LONG = 600.0
 
 
 class Store:
-    """A home and its service, in a folder that is removed afterwards."""
+    """A home and its service."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -57,7 +56,6 @@ class Store:
         self._process.wait(60)
         self._manager.close()
         self._repository.close()
-        shutil.rmtree(self.folder)
 
     def prepare(self, data: bytes) -> Path:
         """Put a run together beside staging."""
@@ -129,9 +127,7 @@ def _bare(folder: Path, contents: list[bytes]) -> float:
     began = time.perf_counter()
     for number, data in enumerate(contents):
         write_durable(folder / str(number), data)
-    took = time.perf_counter() - began
-    shutil.rmtree(folder)
-    return took
+    return time.perf_counter() - began
 
 
 def one_at_a_time(folder: Path) -> Iterator[Figure]:

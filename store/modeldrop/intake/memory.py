@@ -107,7 +107,10 @@ def recall(paths: HomePaths, run: str) -> RunMemory | None:
 
 def remember(paths: HomePaths, memory: RunMemory) -> None:
     """Remember a run; after a power loss it may be forgotten."""
-    path = paths.run_state(memory.run)
-    # Without a sync, as the record itself.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_quick(path, memory.to_bytes())
+    path, data = paths.run_state(memory.run), memory.to_bytes()
+    try:
+        write_quick(path, data)
+    except FileNotFoundError:
+        # Without a sync, as the record itself.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_quick(path, data)
