@@ -60,6 +60,11 @@ _KEPT: Final = 256
 # How many receipts are left at a time.
 _WORDS: Final = 50
 
+# With so many bytes more than the reserve, small runs aren't the ones that fill a disk, and whether
+# they fit is asked once in so many seconds.
+_ROOMY: Final = 4 * 2**30
+_ROOMY_FOR: Final = 0.5
+
 Become = Callable[[Tracked, Standing], None]
 
 
@@ -103,6 +108,7 @@ class Dispatch:
         self.failed = 0
         """Attempts that failed since the start."""
         self._sent = 0
+        self._roomy_until = 0.0
 
     @property
     def sent(self) -> int:
@@ -191,7 +197,7 @@ class Dispatch:
     def _lacks_room(self, size: int) -> str | None:
         """Return why a run of so many bytes would take what is to stay free, or None."""
         reserve = self._settings.reserve
-        if not reserve:
+        if not reserve or (size <= together.SMALL and time.monotonic() < self._roomy_until):
             return None
         free = None
         with contextlib.suppress(BackendError):
@@ -203,10 +209,12 @@ class Dispatch:
             found = os.statvfs(self._home.paths.root)
         except OSError:
             return None
-        free = found.f_bavail * found.f_frsize
+        at_home = found.f_bavail * found.f_frsize
         # The home takes a few KiB for each run; what is large goes to the backend.
-        if free < min(reserve, 64 * 2**20):
-            return f"the disk of the home has {_spell(free)} free"
+        if at_home < min(reserve, 64 * 2**20):
+            return f"the disk of the home has {_spell(at_home)} free"
+        if min(at_home if free is None else free, at_home) > reserve + _ROOMY:
+            self._roomy_until = time.monotonic() + _ROOMY_FOR
         return None
 
     def _begin(self, tracked: Tracked, looked: Looked) -> None:
