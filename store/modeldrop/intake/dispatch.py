@@ -7,9 +7,7 @@ the run, which passes by itself (blocked) or needs a person (parked); or a chang
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import random
 import threading
 import time
@@ -22,7 +20,6 @@ from typing import Final
 
 from modeldrop.config import ServiceSettings
 from modeldrop.errors import (
-    BackendError,
     DropRefused,
     IntegrityError,
     Interrupted,
@@ -43,6 +40,7 @@ from modeldrop.intake.looking import Looked
 from modeldrop.intake.machine import Patience, Standing
 from modeldrop.intake.memory import RunMemory
 from modeldrop.intake.observation import Observation
+from modeldrop.intake.room import Room
 from modeldrop.intake.settling import State
 from modeldrop.intake.standings import Standings
 from modeldrop.intake.storing import Storing
@@ -59,11 +57,6 @@ _NOTE_INTERVAL: Final = 5.0
 _KEPT: Final = 256
 # How many receipts are left at a time.
 _WORDS: Final = 50
-
-# With so many bytes more than the reserve, small runs aren't the ones that fill a disk, and whether
-# they fit is asked once in so many seconds.
-_ROOMY: Final = 4 * 2**30
-_ROOMY_FOR: Final = 0.5
 
 Become = Callable[[Tracked, Standing], None]
 
@@ -101,6 +94,7 @@ class Dispatch:
         )
         self.breaker = Breaker(self._patience(), random.random)
         self.standings = Standings(home.paths)
+        self._room = Room(home, storing)
         self._untold: deque[Tracked] = deque()
         self.is_draining = False
         self.committed = 0
@@ -108,7 +102,6 @@ class Dispatch:
         self.failed = 0
         """Attempts that failed since the start."""
         self._sent = 0
-        self._roomy_until = 0.0
 
     @property
     def sent(self) -> int:
@@ -156,7 +149,7 @@ class Dispatch:
             if self.breaker.is_open:
                 self._wait_for_backend(tracked)
             return
-        short = self._lacks_room(tracked.size)
+        short = self._room.lacks(tracked.size, self._settings.reserve)
         if short is not None:
             self._block(tracked, short, "make room; it is tried again by itself")
             return
@@ -193,29 +186,6 @@ class Dispatch:
             if tracked.state is State.BLOCKED and self.breaker.is_open:
                 self._leave_word(tracked, self.breaker.step)
         return bool(self._untold)
-
-    def _lacks_room(self, size: int) -> str | None:
-        """Return why a run of so many bytes would take what is to stay free, or None."""
-        reserve = self._settings.reserve
-        if not reserve or (size <= together.SMALL and time.monotonic() < self._roomy_until):
-            return None
-        free = None
-        with contextlib.suppress(BackendError):
-            # What is wrong with it shows when the run is stored.
-            free = self._storing.free()
-        if free is not None and free - size < reserve:
-            return f"the backend has {_spell(free)} free, of which {_spell(reserve)} are kept"
-        try:
-            found = os.statvfs(self._home.paths.root)
-        except OSError:
-            return None
-        at_home = found.f_bavail * found.f_frsize
-        # The home takes a few KiB for each run; what is large goes to the backend.
-        if at_home < min(reserve, 64 * 2**20):
-            return f"the disk of the home has {_spell(at_home)} free"
-        if min(at_home if free is None else free, at_home) > reserve + _ROOMY:
-            self._roomy_until = time.monotonic() + _ROOMY_FOR
-        return None
 
     def _begin(self, tracked: Tracked, looked: Looked) -> None:
         observation, folder, run = looked.observation, tracked.folder, tracked.run
@@ -477,8 +447,3 @@ class Dispatch:
 
     def _patience(self) -> Patience:
         return Patience(self._settings.retry_first, self._settings.retry_most)
-
-
-def _spell(size: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
