@@ -86,7 +86,8 @@ def write_between(above: int, folder: int, name: str, data: bytes, mode: int = 0
 def create_durable(path: Path | str, data: bytes, mode: int = 0o644) -> bool:
     """Create the file with `data` if it is absent; return whether this call created it.
 
-    One winner among any number of processes, and never a part of `data` under the name.
+    One winner among any number of processes, and never a part of `data` under the name. Either
+    way the name lasts: whoever created it may not have come so far.
 
     Raises:
         NoExclusiveCreate: the file system has neither hard links nor rename without replace.
@@ -95,13 +96,12 @@ def create_durable(path: Path | str, data: bytes, mode: int = 0o644) -> bool:
     temp = temp_name(name)
     try:
         write_temp(temp, data, mode, sync=True)
-        if not link_if_absent(temp, name):
-            return False
+        created = link_if_absent(temp, name)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temp)
     sync_folder(os.path.dirname(name))
-    return True
+    return created
 
 
 def link_if_absent(temp: Path | str, path: Path | str) -> bool:

@@ -73,6 +73,7 @@ class Ledger:
             if isinstance(found, tuple):
                 number, data = found
                 _log.info("settling %s: it is record %d", intent.request, number)
+                self._sequence.confirm(number, data)
                 self._meaning.settled(number, data)
                 entry = self._meaning.entry(number, data, Request(intent.request, intent.user))
                 # Asked first whether it is ours to journal: in a copied home the intent is the

@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from modeldrop.errors import Interrupted
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.drops import Job
 from modeldrop.intake.observation import Observation
@@ -133,10 +134,14 @@ class _Groups:
                 each.task.set_exception(error)
             return
         for each, result in zip(group, results, strict=True):
-            if result is None:
-                self._pool.submit(_fly_alone, each)
-            else:
+            if result is not None:
                 each.task.set_result(result)
+                continue
+            try:
+                self._pool.submit(_fly_alone, each)
+            except RuntimeError:
+                # The threads are let go: the service ends.
+                each.task.set_exception(Interrupted("stopped before it was stored"))
 
 
 def _fly_alone(passenger: _Passenger) -> None:
