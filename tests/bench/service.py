@@ -31,6 +31,7 @@ SINGLES = 200
 ROUNDS = 3
 _CHUNK = 2**24
 _LONG = 600.0
+_REST = 0.02
 
 
 class Store:
@@ -131,7 +132,10 @@ def _bare(folder: Path, contents: list[bytes]) -> float:
 
 
 def one_at_a_time(folder: Path) -> Iterator[Figure]:
-    """One run after the other, each renamed in when the one before it is committed."""
+    """One run at a time while nothing else runs, and one durable write, in turn with it.
+
+    What a service or a disk has to do after either is over before the next one begins.
+    """
     ours: list[float] = []
     theirs: list[float] = []
     bare = folder / "bare"
@@ -140,8 +144,10 @@ def one_at_a_time(folder: Path) -> Iterator[Figure]:
         for number in range(SINGLES):
             data = os.urandom(SMALL)
             aside = store.prepare(data)
+            time.sleep(_REST)
             took = store.drop([aside], 0.0002)
             assert store.stored(aside.name).read_bytes() == data
+            time.sleep(_REST)
             began = time.perf_counter()
             write_durable(bare / str(number), data)
             theirs.append(time.perf_counter() - began)
