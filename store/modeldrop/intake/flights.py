@@ -12,6 +12,7 @@ probe at a time: see `breaker`.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
@@ -41,6 +42,14 @@ _GROUP: Final = 64
 _GROUPS: Final = 2
 
 
+class _Lane:
+    def __init__(self, pool: ThreadPoolExecutor, most: int) -> None:
+        self.pool = pool
+        self.most = most
+        self.flying = 0
+        self.queue: OrderedDict[str, Tracked] = OrderedDict()
+
+
 class Flight:
     """What a thread does with one run: `store` it, or `move` or `delete` its staged copy.
 
@@ -56,6 +65,7 @@ class Flight:
         self.size = observation.size()
         self.began = time.monotonic()
         self.task: Future[Any] | None = None
+        self.lane: _Lane | None = None
         self.verifying = False
         self.noted_at = self.began
         """When what was sent of it was written down last."""
@@ -78,14 +88,6 @@ class Flight:
     def rate(self) -> float:
         """Return the bytes a second that are being sent, over the last few seconds."""
         return self._rate.at(time.monotonic(), self.sent)
-
-
-class _Lane:
-    def __init__(self, pool: ThreadPoolExecutor, most: int) -> None:
-        self.pool = pool
-        self.most = most
-        self.flying = 0
-        self.queue: OrderedDict[str, Tracked] = OrderedDict()
 
 
 @dataclass(slots=True)
@@ -116,32 +118,47 @@ class _Groups:
         self._pool.submit(self._run)
 
     def _run(self) -> None:
-        while group := self._next():
-            # Whom the end of the service has taken back isn't among them.
-            self._store([each for each in group if each.task.set_running_or_notify_cancel()])
-
-    def _next(self) -> list[_Passenger]:
         with self._lock:
-            count = min(len(self._waiting), _GROUP)
-            self._under_way -= count == 0
-            return [self._waiting.popleft() for _ in range(count)]
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
+        # Whom the end of the service has taken back isn't among them.
+        self._store([each for each in group if each.task.set_running_or_notify_cancel()])
+        with self._lock:
+            if not self._waiting:
+                self._under_way -= 1
+                return
+        # In turn with larger runs, which have the same threads. Where these are let go, whoever
+        # waits is taken back.
+        with contextlib.suppress(RuntimeError):
+            self._pool.submit(self._run)
 
     def _store(self, group: list[_Passenger]) -> None:
         try:
-            results = self._together([each.job for each in group])
+            results = self._together([each.job for each in group]) if group else ()
+            stored = list(zip(group, results, strict=True))
         except BaseException as error:  # noqa: BLE001 - it is told by each of the tasks
             for each in group:
                 each.task.set_exception(error)
             return
-        for each, result in zip(group, results, strict=True):
-            if result is not None:
+        for each, result in stored:
+            if result is None:
+                self._go_alone(each)
+            else:
                 each.task.set_result(result)
-                continue
-            try:
-                self._pool.submit(_fly_alone, each)
-            except RuntimeError:
-                # The threads are let go: the service ends.
-                each.task.set_exception(Interrupted("stopped before it was stored"))
+
+    def _go_alone(self, passenger: _Passenger) -> None:
+        def ended(task: Future[None]) -> None:
+            if task.cancelled():
+                passenger.task.set_exception(_stopped())
+
+        try:
+            self._pool.submit(_fly_alone, passenger).add_done_callback(ended)
+        except RuntimeError:
+            # The threads are let go.
+            passenger.task.set_exception(_stopped())
+
+
+def _stopped() -> Interrupted:
+    return Interrupted("stopped before it was stored", hint="it is stored after the next start")
 
 
 def _fly_alone(passenger: _Passenger) -> None:
@@ -183,7 +200,7 @@ class Lanes:
     def has_room(self, size: int) -> bool:
         """Return whether a run of so many bytes may begin at once, before those that wait."""
         lane = self._lane(size)
-        return lane.flying < lane.most and not lane.queue
+        return self._is_free(lane) and not lane.queue
 
     def leave(self, tracked: Tracked) -> None:
         """Take a run out of its queue, if it waits in one."""
@@ -194,7 +211,7 @@ class Lanes:
     def take(self) -> Tracked | None:
         """Return the next run whose turn has come, or None; a small one before a large one."""
         for lane in self._every():
-            if lane.queue and lane.flying < lane.most:
+            if lane.queue and self._is_free(lane):
                 _, tracked = lane.queue.popitem(last=False)
                 tracked.is_queued = False
                 return tracked
@@ -207,12 +224,14 @@ class Lanes:
 
         With a `job`, it may be stored with others instead; `work` is for a run that can't be.
         """
-        lane = self._lane(flight.size)
+        together = job is not None and self._groups is not None and flight.size <= SMALLEST
+        flight.lane = lane = self._smallest if together else self._by_threads(flight.size)
         lane.flying += 1
         tracked.flight = flight
         self.flying[tracked.run] = tracked
         self.probing = self.probing or flight.probe
-        if job is not None and self._groups is not None and lane is self._smallest:
+        if together:
+            assert job is not None and self._groups is not None  # noqa: PT018, S101 - see above
             passenger = _Passenger(job, work)
             flight.task = passenger.task
             self._groups.put(passenger)
@@ -231,7 +250,8 @@ class Lanes:
             flight, tracked.flight = tracked.flight, None
             self.flying.pop(tracked.run, None)
             if flight is not None:
-                self._lane(flight.size).flying -= 1
+                if flight.lane is not None:
+                    flight.lane.flying -= 1
                 self.probing = self.probing and not flight.probe
                 yield tracked, flight
 
@@ -251,7 +271,8 @@ class Lanes:
                 tracked.flight.task.cancel()
 
     def close(self) -> None:
-        """Wait until every thread has ended."""
+        """Wait until every thread has ended; what still waits for one is taken back."""
+        self.cancel()
         for lane in (self._small, self._large):
             lane.pool.shutdown(wait=True, cancel_futures=True)
 
@@ -261,4 +282,12 @@ class Lanes:
     def _lane(self, size: int) -> _Lane:
         if size <= SMALLEST and self._groups is not None:
             return self._smallest
+        return self._by_threads(size)
+
+    def _by_threads(self, size: int) -> _Lane:
         return self._small if size <= SMALL else self._large
+
+    def _is_free(self, lane: _Lane) -> bool:
+        # The smallest have the threads of the small ones, and some of them go alone after all.
+        others = self._small if lane is self._smallest else lane
+        return lane.flying < lane.most and others.flying < others.most
