@@ -1,8 +1,7 @@
 """What is done with runs in threads: lanes by size, so that 100 GB don't hold up 1 KB.
 
-Large runs and small ones have threads of their own. The smallest go together where the backend
-shares its waits: a thread that is free takes along all that wait by then, and nobody waits for
-company.
+Large runs and small ones have threads of their own. The smallest go in `groups` where the backend
+shares its waits, by the threads of the small ones.
 
 A run that is complete waits in the queue of its lane for one of the lane's threads; only the run
 itself waits, not what was seen of it, so that a queue of a hundred thousand costs next to nothing,
@@ -12,34 +11,25 @@ probe at a time: see `breaker`.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modeldrop.errors import Interrupted
+from modeldrop.intake import groups
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.drops import Job
+from modeldrop.intake.groups import Groups, Passenger, Together
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.throttle import Rate
 from modeldrop.intake.together import SMALL as SMALLEST
 
 # Up to this many bytes a run is small.
 SMALL: Final = 16 * 2**20
-
-Together = Callable[[Sequence[Job]], Sequence[object | None]]
-"""Stores jobs as one; None stands for one that is to be stored alone."""
-
 # A thread that is done with a small run finds the next one waiting: that many for each.
 _BACKLOG: Final = 2
-# How many runs go together at most, and how many groups are under way at a time: one computes
-# while the other waits for the disk.
-_GROUP: Final = 64
-_GROUPS: Final = 2
 
 
 class _Lane:
@@ -90,86 +80,6 @@ class Flight:
         return self._rate.at(time.monotonic(), self.sent)
 
 
-@dataclass(slots=True)
-class _Passenger:
-    """One run of a group: how it is stored with others, how alone, and what became of it."""
-
-    job: Job
-    alone: Callable[[], object]
-    task: Future[Any] = field(default_factory=Future)
-
-
-class _Groups:
-    """Runs that go together: whatever waits when a thread is free is one group."""
-
-    def __init__(self, pool: ThreadPoolExecutor, together: Together) -> None:
-        self._pool = pool
-        self._together = together
-        self._lock = threading.Lock()
-        self._waiting: deque[_Passenger] = deque()
-        self._under_way = 0
-
-    def put(self, passenger: _Passenger) -> None:
-        with self._lock:
-            self._waiting.append(passenger)
-            if self._under_way >= _GROUPS:
-                return
-            self._under_way += 1
-        self._pool.submit(self._run)
-
-    def _run(self) -> None:
-        with self._lock:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
-        # Whom the end of the service has taken back isn't among them.
-        self._store([each for each in group if each.task.set_running_or_notify_cancel()])
-        with self._lock:
-            if not self._waiting:
-                self._under_way -= 1
-                return
-        # In turn with larger runs, which have the same threads. Where these are let go, whoever
-        # waits is taken back.
-        with contextlib.suppress(RuntimeError):
-            self._pool.submit(self._run)
-
-    def _store(self, group: list[_Passenger]) -> None:
-        try:
-            results = self._together([each.job for each in group]) if group else ()
-            stored = list(zip(group, results, strict=True))
-        except BaseException as error:  # noqa: BLE001 - it is told by each of the tasks
-            for each in group:
-                each.task.set_exception(error)
-            return
-        for each, result in stored:
-            if result is None:
-                self._go_alone(each)
-            else:
-                each.task.set_result(result)
-
-    def _go_alone(self, passenger: _Passenger) -> None:
-        def ended(task: Future[None]) -> None:
-            if task.cancelled():
-                passenger.task.set_exception(_stopped())
-
-        try:
-            self._pool.submit(_fly_alone, passenger).add_done_callback(ended)
-        except RuntimeError:
-            # The threads are let go.
-            passenger.task.set_exception(_stopped())
-
-
-def _stopped() -> Interrupted:
-    return Interrupted("stopped before it was stored", hint="it is stored after the next start")
-
-
-def _fly_alone(passenger: _Passenger) -> None:
-    try:
-        result = passenger.alone()
-    except BaseException as error:  # noqa: BLE001 - as above
-        passenger.task.set_exception(error)
-    else:
-        passenger.task.set_result(result)
-
-
 class Lanes:
     """The queues and the threads, by the size of a run. For one thread."""
 
@@ -183,8 +93,8 @@ class Lanes:
         pools = [ThreadPoolExecutor(small, "small"), ThreadPoolExecutor(large, "large")]
         self._small = _Lane(pools[0], small * _BACKLOG)
         self._large = _Lane(pools[1], large)
-        self._smallest = _Lane(pools[0], _GROUP * _GROUPS * _BACKLOG)
-        self._groups = _Groups(pools[0], together) if together is not None else None
+        self._smallest = _Lane(pools[0], groups.LARGEST * groups.AT_A_TIME * _BACKLOG)
+        self._groups = Groups(pools[0], together) if together is not None else None
         self._landed = landed
         self._done: deque[Tracked] = deque()
         self.flying: dict[str, Tracked] = {}
@@ -232,7 +142,7 @@ class Lanes:
         self.probing = self.probing or flight.probe
         if together:
             assert job is not None and self._groups is not None  # noqa: PT018, S101 - see above
-            passenger = _Passenger(job, work)
+            passenger = Passenger(job, work)
             flight.task = passenger.task
             self._groups.put(passenger)
         else:
