@@ -1,0 +1,80 @@
+"""Hosts that share one backend, and what child processes do in the tests of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from modeldrop import Repository
+from modeldrop.journal.lines import Entry, NewEntry, parse, write
+from modeldrop.journal.reading import EMPTY, head_of
+from modeldrop.names import new_guid
+from modeldrop.records import Head, PushedRecord
+from support.stores import model
+
+
+def host(root: Path, backend: str) -> Repository:
+    """Make the home of one more host on a backend."""
+    return Repository.init(root, backend=backend)[0]
+
+
+def store(repository: Repository, text: str, experiment: str = "churn") -> str:
+    """Store a model and register it; return the version's reference."""
+    path = model(repository.home.paths.root.parent / f"aside-{new_guid()}" / "model.bin", text)
+    run = new_guid()
+    repository.upload(run, path)
+    version = repository.register(f"run:{run}", experiment).version
+    return f"{version.experiment}/{version.version}"
+
+
+def seen(repository: Repository) -> list[tuple[str, int, str]]:
+    """Return home, number and digest of every entry that `log` shows, in a fixed order."""
+    return sorted((each.home, each.seq, each.sha256) for each in repository.log())
+
+
+def pushed(repository: Repository) -> PushedRecord:
+    """Return how far a home says that its journal is shared."""
+    path = repository.home.paths.pushed
+    return PushedRecord.from_bytes(path.read_bytes(), str(path))
+
+
+def rewritten(lines: Sequence[bytes], at: int, home: str) -> bytes:
+    """Return a journal whose entry `at`, counted from 1, says something else, chain and all."""
+    head: Head = EMPTY
+    done: list[bytes] = []
+    for number, line in enumerate(lines, 1):
+        entry: Entry = parse(line, head.offset if number <= at else 0)
+        again = line
+        if number >= at:
+            details = {**entry.details, "forged": True} if number == at else entry.details
+            new = NewEntry(entry.kind, entry.about, entry.request, details, entry.user)
+            again = write(new, after=head, home=home, host=entry.host)
+        head = head_of(parse(again, head.offset))
+        done.append(again)
+    return b"".join(done)
+
+
+# In processes of their own
+
+
+def push(home: str) -> int:
+    """Share a home's journal; return up to which entry it is shared."""
+    with Repository.open(home) as repository:
+        return repository.push().seq
+
+
+def fetch(home: str) -> int:
+    """Fetch the journals of the others; return how many entries were new."""
+    with Repository.open(home) as repository:
+        journals = repository.fetch()
+        for each in journals:
+            if each.trouble is not None:
+                raise each.trouble
+        return sum(each.entries for each in journals)
+
+
+def clone(home: str, backend: str) -> int:
+    """Make a home from a backend, or finish it; return how many entries its log has."""
+    repository, _ = Repository.clone(Path(home), backend)
+    with repository:
+        return sum(1 for _ in repository.log())
