@@ -19,11 +19,11 @@ from modeldrop.errors import (
     ModeldropError,
     NotFound,
 )
-from modeldrop.journal import Copies, NewEntry, segments
+from modeldrop.journal import Copies, segments
 from modeldrop.layout import journal_segment, journal_segments
 from modeldrop.sync import FetchedJournal, Pushed
 from support.children import dies, run, together
-from support.sharing import clone, fetch, host, push, pushed, rewritten, seen, store
+from support.sharing import clone, fetch, host, note, push, pushed, rewritten, seen, store
 from support.stores import Counting, Faulty, set_backend, unmount
 
 
@@ -52,13 +52,6 @@ def segments_of(repository: Repository, backend: Path) -> list[Path]:
 def journal_of(repository: Repository) -> bytes:
     """Return the bytes of a home's own journal."""
     return repository.home.paths.journal.read_bytes()
-
-
-def note(repository: Repository, *texts: str) -> None:
-    """Have something in the journal that needs no backend."""
-    repository.journal.append(
-        *(NewEntry("committed", ("run:x~1",), text, {"note": text}, "ada") for text in texts)
-    )
 
 
 def trouble(repository: Repository) -> ModeldropError:

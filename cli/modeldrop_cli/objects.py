@@ -273,6 +273,17 @@ class CloneObject(TypedDict):
     journals: Annotated[list[FetchedJournalObject], "the journals of all other homes"]
 
 
+class RebuildObject(TypedDict):
+    """`rebuild`: what the journal was made of again."""
+
+    source: Annotated[str | None, "backend, home, or nothing; null if it is whole"]
+    entries: Annotated[int, "how many entries were taken from there"]
+    recovered: Annotated[int, "how many were made again from records at the backend"]
+    lost: Annotated[int | None, "how many there were beyond those taken; null if nobody knows"]
+    seq: Annotated[int, "the number of the last entry now"]
+    troubles: Annotated[list[str], "what could not be read at the backend"]
+
+
 class CopyObject(TypedDict):
     """`pull` and `path`: where the copy is."""
 
@@ -340,6 +351,7 @@ PRINTED = (
     PushObject,
     FetchObject,
     CloneObject,
+    RebuildObject,
     VerifyObject,
     DoctorObject,
     ErrorObject,

@@ -128,6 +128,16 @@ class Home:
             write_durable(self.paths.record, self._record.to_bytes())
             return old.home
 
+    def require_own(self) -> None:
+        """Raise if the home is to take a new id before anything else.
+
+        Raises:
+            ConfigError: it was copied, moved or restored elsewhere.
+        """
+        if not self.is_this_host():
+            message = f"{self.paths.root} was copied or moved here, and begins a new journal"
+            raise ConfigError(message, hint="run `modeldrop push`: it takes its new id then")
+
     def disown(self, forked: str) -> None:
         """Have the next `claim` take a new id, if the home still has the one that is forked.
 

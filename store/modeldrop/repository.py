@@ -11,7 +11,6 @@ what needs it.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -24,7 +23,6 @@ from modeldrop.backend import open_backend
 from modeldrop.errors import (
     ArtifactNotFound,
     ConfigError,
-    Conflict,
     HomeNotFound,
     InvalidName,
     JournalForked,
@@ -42,6 +40,7 @@ from modeldrop.versions import Registered, Versions
 if TYPE_CHECKING:
     from modeldrop.backend import Backend
     from modeldrop.intake import Engine, Storing
+    from modeldrop.rebuild import Rebuilt
     from modeldrop.sync import FetchedJournal, Pushed, Sync
     from modeldrop.transfer import Transfer
     from modeldrop.verify import Report
@@ -126,9 +125,7 @@ class Repository:
         single_writer: bool = False,
         network_home: bool = False,
     ) -> tuple[Self, list[FetchedJournal]]:
-        """Make a home at `root` from a backend alone, or finish one; return it with its journals.
-
-        Everything that is at the backend is there for it, and every host's journal is fetched.
+        """Make a home at `root` from a backend alone, or finish one; return it and what it fetched.
 
         Raises:
             NotFound: there is no repository at the backend.
@@ -335,12 +332,9 @@ class Repository:
             Conflict: there is something else of that name.
             ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
         """
-        folder = Path(to).absolute()
-        there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-        if not there.is_dir():
-            what = "leads nowhere" if there.is_symlink() else "is no folder"
-            message = f"nothing can be pulled into {to}: {there} {what}"
-            raise Conflict(message, hint="move it away, or pull into another folder")
+        from modeldrop.transfer import check_folder  # noqa: PLC0415 - not needed to register
+
+        check_folder(to)
         resolved, artifact = self.artifact(reference)
         return self.transfer.pull(artifact, Path(to) / _file_name(resolved, artifact), moved)
 
@@ -447,15 +441,21 @@ class Repository:
         return self.sync.push(timeout=timeout)
 
     def fetch(self) -> list[FetchedJournal]:
-        """Bring here what other homes have shared of their journals; return what is known of each.
+        """Bring here what other homes have shared of their journals; see `Sync.fetch`."""
+        return self.sync.fetch()
 
-        What is wrong with one journal is said of that one, in `trouble`, and the others are
-        fetched.
+    def rebuild(self) -> Rebuilt:
+        """Make the journal whole again from what is left of it and from the backend.
+
+        Nothing else may use the home meanwhile. Run it again where it was interrupted.
 
         Raises:
-            BackendError: the backend failed, or holds another repository now.
+            Locked, ConfigError, BackendError: see `rebuild.rebuild`.
         """
-        return self.sync.fetch()
+        from modeldrop.rebuild import rebuild  # noqa: PLC0415 - hardly ever needed
+
+        rooms = (self.runs_at_backend, self.versions_at_backend)
+        return rebuild(self.home, self.backend, self.journal, *rooms)
 
     @cached_property
     def sync(self) -> Sync:

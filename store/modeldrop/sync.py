@@ -114,7 +114,7 @@ class Sync:
                 _log.debug("step: push noted")
             return Pushed(head.seq - began.seq, segments, head.seq)
 
-    def fetch(self) -> list[FetchedJournal]:
+    def fetch(self, *, timeout: float = locks.TIMEOUT) -> list[FetchedJournal]:
         """Bring what other homes have shared into this one; return what is known of each.
 
         With nothing new it takes one listing of the homes, and two requests for each. What is
@@ -123,9 +123,9 @@ class Sync:
         Raises:
             BackendError: the backend failed before anything was fetched, or holds another
                 repository now.
-            Locked: another process of this home fetches for too long.
+            Locked: another process of this home fetches, for all of `timeout`.
         """
-        with locks.hold(self._paths.fetch_lock(), what="fetching journals"):
+        with locks.hold(self._paths.fetch_lock(), what="fetching journals", timeout=timeout):
             check_backend(self._home, self._backend)
             homes = {*self._shared.homes(), *self._copies.homes()} - {self._home.id}
             with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
@@ -194,8 +194,9 @@ class Sync:
         raise JournalForked(
             f"the journal of this home, {self._home.id}, goes on differently at {where}, from "
             f"line {seq} on: the home was copied or restored",
-            hint="stop the service and whatever else uses this home, then run `modeldrop push`: "
-            "the home takes a new id, and begins a new journal that names the old one",
+            hint="stop the service and whatever else uses this home; then `modeldrop rebuild` "
+            "takes over what was shared, or, where another copy of it is still in use, "
+            "`modeldrop push` gives this one a new id",
             detail={"home": self._home.id, "host": self._home.host, "line": seq},
         )
 

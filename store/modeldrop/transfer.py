@@ -366,6 +366,20 @@ def _check_size(sent: Sent, size: int) -> None:
         raise SourceChanged(message, hint="nothing to do: it is stored once it is quiet")
 
 
+def check_folder(to: Path | str) -> None:
+    """Make sure that something can be pulled into a folder, which need not be there yet.
+
+    Raises:
+        Conflict: what is there is no folder.
+    """
+    folder = Path(to).absolute()
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not there.is_dir():
+        what = "leads nowhere" if there.is_symlink() else "is no folder"
+        message = f"nothing can be pulled into {to}: {there} {what}"
+        raise Conflict(message, hint="move it away, or pull into another folder")
+
+
 def damage(artifact: Artifact, paths: list[str], url: str) -> ArtifactDamaged:
     """Return the error that names which files of an artifact aren't what was recorded."""
     names = [

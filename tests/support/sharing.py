@@ -27,6 +27,13 @@ def store(repository: Repository, text: str, experiment: str = "churn") -> str:
     return f"{version.experiment}/{version.version}"
 
 
+def note(repository: Repository, *texts: str) -> None:
+    """Have something in the journal that needs no backend."""
+    repository.journal.append(
+        *(NewEntry("committed", ("run:x~1",), text, {"note": text}, "ada") for text in texts)
+    )
+
+
 def seen(repository: Repository) -> list[tuple[str, int, str]]:
     """Return home, number and digest of every entry that `log` shows, in a fixed order."""
     return sorted((each.home, each.seq, each.sha256) for each in repository.log())
@@ -78,3 +85,9 @@ def clone(home: str, backend: str) -> int:
     repository, _ = Repository.clone(Path(home), backend)
     with repository:
         return sum(1 for _ in repository.log())
+
+
+def rebuild(home: str) -> None:
+    """Make a home's journal again."""
+    with Repository.open(home) as repository:
+        repository.rebuild()

@@ -65,10 +65,7 @@ class Copies:
         """
         path = self._paths.fetched_journal(found.home)
         size = found.offset - found.begins
-        try:
-            data = read(path, found.begins, size)
-        except FileNotFoundError:
-            data = b""
+        data = read(path, found.begins, size)
         if len(data) != size:
             raise self._lost(path, found.home)
         return data

@@ -6,8 +6,10 @@ creates it, is no matter of this module.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,8 +61,22 @@ def chained(data: bytes, after: Head, home: str) -> Segment:
         NotChained: they aren't; it names the first line that isn't.
         NewerFormat: a later modeldrop wrote a line.
     """
+    entries = tuple(_entries(data, after, home))
+    if not entries:
+        raise NotChained(after.seq + 1, "it is empty")
+    return Segment(data, entries)
+
+
+def beginning(data: bytes, home: str) -> Segment | None:
+    """Return the longest undamaged beginning of a home's journal; None if its first line isn't."""
     entries: list[Entry] = []
-    head = after
+    with contextlib.suppress(NotChained):
+        # One by one: what came before the damage stays in the list.
+        entries.extend(_entries(data, EMPTY, home))
+    return Segment(data[: entries[-1].end], tuple(entries)) if entries else None
+
+
+def _entries(data: bytes, head: Head, home: str) -> Iterator[Entry]:
     for line in io.BytesIO(data):
         seq = head.seq + 1
         try:
@@ -71,11 +87,8 @@ def chained(data: bytes, after: Head, home: str) -> Segment:
             raise NotChained(seq, f"it isn't what follows line {head.seq}")
         if entry.home != home:
             raise NotChained(seq, f"it is of the home {entry.home}")
-        entries.append(entry)
+        yield entry
         head = head_of(entry)
-    if not entries:
-        raise NotChained(after.seq + 1, "it is empty")
-    return Segment(data, tuple(entries))
 
 
 def cut(path: Path, after: Head, head: Head, home: str) -> Segment:
@@ -101,8 +114,11 @@ def cut(path: Path, after: Head, head: Head, home: str) -> Segment:
 
 
 def read(path: Path, offset: int, size: int) -> bytes:
-    """Return so many bytes of a journal, or fewer where it ends."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Return so many bytes of a journal, or fewer where it ends; none if it is missing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
     try:
         return os.pread(fd, size, offset)
     finally:
@@ -117,7 +133,7 @@ def is_at(path: Path, place: Head, head: Head) -> bool:
         return False
     try:
         sha256 = seal_of(read(path, place.offset - SEAL_SIZE, SEAL_SIZE))
-    except (NotALine, FileNotFoundError):
+    except NotALine:
         return False
     return sha256 == place.sha256
 
