@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,23 +137,34 @@ def test_backend_that_refuses_journals_holds_up_nothing_and_is_said_once(
             home.close()
 
 
-def test_service_ends_in_time_while_the_backend_is_silent_about_journals(
-    moto: MotoServer, tmp_path: Path, s3_url: str
+# A file server that went away does not answer, and no signal ends the call.
+SILENT = """
+import threading
+from pathlib import Path
+from modeldrop.backend.local import LocalBackend
+real = LocalBackend.{call}
+def silent(self, key, *more):
+    if "/journals/" in key:
+        Path({asked!r}).touch()
+        threading.Event().wait()
+    return real(self, key, *more)
+LocalBackend.{call} = silent
+"""
+
+
+@pytest.mark.parametrize("call", ["create", "read"])
+def test_service_stores_and_ends_in_time_while_the_backend_is_silent_about_journals(
+    home: Home, tmp_path: Path, call: str
 ) -> None:
-    asked = threading.Event()
-
-    def keep_silent(seen: Seen) -> None:
-        if "journals" in seen.path:
-            asked.set()
-            proxy.hold(threading.Event())
-
-    with Proxy(moto.port) as proxy:
-        home = Home(tmp_path / "one", s3_url, share_interval=0.2)
-        try:
-            service = home.start_ready(environ={"AWS_ENDPOINT_URL": proxy.endpoint})
-            proxy.before = keep_silent
-            assert comes_true(asked.is_set)
-            assert home.is_committed(home.drop_whole(b"weights"))
-            assert service.stop() == 0
-        finally:
-            home.close()
+    asked = tmp_path / "asked"
+    with host(tmp_path / "two", str(tmp_path / "backend")) as other:
+        other.push()
+    with Repository.open(home.root) as repository:
+        repository.push()
+        # Only the other one's journal is news, or only the own one.
+        if call == "create":
+            note(repository, "news")
+    service = home.start_ready(twist=SILENT.format(call=call, asked=str(asked)))
+    assert comes_true(asked.exists)
+    assert home.is_committed(home.drop_whole(b"weights"))
+    assert service.stop() == 0
