@@ -22,8 +22,20 @@ from modeldrop.errors import (
 from modeldrop.journal import Copies, segments
 from modeldrop.layout import journal_segment, journal_segments
 from modeldrop.sync import FetchedJournal, Pushed
+from support import sharing
 from support.children import dies, run, together
-from support.sharing import clone, fetch, host, note, push, pushed, rewritten, seen, store
+from support.sharing import (
+    clone,
+    fetch,
+    host,
+    note,
+    push,
+    pushed,
+    rewritten,
+    seen,
+    segments_of,
+    store,
+)
 from support.stores import Counting, Faulty, set_backend, unmount
 
 
@@ -42,11 +54,6 @@ def ada(tmp_path: Path, backend: Path) -> Iterator[Repository]:
 def bob(tmp_path: Path, backend: Path) -> Iterator[Repository]:
     with host(tmp_path / "bob/.mlops", str(backend)) as made:
         yield made
-
-
-def segments_of(repository: Repository, backend: Path) -> list[Path]:
-    """Return the sealed segments of a home, in order."""
-    return sorted((backend / journal_segments(repository.home.id)).iterdir())
 
 
 def journal_of(repository: Repository) -> bytes:
@@ -194,6 +201,27 @@ def test_nothing_is_pushed_to_another_repository(ada: Repository, backend: Path)
     with pytest.raises(BackendError, match="no repository"):
         ada.fetch()
     assert list(backend.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["push", "fetch", "clone", "rebuild"])
+def test_killed_before_any_call_it_is_finished_by_the_next_one(
+    ada: Repository, bob: Repository, backend: Path, tmp_path: Path, what: str
+) -> None:
+    root = str(ada.home.paths.root)
+    settle(ada)
+    if what == "push":
+        deaths = run(sharing.push_and_die_everywhere, root, str(backend))
+    elif what == "fetch":
+        deaths = run(sharing.fetch_and_die_everywhere, root, str(bob.home.paths.root))
+    elif what == "clone":
+        deaths = run(sharing.clone_and_die_everywhere, str(tmp_path / "eve"), str(backend), 1)
+    else:
+        store(ada, "one")
+        ada.push()
+        store(ada, "two")
+        deaths = run(sharing.rebuild_and_die_everywhere, root)
+    assert deaths > 5
 
 
 # A home that was restored

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
-from modeldrop.layout import journal_segments, numbered, revisions, versions
+from modeldrop.layout import numbered, revisions, versions
 from modeldrop.names import new_guid
 from modeldrop.records import Version
-from support.sharing import host, note, rewritten, store
+from support.sharing import host, note, rewritten, segments_of, store
 
 
 @pytest.fixture
@@ -45,17 +45,6 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def findings(repository: Repository) -> dict[str, str]:
     """Return what `verify` finds, by place."""
     return {each.where: each.what for each in repository.verify().findings}
-
-
-def segments_of(repository: Repository, backend: Path) -> list[Path]:
-    """Return the sealed segments of a home, in order."""
-    return sorted((backend / journal_segments(repository.home.id)).iterdir())
-
-
-def version_of(repository: Repository, backend: Path, experiment: str, number: int) -> Path:
-    """Return the file of a version's record."""
-    del repository
-    return backend / numbered(versions(experiment), number)
 
 
 def test_store_of_two_hosts_is_clean_whether_they_have_fetched_or_not(
