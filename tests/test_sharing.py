@@ -167,6 +167,33 @@ def test_push_goes_on_from_what_is_at_the_backend_where_its_own_note_is_gone(
     assert b"".join(path.read_bytes() for path in segments_of(ada, backend)) == journal_of(ada)
 
 
+@pytest.mark.parametrize("lost", [(0,), (1, 2), (3,), (0, 1, 2, 3)])
+def test_segments_that_a_backend_lost_are_shared_again_when_all_are_looked_at(
+    ada: Repository, bob: Repository, backend: Path, lost: tuple[int, ...]
+) -> None:
+    settle(ada)
+    for entry in range(3):
+        note(ada, f"entry {entry}", "another")
+        ada.push()
+    bob.fetch()
+    before = segments_of(ada, backend)
+    for number in lost:
+        before[number].unlink()
+
+    assert ada.push().segments == 0
+    told = ada.push(whole=True)
+
+    assert told.segments > 0
+    found = segments_of(ada, backend)
+    assert b"".join(path.read_bytes() for path in found) == journal_of(ada)
+    # None that was there lies across one that was made.
+    assert set(found) >= {path for number, path in enumerate(before) if number not in lost}
+    # Where borders between segments are lost, too, who has seen the last one is told, rightly.
+    told_of = [each.trouble is not None for each in bob.fetch()]
+    assert told_of == [lost == (0, 1, 2, 3)]
+    assert not [each for each in ada.verify().findings if each.kind == "journal"]
+
+
 @pytest.mark.parametrize("step", ["segment created", "push noted"])
 def test_push_killed_after_a_step_is_finished_by_the_next_one(
     ada: Repository, backend: Path, step: str

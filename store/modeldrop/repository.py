@@ -416,11 +416,13 @@ class Repository:
 
     # Sharing
 
-    def push(self, *, timeout: float = locks.TIMEOUT, renew: bool = False) -> Pushed:
+    def push(
+        self, *, timeout: float = locks.TIMEOUT, renew: bool = False, whole: bool = False
+    ) -> Pushed:
         """Share what the journal has acknowledged since the last time, in sealed segments.
 
         With `renew`, a home that was restored takes a new id, and goes on with a new journal that
-        names the old one; nothing else may use the home then.
+        names the old one; nothing else may use the home then. `whole` is as for `Sync.push`.
 
         Raises:
             Locked: another process of this home does it, for all of `timeout`; or `renew` is
@@ -430,7 +432,7 @@ class Repository:
         """
         self.ready_to_write()
         try:
-            return self.sync.push(timeout=timeout)
+            return self.sync.push(timeout=timeout, whole=whole)
         except JournalForked:
             if not renew:
                 raise

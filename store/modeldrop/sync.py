@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -49,7 +50,7 @@ class Pushed:
     entries: int
     """How many of its entries are shared now that were not before."""
     segments: int
-    """How many segments this call created."""
+    """How many segments there are for them."""
     seq: int
     """Up to which entry the journal is shared."""
 
@@ -88,10 +89,12 @@ class Sync:
         head = self._journal.head()
         return head.offset - self._pushed(head).offset if head else 0
 
-    def push(self, *, timeout: float = locks.TIMEOUT) -> Pushed:
+    def push(self, *, timeout: float = locks.TIMEOUT, whole: bool = False) -> Pushed:
         """Share what the journal has acknowledged; one request for each segment, none for none.
 
-        Idempotent: what an earlier attempt has brought to the backend is recognised there.
+        Idempotent: what an earlier attempt has brought to the backend is recognised there. With
+        `whole`, or where nobody knows how far it came, every segment is looked at, and those that
+        are missing are created again.
 
         Raises:
             Locked: another process of this home shared for all of `timeout`.
@@ -103,16 +106,20 @@ class Sync:
             head = self._journal.head()
             if head is None:
                 return Pushed(0, 0, 0)
-            place = began = self._pushed(head)
-            segments = 0
+            place = EMPTY if whole else self._pushed(head)
+            entries = segments = 0
+            there: list[int] = []
             if place.offset < head.offset:
                 check_backend(self._home, self._backend)
+                there = self._shared.firsts(self._home.id) if place == EMPTY else []
             while place.offset < head.offset:
-                place, created = self._seal(place, head)
-                segments += created
+                before = place.seq
+                place, is_new = self._seal(place, head, there)
                 self._note(place)
                 _log.debug("step: push noted")
-            return Pushed(head.seq - began.seq, segments, head.seq)
+                if is_new:
+                    entries, segments = entries + place.seq - before, segments + 1
+            return Pushed(entries, segments, head.seq)
 
     def fetch(self, *, timeout: float = locks.TIMEOUT) -> list[FetchedJournal]:
         """Bring what other homes have shared into this one; return what is known of each.
@@ -147,17 +154,21 @@ class Sync:
         record = PushedRecord(self._home.id, place.seq, place.start, place.offset, place.sha256)
         write_quick(self._paths.pushed, record.to_bytes())
 
-    def _seal(self, place: Head, head: Head) -> tuple[Head, bool]:
-        """Have the next segment at the backend; return its last line, and if this call made it."""
+    def _seal(self, place: Head, head: Head, there: Sequence[int]) -> tuple[Head, bool]:
+        """Have the next segment at the backend; return its last line, and if it wasn't there.
+
+        `there` are the numbers of segments that are known to be.
+        """
         first = place.seq + 1
-        segment = cut(self._paths.journal, place, head, self._home.id)
         key = layout.journal_segment(self._home.id, first)
         probe = self._home.probe()
-        if probe is None or not probe.holds:
-            # To create here may be to overwrite.
-            there = self._backend.read(key)
-            if there is not None:
-                return self._mine(place, head, there), False
+        if first in there or probe is None or not probe.holds:
+            # Where create-if-absent doesn't hold, to create is perhaps to overwrite.
+            data = self._backend.read(key)
+            if data is not None:
+                return self._mine(place, head, data), False
+        following = next((each for each in there if each > first), None)
+        segment = cut(self._paths.journal, place, head, self._home.id, following)
         trouble: BackendError | None = None
         try:
             if self._backend.create(key, segment.data):
@@ -165,9 +176,9 @@ class Sync:
                 return segment.reached, True
         except BackendError as error:
             trouble = error
-        there = self._backend.read(key)
-        if there is not None:
-            return self._mine(place, head, there), False
+        data = self._backend.read(key)
+        if data is not None:
+            return self._mine(place, head, data), trouble is not None
         raise trouble or OutcomeUnknown(
             f"{self._backend.url}/{key} is neither there nor absent",
             hint="run `modeldrop push` again: nothing happens twice",

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     cls=Command,
     examples=(
         ("modeldrop push", "shares what this home did since the last time"),
-        ("modeldrop push --json | jq .entries", "how many entries that were"),
+        ("modeldrop push --all", "looks at all that was ever shared: after a bucket was put back"),
+        ("modeldrop push --json | jq .entries", "how many entries were shared"),
     ),
     exits=exits(
         10,
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
         e20="this home's journal is damaged, here or at the backend",
     ),
 )
+@click.option("--all", "whole", is_flag=True, help="Share again what is missing at the backend.")
 @output_options
-def command(output: Output) -> None:
+def command(whole: bool, output: Output) -> None:  # noqa: FBT001 - click's signature
     """Share what this home did.
 
     The service does it once a minute, and every command that writes at its end; by hand it is
@@ -41,7 +43,7 @@ def command(output: Output) -> None:
     """
     with open_repository() as repository:
         before = repository.home.id
-        pushed = repository.push(renew=True)
+        pushed = repository.push(renew=True, whole=whole)
         home = repository.home.id
     if output.json:
         told: PushObject = {

@@ -91,8 +91,10 @@ def _entries(data: bytes, head: Head, home: str) -> Iterator[Entry]:
         head = head_of(entry)
 
 
-def cut(path: Path, after: Head, head: Head, home: str) -> Segment:
+def cut(path: Path, after: Head, head: Head, home: str, before: int | None = None) -> Segment:
     """Return the next segment of a home's own journal after a line, of what HEAD covers.
+
+    It ends before the line of number `before`, if there is one.
 
     Raises:
         JournalDamaged: what stands there isn't what was written.
@@ -108,9 +110,13 @@ def cut(path: Path, after: Head, head: Head, home: str) -> Segment:
         # A line that is longer than a segment is one by itself.
         end = data.find(b"\n") + 1
     try:
-        return chained(data[:end], after, home)
+        segment = chained(data[:end], after, home)
     except NotChained as error:
         raise damage(path, after.offset, f"line {error.seq}: {error}") from error
+    if before is None or segment.reached.seq < before:
+        return segment
+    entries = segment.entries[: before - segment.first]
+    return Segment(data[: entries[-1].end - segment.begins], entries)
 
 
 def read(path: Path, offset: int, size: int) -> bytes:
