@@ -209,13 +209,12 @@ def test_fetch_with_nothing_new_takes_requests_by_the_number_of_hosts_alone(
     assert asked == {(hosts, history): 2 + 2 * hosts for hosts, history in asked}
 
 
-@pytest.mark.parametrize("step", ["segment created"])
-def test_push_killed_after_a_step_is_finished_by_the_next_one(
-    tmp_path: Path, url: str, step: str
+def test_push_killed_after_its_segment_is_finished_by_the_next_one(
+    tmp_path: Path, url: str
 ) -> None:
     with host(tmp_path / "ada", url) as ada, host(tmp_path / "bob", url) as bob:
         note(ada, "one")
-        assert dies(push, tmp_path / "ada", at=step)
+        assert dies(push, tmp_path / "ada", at="segment created")
         note(ada, "two")
         assert run(push, tmp_path / "ada") == 3
 
@@ -225,19 +224,18 @@ def test_push_killed_after_a_step_is_finished_by_the_next_one(
         assert copy.read_bytes() == ada.home.paths.journal.read_bytes()
 
 
-@pytest.mark.parametrize("step", ["lines kept"])
-def test_fetch_and_clone_killed_after_a_step_are_finished_by_the_next_one(
-    tmp_path: Path, url: str, step: str
+def test_fetch_and_clone_killed_on_the_way_are_finished_by_the_next_one(
+    tmp_path: Path, url: str
 ) -> None:
     with host(tmp_path / "ada", url) as ada, host(tmp_path / "bob", url) as bob:
         note(ada, "one")
         ada.push()
-        assert dies(fetch, tmp_path / "bob", at=step)
+        assert dies(fetch, tmp_path / "bob", at="fetch noted")
         run(fetch, tmp_path / "bob")
         copy = bob.home.paths.fetched_journal(ada.home.id)
         assert copy.read_bytes() == ada.home.paths.journal.read_bytes()
 
-        assert dies(clone, tmp_path / "eve", url, at=step)
+        assert dies(clone, tmp_path / "eve", url, at="fetch noted")
         assert run(clone, tmp_path / "eve", url) == 3
 
 

@@ -332,7 +332,7 @@ class Repository:
             Conflict: there is something else of that name.
             ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
         """
-        from modeldrop.transfer import check_folder  # noqa: PLC0415 - not needed to register
+        from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
 
         check_folder(to)
         resolved, artifact = self.artifact(reference)

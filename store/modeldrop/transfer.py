@@ -30,6 +30,7 @@ from typing import Final, Self, TypeVar
 
 from modeldrop import files
 from modeldrop.backend.base import Backend
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, Interrupted, SourceChanged
 from modeldrop.names import WHOLE_RUN, printable, refuse_component
 from modeldrop.records import Artifact, StoredFile
@@ -134,6 +135,11 @@ class Transfer:
     def close(self) -> None:
         """Do nothing: nothing is held."""
 
+    @property
+    def shares_waits(self) -> bool:
+        """Whether `send_in` sends anything."""
+        return self._backend.capabilities.shares_waits
+
     def free(self) -> int | None:
         """Return how many bytes the backend has room for, or None where that can't be known."""
         return self._backend.free()
@@ -180,6 +186,38 @@ class Transfer:
             writer.abort()
             raise
         return sent
+
+    def send_in(
+        self, batch: Batch, fd: int, key: str, size: int, unchanged: Callable[[], None]
+    ) -> tuple[Sent, Pending] | None:
+        """Have a small open file sent to a unique, free key with a batch; return what arrives.
+
+        None where the backend shares no waits; then nothing was done. All of the file is in memory
+        meanwhile. Once the batch is finished, `check_batch` tells whether it did arrive.
+
+        Raises:
+            SourceChanged: the file changed meanwhile.
+            BackendError: the backend failed.
+        """
+        unchanged()
+        # One byte more than is expected, so that a file that grew is not read as if it hadn't.
+        data = os.read(fd, size + 1)
+        unchanged()
+        sent = Sent(hashlib.sha256(data).hexdigest(), len(data))
+        _check_size(sent, size)
+        pending = self._backend.create_in(batch, key, data)
+        return None if pending is None else (sent, pending)
+
+    def check_batch(self, key: str, sent: Sent, pending: Pending) -> None:
+        """Return if what a batch has sent is at the backend.
+
+        Raises:
+            BackendError: it is not.
+        """
+        if not pending.created:
+            message = f"{self._backend.url}/{key} is there already"
+            raise BackendError(message, hint="`modeldrop verify` looks at the whole backend")
+        self._check_arrived(key, sent)
 
     @contextlib.contextmanager
     def _turn(self, size: int, unchanged: Callable[[], None]) -> Iterator[None]:
@@ -364,20 +402,6 @@ def _check_size(sent: Sent, size: int) -> None:
     if sent.size != size:
         message = f"{sent.size} bytes were read where {size} were expected"
         raise SourceChanged(message, hint="nothing to do: it is stored once it is quiet")
-
-
-def check_folder(to: Path | str) -> None:
-    """Make sure that something can be pulled into a folder, which need not be there yet.
-
-    Raises:
-        Conflict: what is there is no folder.
-    """
-    folder = Path(to).absolute()
-    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-    if not there.is_dir():
-        what = "leads nowhere" if there.is_symlink() else "is no folder"
-        message = f"nothing can be pulled into {to}: {there} {what}"
-        raise Conflict(message, hint="move it away, or pull into another folder")
 
 
 def damage(artifact: Artifact, paths: list[str], url: str) -> ArtifactDamaged:

@@ -1,7 +1,8 @@
 """What was fetched of other homes' journals: copies, byte for byte, each with a HEAD of its own.
 
-Write order: lines → fdatasync → `<home>.json`, written durably. A crash leaves the copy as it was,
-perhaps with bytes past its end, which are no part of it and are overwritten. Readers take no lock.
+Write order: lines, and the next `<home>.json` beside the last one → both on the disk → its name. A
+crash leaves the copy as it was, perhaps with bytes past its end, which are no part of it and are
+overwritten. Readers take no lock.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modeldrop import files
+from modeldrop.batch import Batch
 from modeldrop.errors import JournalDamaged, RecordDamaged
 from modeldrop.journal.lines import Entry
 from modeldrop.journal.reading import EMPTY, backward, forward
@@ -74,15 +76,6 @@ class Copies:
         """Keep verified segments that follow what there is; they last when it returns."""
         files.make_folders(self._paths.journals)
         last = segments[-1]
-        fd = os.open(
-            self._paths.fetched_journal(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
-        try:
-            data = b"".join(each.data for each in segments)
-            files.append_durable(fd, data, segments[0].begins)
-        finally:
-            os.close(fd)
-        _log.debug("step: lines kept")
         head = last.reached
         found = FetchedRecord(
             home=home,
@@ -94,7 +87,17 @@ class Copies:
             segment=last.first,
             begins=last.begins,
         )
-        files.write_durable(self._paths.fetched_head(home), found.to_bytes())
+        data = b"".join(each.data for each in segments)
+        fd = os.open(
+            self._paths.fetched_journal(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+        )
+        try:
+            with Batch() as batch:
+                batch.extend(fd, data, segments[0].begins)
+                batch.replace(os.fspath(self._paths.fetched_head(home)), found.to_bytes())
+                batch.finish()
+        finally:
+            os.close(fd)
         _log.debug("step: fetch noted")
 
     def newest(self, home: str) -> Iterator[Entry]:
