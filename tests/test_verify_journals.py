@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
+from modeldrop.journal import Entry, NewEntry
 from modeldrop.layout import numbered, revisions, versions
 from modeldrop.names import new_guid
 from modeldrop.records import Version
@@ -117,6 +118,31 @@ def test_record_whose_entry_is_not_shared_yet_is_no_difference(
     assert report.checked["not shared yet"] == 2
     bob.push()
     assert "not shared yet" not in ada.verify().checked
+
+
+def test_own_record_that_is_still_on_its_way_to_the_journal_is_no_difference(
+    ada: Repository, backend: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = ada.journal.append
+    seen: list[dict[str, str]] = []
+
+    def look_first(*entries: NewEntry) -> tuple[Entry, ...]:
+        with Repository.open(ada.home.paths.root) as other:
+            seen.append(findings(other))
+        return append(*entries)
+
+    monkeypatch.setattr(ada.journal, "append", look_first)
+    store(ada, "another")
+
+    assert seen == [{}, {}]
+    assert findings(ada) == {}
+    # Without the intent it is one: nobody is about to tell of it.
+    path = backend / numbered(versions("churn"), 2)
+    record = Version.from_bytes(path.read_bytes(), "")
+    (backend / numbered(versions("churn"), 3)).write_bytes(
+        replace(record, version=3, owner=new_guid()).to_bytes()
+    )
+    assert set(findings(ada)) == {"churn/3"}
 
 
 def test_home_that_has_shared_nothing_is_given_time(

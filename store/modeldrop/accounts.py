@@ -73,7 +73,7 @@ class Accounts:
         self._backend = backend
         self._shared = SharedJournals(backend)
         self._copies = Copies(home.paths)
-        # Read before the records: what is under way then may have its record and no entry.
+        # Of what is under way there may be a record and no entry.
         self._under_way = _under_way(home)
         self.all: dict[str, Account] = {}
 
@@ -115,6 +115,7 @@ class Accounts:
                 elif differs(entry, record):
                     what = "the journal has another digest than the backend"
                     found(kind, name, what + self._of(account))
+        self._catch_up()
         waiting = 0
         for name, record in records.items():
             if self._is_told(name, record.home):
@@ -127,6 +128,15 @@ class Accounts:
         return waiting
 
     # Reading
+
+    def _catch_up(self) -> None:
+        """Take note of what this home has brought to an end since its journal was read."""
+        mine = self.all[self._home.id]
+        if mine.is_whole:
+            # In this order: what is no intent any more has its entry.
+            self._under_way |= _under_way(self._home)
+            for entry in self._journal.since(mine.last):
+                mine.take(entry)
 
     def _read_others(self, found: Found) -> None:
         for home in sorted({*self._shared.homes(), *self._copies.homes()} - {self._home.id}):
