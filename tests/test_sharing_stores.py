@@ -188,10 +188,10 @@ def test_fetch_with_nothing_new_takes_requests_by_the_number_of_hosts_alone(
             for each in range(number):
                 # A home that is there is opened: the hosts of the round before go on.
                 with host(tmp_path / f"host-{each}", url) as other:
-                    for entry in range(4):
+                    for entry in range(2):
                         note(other, f"entry {entry}")
                         other.push()
-            for history in (4, 16):
+            for history in (1, 9):
                 with host(tmp_path / "host-0", url) as other:
                     for entry in range(history):
                         note(other, f"entry {entry}")
