@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from modeldrop import founding, locks, references
 from modeldrop.backend import open_backend
+from modeldrop.backend.patience import patiently
 from modeldrop.errors import (
     ArtifactNotFound,
     ConfigError,
@@ -58,6 +59,7 @@ class Repository:
         """Use `Repository.open` or `Repository.init`."""
         self.home = home
         self._checked = False
+        self._claimed = False
 
     @classmethod
     def open(cls, home: Path | str | None = None) -> Self:
@@ -205,6 +207,13 @@ class Repository:
             raise ConfigError(
                 message, hint="`modeldrop init` in another folder makes a home for it"
             )
+        self._claim_home()
+        self._checked = True
+
+    def _claim_home(self) -> None:
+        """Have this home be this host's, with a journal of its own, if it was copied."""
+        if self._claimed:
+            return
         before = self.home.id
         old = self.home.claim()
         if self.home.id != before:
@@ -212,7 +221,7 @@ class Repository:
             for part in ("journal", "runs_at_backend", "versions_at_backend", "_references"):
                 self.__dict__.pop(part, None)
         self._begin_journal(old)
-        self._checked = True
+        self._claimed = True
 
     def _begin_journal(self, old: str | None) -> None:
         """Let the journal of a copied home begin with the id that it had before.
@@ -282,7 +291,8 @@ class Repository:
         if artifact and reference.artifact and artifact != reference.artifact:
             message = f"{run} names {reference.artifact!r}, and {artifact!r} was asked for"
             raise InvalidName(message, hint="name the artifact once")
-        revision = self._references.revision(reference)
+        shown = patiently(lambda: self._references.shown(reference))
+        revision = shown.revision
         experiment = experiment or revision.experiment
         if experiment is None:
             message = f"run {revision.run} names no experiment"
@@ -292,8 +302,10 @@ class Repository:
         except ArtifactNotFound as error:
             references.add_earlier(error, revision)
             raise
-        self._check_stored(chosen)
-        self.ready_to_write()
+        if unseen := shown.unseen(chosen):
+            patiently(lambda: self.transfer.require(unseen))
+        # Whether the backend is still this home's is asked under the lock.
+        self._claim_home()
         return self.versions_at_backend.register(
             experiment,
             revision,
@@ -469,13 +481,6 @@ class Repository:
     @cached_property
     def _references(self) -> References:
         return References(self.home, self.journal, self.runs_at_backend, self.versions_at_backend)
-
-    def _check_stored(self, artifact: Artifact) -> None:
-        from modeldrop.transfer import Transfer, damage  # noqa: PLC0415
-
-        missing = Transfer.missing(self.transfer, artifact)
-        if missing:
-            raise damage(artifact, missing, self.backend.url)
 
     def _request(self) -> Request:
         return Request(str(uuid.uuid4()), self.home.user)

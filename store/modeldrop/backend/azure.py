@@ -44,6 +44,7 @@ class AzureDriver:
     """A container."""
 
     exclusive_create = True
+    lists_by_prefix = True
     most_parts = 50_000
 
     def __init__(self, container: str, options: Mapping[str, object]) -> None:

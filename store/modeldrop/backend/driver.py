@@ -42,6 +42,8 @@ class Driver(Protocol):
     """One store, connected. Every method may be called from several threads."""
 
     exclusive_create: bool
+    # Whether `pages` is one request a page.
+    lists_by_prefix: bool
     # How many parts a file may have.
     most_parts: int
     endpoint: str | None

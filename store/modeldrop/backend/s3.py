@@ -41,6 +41,7 @@ class S3Driver:
     """A bucket."""
 
     exclusive_create = True
+    lists_by_prefix = True
     most_parts = 10_000
 
     def __init__(self, bucket: str, options: Mapping[str, object]) -> None:
