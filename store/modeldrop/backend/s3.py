@@ -17,7 +17,7 @@ import s3fs
 from fsspec.asyn import sync
 
 from modeldrop.backend import failures
-from modeldrop.backend.driver import Listed
+from modeldrop.backend.driver import ANSWER_SECONDS, Listed
 from modeldrop.backend.urls import without_secrets
 
 # botocore tries a connection again, and s3fs an answer that breaks off. An address that doesn't
@@ -60,22 +60,24 @@ class S3Driver:
 
     def check(self, prefix: str) -> None:
         """List one key: a HEAD of the bucket says less, and needs a right more."""
-        self._call("list_objects_v2", Prefix=prefix, MaxKeys=1)
+        self._call("list_objects_v2", Prefix=prefix, MaxKeys=1, timeout=ANSWER_SECONDS)
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """Return bytes by one GET: with more than one connection s3fs asks for the size first."""
         path = f"{self._bucket}/{key}"
-        return _patiently(
-            lambda: bytes(self._fs.cat_file(path, start=start, end=end, max_concurrency=1))
-        )
+        ask: dict[str, Any] = {"start": start, "end": end, "max_concurrency": 1}
+        if start is None:
+            ask["timeout"] = ANSWER_SECONDS
+        return _patiently(lambda: bytes(self._fs.cat_file(path, **ask)))
 
     def create(self, key: str, data: bytes) -> None:
         """Put with `If-None-Match: *`, in one part: some servers ignore it for several."""
-        self._fs.pipe_file(f"{self._bucket}/{key}", data, mode="create")
+        path = f"{self._bucket}/{key}"
+        self._fs.pipe_file(path, data, mode="create", timeout=ANSWER_SECONDS)
 
     def size(self, key: str) -> int:
         """Return the size by one HEAD."""
-        return int(self._call("head_object", Key=key)["ContentLength"])
+        return int(self._call("head_object", Key=key, timeout=ANSWER_SECONDS)["ContentLength"])
 
     def put(self, key: str, data: bytes) -> None:
         """Put a whole object."""
@@ -87,7 +89,7 @@ class S3Driver:
 
     def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
         """Yield pages of up to a thousand keys."""
-        ask: dict[str, Any] = {"Prefix": start}
+        ask: dict[str, Any] = {"Prefix": start, "timeout": ANSWER_SECONDS}
         if not deep:
             ask["Delimiter"] = "/"
         while True:
@@ -102,7 +104,7 @@ class S3Driver:
 
     def delete(self, key: str) -> None:
         """Delete an object; S3 says the same whether it was there."""
-        self._call("delete_object", Key=key)
+        self._call("delete_object", Key=key, timeout=ANSWER_SECONDS)
 
     def close(self) -> None:
         """Close the connections now: left to the collector, they'd be closed with a warning."""
@@ -111,6 +113,7 @@ class S3Driver:
             sync(self._fs.loop, creator.__aexit__, None, None, None, timeout=5)
 
     def _call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401 - botocore's own
+        # A `timeout` among them is fsspec's, for all of the call with its retries.
         return _patiently(lambda: self._fs.call_s3(method, Bucket=self._bucket, **arguments))
 
 
