@@ -154,6 +154,10 @@ class HomePaths:
         """
         return self.locks / "runs" / run[:2]
 
+    def group_lock(self) -> Path:
+        """Return the lock of those that commit a group of runs."""
+        return self.locks / "groups"
+
     def journal_lock(self) -> Path:
         """Return the lock of those that write to the journal."""
         return self.locks / "journal"
@@ -163,8 +167,8 @@ class HomePaths:
         return self.locks / "service"
 
     def intent(self, request: str) -> Path:
-        """Return the file of an open intent."""
-        return self.intents / f"{request}.json"
+        """Return the file of an open intent, and of those that were begun with it."""
+        return self.intents / f"{request}.jsonl"
 
     def run_state(self, run: str) -> Path:
         """Return what the service remembers of a run."""

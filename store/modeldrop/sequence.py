@@ -151,6 +151,16 @@ class Sequence:
             number += 1
         return number
 
+    def confirm(self, number: int, data: bytes) -> None:
+        """Make sure that a record that was read lasts.
+
+        Whoever appended it may have died between making it visible and making it durable.
+
+        Raises:
+            BackendError: that isn't known.
+        """
+        self._backend.create(self.key(number), data)
+
     def append(
         self,
         make: Callable[[int], bytes],

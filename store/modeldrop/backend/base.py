@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import InvalidName
 from modeldrop.names import printable
 
@@ -37,6 +38,8 @@ class Capabilities:
     connections: int
     # How many bytes at a time are worth sending.
     chunk_size: int
+    # Whether `create_in` takes small files and records, which wait for the disk together then.
+    shares_waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,13 @@ class Backend(Protocol):
 
         False may be wrong where an answer was lost: read back who owns the record. After an
         error the outcome is unknown: read back as well.
+        """
+        ...
+
+    def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Have a small file or record created with a batch, if it is absent then.
+
+        None where this backend waits for nothing that could be shared; then nothing was done.
         """
         ...
 

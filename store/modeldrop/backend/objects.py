@@ -20,6 +20,7 @@ from modeldrop.backend.base import Capabilities, Stored, check_key
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource
 from modeldrop.backend.urls import Address, credentials_hint
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import ConfigError, DriverMissing, ModeldropError
 from modeldrop.files import TEMP_PREFIX
 
@@ -100,6 +101,11 @@ class ObjectBackend:
                     raise
                 return False
             return True
+
+    def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Return None: each object is a request of its own."""
+        del batch, key, data
+        return None
 
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file by one request, or None if it is known to be absent."""

@@ -1,4 +1,8 @@
-"""What is done with runs in threads: two lanes, so that 100 GB don't hold up 1 KB.
+"""What is done with runs in threads: lanes by size, so that 100 GB don't hold up 1 KB.
+
+Large runs and small ones have threads of their own. The smallest go together where the backend
+shares its waits: a thread that is free takes along all that wait by then, and nobody waits for
+company.
 
 A run that is complete waits in the queue of its lane for one of the lane's threads; only the run
 itself waits, not what was seen of it, so that a queue of a hundred thousand costs next to nothing,
@@ -11,18 +15,30 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from modeldrop.errors import Interrupted
 from modeldrop.intake.agenda import Tracked
+from modeldrop.intake.drops import Job
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.throttle import Rate
+from modeldrop.intake.together import SMALL as SMALLEST
 
 # Up to this many bytes a run is small.
 SMALL: Final = 16 * 2**20
+
+Together = Callable[[Sequence[Job]], Sequence[object | None]]
+"""Stores jobs as one; None stands for one that is to be stored alone."""
+
 # A thread that is done with a small run finds the next one waiting: that many for each.
 _BACKLOG: Final = 2
+# How many runs go together at most, and how many groups are under way at a time: one computes
+# while the other waits for the disk.
+_GROUP: Final = 64
+_GROUPS: Final = 2
 
 
 class Flight:
@@ -65,20 +81,93 @@ class Flight:
 
 
 class _Lane:
-    def __init__(self, name: str, threads: int, backlog: int) -> None:
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self.most = threads * backlog
+    def __init__(self, pool: ThreadPoolExecutor, most: int) -> None:
+        self.pool = pool
+        self.most = most
         self.flying = 0
         self.queue: OrderedDict[str, Tracked] = OrderedDict()
 
 
-class Lanes:
-    """The queues and the threads, for small runs and for large ones. For one thread."""
+@dataclass(slots=True)
+class _Passenger:
+    """One run of a group: how it is stored with others, how alone, and what became of it."""
 
-    def __init__(self, small: int, large: int, landed: Callable[[], None]) -> None:
-        """Have so many threads for each; `landed` is called by a thread that is done."""
-        self._small = _Lane("small", small, _BACKLOG)
-        self._large = _Lane("large", large, 1)
+    job: Job
+    alone: Callable[[], object]
+    task: Future[Any] = field(default_factory=Future)
+
+
+class _Groups:
+    """Runs that go together: whatever waits when a thread is free is one group."""
+
+    def __init__(self, pool: ThreadPoolExecutor, together: Together) -> None:
+        self._pool = pool
+        self._together = together
+        self._lock = threading.Lock()
+        self._waiting: deque[_Passenger] = deque()
+        self._under_way = 0
+
+    def put(self, passenger: _Passenger) -> None:
+        with self._lock:
+            self._waiting.append(passenger)
+            if self._under_way >= _GROUPS:
+                return
+            self._under_way += 1
+        self._pool.submit(self._run)
+
+    def _run(self) -> None:
+        while group := self._next():
+            # Whom the end of the service has taken back isn't among them.
+            self._store([each for each in group if each.task.set_running_or_notify_cancel()])
+
+    def _next(self) -> list[_Passenger]:
+        with self._lock:
+            count = min(len(self._waiting), _GROUP)
+            self._under_way -= count == 0
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _store(self, group: list[_Passenger]) -> None:
+        try:
+            results = self._together([each.job for each in group])
+        except BaseException as error:  # noqa: BLE001 - it is told by each of the tasks
+            for each in group:
+                each.task.set_exception(error)
+            return
+        for each, result in zip(group, results, strict=True):
+            if result is not None:
+                each.task.set_result(result)
+                continue
+            try:
+                self._pool.submit(_fly_alone, each)
+            except RuntimeError:
+                # The threads are let go: the service ends.
+                each.task.set_exception(Interrupted("stopped before it was stored"))
+
+
+def _fly_alone(passenger: _Passenger) -> None:
+    try:
+        result = passenger.alone()
+    except BaseException as error:  # noqa: BLE001 - as above
+        passenger.task.set_exception(error)
+    else:
+        passenger.task.set_result(result)
+
+
+class Lanes:
+    """The queues and the threads, by the size of a run. For one thread."""
+
+    def __init__(
+        self, small: int, large: int, landed: Callable[[], None], together: Together | None
+    ) -> None:
+        """Have so many threads for each; `landed` is called by a thread that is done.
+
+        `together` stores the smallest runs in groups, if there is one.
+        """
+        pools = [ThreadPoolExecutor(small, "small"), ThreadPoolExecutor(large, "large")]
+        self._small = _Lane(pools[0], small * _BACKLOG)
+        self._large = _Lane(pools[1], large)
+        self._smallest = _Lane(pools[0], _GROUP * _GROUPS * _BACKLOG)
+        self._groups = _Groups(pools[0], together) if together is not None else None
         self._landed = landed
         self._done: deque[Tracked] = deque()
         self.flying: dict[str, Tracked] = {}
@@ -98,27 +187,37 @@ class Lanes:
 
     def leave(self, tracked: Tracked) -> None:
         """Take a run out of its queue, if it waits in one."""
-        for lane in (self._small, self._large) if tracked.is_queued else ():
+        for lane in self._every() if tracked.is_queued else ():
             lane.queue.pop(tracked.run, None)
         tracked.is_queued = False
 
     def take(self) -> Tracked | None:
         """Return the next run whose turn has come, or None; a small one before a large one."""
-        for lane in (self._small, self._large):
+        for lane in self._every():
             if lane.queue and lane.flying < lane.most:
                 _, tracked = lane.queue.popitem(last=False)
                 tracked.is_queued = False
                 return tracked
         return None
 
-    def submit(self, tracked: Tracked, flight: Flight, work: Callable[[], object]) -> None:
-        """Have a thread do it; the run is in flight until it was harvested."""
+    def submit(
+        self, tracked: Tracked, flight: Flight, work: Callable[[], object], job: Job | None = None
+    ) -> None:
+        """Have a thread do it; the run is in flight until it was harvested.
+
+        With a `job`, it may be stored with others instead; `work` is for a run that can't be.
+        """
         lane = self._lane(flight.size)
         lane.flying += 1
         tracked.flight = flight
         self.flying[tracked.run] = tracked
         self.probing = self.probing or flight.probe
-        flight.task = lane.pool.submit(work)
+        if job is not None and self._groups is not None and lane is self._smallest:
+            passenger = _Passenger(job, work)
+            flight.task = passenger.task
+            self._groups.put(passenger)
+        else:
+            flight.task = lane.pool.submit(work)
         flight.task.add_done_callback(lambda _: self._land(tracked))
 
     def _land(self, tracked: Tracked) -> None:
@@ -138,11 +237,11 @@ class Lanes:
 
     def queued(self) -> list[Tracked]:
         """Return every run that waits in a queue."""
-        return [*self._small.queue.values(), *self._large.queue.values()]
+        return [tracked for lane in self._every() for tracked in lane.queue.values()]
 
     def waiting(self) -> int:
         """Return how many runs wait in the queues."""
-        return len(self._small.queue) + len(self._large.queue)
+        return sum(len(lane.queue) for lane in self._every())
 
     def cancel(self) -> None:
         """Take back what still waits for a thread."""
@@ -156,5 +255,10 @@ class Lanes:
         for lane in (self._small, self._large):
             lane.pool.shutdown(wait=True, cancel_futures=True)
 
+    def _every(self) -> tuple[_Lane, ...]:
+        return self._smallest, self._small, self._large
+
     def _lane(self, size: int) -> _Lane:
+        if size <= SMALLEST and self._groups is not None:
+            return self._smallest
         return self._small if size <= SMALL else self._large
