@@ -84,6 +84,20 @@ def repository_record(backend: Backend) -> RepositoryRecord | None:
     return RepositoryRecord.from_bytes(data, f"{backend.url}/{layout.FORMAT_KEY}")
 
 
+def require(home: Home, backend: Backend) -> None:
+    """Return if a backend holds the repository of this home.
+
+    Raises:
+        ConfigError: it holds none, or another one.
+        NewerFormat: a later modeldrop made it.
+    """
+    found = repository_record(backend)
+    if found is None or found.repository != home.repository:
+        held = "no repository" if found is None else f"the repository {found.repository}"
+        message = f"{backend.url} holds {held}, and this home belongs to {home.repository}"
+        raise ConfigError(message, hint="`modeldrop init` in another folder makes a home for it")
+
+
 def _join(backend: Backend) -> str:
     """Return the id of the repository at a backend; make one if there is none."""
     found = repository_record(backend)

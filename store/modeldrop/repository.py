@@ -198,15 +198,7 @@ class Repository:
         """
         if self._checked:
             return
-        found = founding.repository_record(self.backend)
-        if found is None or found.repository != self.home.repository:
-            held = "no repository" if found is None else f"the repository {found.repository}"
-            message = (
-                f"{self.backend.url} holds {held}, and this home belongs to {self.home.repository}"
-            )
-            raise ConfigError(
-                message, hint="`modeldrop init` in another folder makes a home for it"
-            )
+        founding.require(self.home, self.backend)
         self._claim_home()
         self._checked = True
 

@@ -6,7 +6,6 @@ file that it names is at the backend and was checked there.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import uuid
@@ -23,14 +22,13 @@ from modeldrop.errors import (
     ArtifactNotFound,
     BackendError,
     IntegrityError,
-    NewerFormat,
     RunNotFound,
 )
-from modeldrop.files import make_folders, write_quick
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import First, Ledger, Request, begin_sequences
+from modeldrop.manifests import Manifests
 from modeldrop.names import RUN_FILES, WHOLE_RUN, parse_guid_prefix, printable
 from modeldrop.records import Artifact, Intent, Refused, RepositoryRecord, Revision, now
 from modeldrop.sequence import Sequence
@@ -86,6 +84,7 @@ class Runs:
         self._backend = backend
         self._journal = journal
         self._intents = Intents(home.paths.intents)
+        self._copies = Manifests(home.paths, backend)
 
     @property
     def url(self) -> str:
@@ -167,13 +166,13 @@ class Runs:
             return None
         sizes = {file.key: file.size for file in page}
         key = layout.numbered(folder, number)
-        revision = self._kept(run, number, sizes[key])
+        revision = self._copies.kept(run, number, sizes[key])
         if revision is None:
             found = self._fetch(run, number)
             if found is None:
                 return None
             revision, data = found
-            self._keep(revision, data)
+            self._copies.keep(revision, data)
         return Shown(revision, sizes)
 
     def guids(self, prefix: str = "") -> Iterator[str]:
@@ -233,7 +232,7 @@ class Runs:
             first = (last.revision if last else 0) + 1
             appended = ledger.append(make, request, owner=owner, at=first, accept=accept)
             revision = mine.get(appended.data) or self.parse(appended.data, appended.number)
-            self._keep(revision, appended.data)
+            self._copies.keep(revision, appended.data)
             return Committed(revision, created=appended.created)
 
     def commit_firsts(
@@ -342,26 +341,6 @@ class Runs:
             message = f"{self._backend.url}/{sequence.key(number)} is the manifest of another run"
             raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
         return revision, data
-
-    def _keep(self, revision: Revision, data: bytes) -> None:
-        """Keep a copy of a manifest where asking the backend for it costs a request."""
-        if self._backend.capabilities.lists_by_prefix:
-            path = self._home.paths.manifest(revision.run, revision.revision)
-            # It can be read again, so a full disk fails nobody.
-            with contextlib.suppress(OSError):
-                make_folders(path.parent)
-                write_quick(path, data)
-
-    def _kept(self, run: str, number: int, size: int) -> Revision | None:
-        """Return a revision by the copy of its manifest, if there is one of this size."""
-        path = self._home.paths.manifest(run, number)
-        try:
-            data = path.read_bytes()
-            revision = Revision.from_bytes(data, str(path))
-        except (OSError, IntegrityError, NewerFormat):
-            return None
-        right = (run, number, size) == (revision.run, revision.revision, len(data))
-        return revision if right else None
 
 
 class _Revisions:
