@@ -12,9 +12,11 @@ from modeldrop import Repository
 from modeldrop.backend import azure, open_backend, patience, s3
 from modeldrop.errors import BackendError, BackendUnreachable, IntegrityError, OutcomeUnknown
 from modeldrop.names import new_guid
+from modeldrop.sequence import Sequence
+from support import work
 from support.hosts import Fleet, hosts
-from support.proxy import CUT_ANSWER, FLIP_ANSWER, SILENT, Fault, Proxy
-from support.servers import AzuriteServer, MotoServer
+from support.proxy import CUT_ANSWER, FLIP_ANSWER, FLIP_REQUEST, SILENT, Fault, Proxy
+from support.servers import AzuriteServer, MotoServer, RcloneS3Server
 from support.stores import RUN, quick_pauses
 
 pytestmark = pytest.mark.scenario(48)
@@ -69,6 +71,31 @@ def test_damage_on_the_way_is_an_error_or_no_matter_and_never_another_answer(
                 fleet.proxy.quiet()
                 assert ask() == wanted
         assert len(repository.versions(name)) == 4
+
+
+@pytest.mark.parametrize("kind", ["azurite", "rclone_s3"])
+def test_record_that_is_flipped_on_its_way_is_refused_and_sent_again(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Moto checks no digest, and has no say here.
+    quick_pauses(monkeypatch)
+    server: AzuriteServer | RcloneS3Server = request.getfixturevalue(kind)
+    url = server.make_container() if isinstance(server, AzuriteServer) else server.make_bucket()
+    with Proxy(server.port) as proxy:
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value.replace(server.endpoint, proxy.endpoint))
+        backend = open_backend(url, {}, None)
+        proxy.script("PUT", "/a/", *[FLIP_REQUEST] * 2)
+        record = work.record_of("me", owner := new_guid(), 1)
+
+        with pytest.raises(BackendError):
+            backend.create("a/1", record)
+        assert backend.read("a/1") is None
+        appended = Sequence(backend, "a").append(lambda _: record, owner=owner, at=1)
+
+        assert (appended.number, appended.created) == (1, True)
+        assert Sequence(backend, "a").read(1) == record
+        backend.close()
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["its claim", "its version"])

@@ -27,6 +27,7 @@ from modeldrop.layout import numbered, registration, registration_done, versions
 from modeldrop.ledger import Request
 from modeldrop.names import new_guid
 from modeldrop.records import Counter, RegistrationDone
+from modeldrop.versions import _Crowd
 from support import work
 from support.children import together
 from support.stores import (
@@ -116,6 +117,26 @@ def test_sixteen_processes_that_register_the_same_run_get_one_version(home: Path
         assert each_its_own([[each for each in answers if each[1]]], repository)
         assert len(repository.versions("churn")) == 1
         assert [entry.kind for entry in repository.log()].count("registered") == 1
+
+
+def test_crowd_makes_the_next_registration_wait_until_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda _, most: most)
+    monkeypatch.setattr("time.sleep", waited.append)
+    crowd = _Crowd()
+    crowd.wait()
+    for others in (3, 1, 0, 1, 0, 0):
+        crowd.met(others, 0.5)
+        crowd.wait()
+    for _ in range(9):
+        crowd.met(1, 0.5)
+    crowd.wait()
+    monkeypatch.setattr("modeldrop.versions._REMEMBERED", -1.0)
+    crowd.wait()
+
+    assert waited == [0, 0.5, 1, 0.5, 1, 0.5, 0.25, 8, 0]
 
 
 @pytest.mark.scenario(45)

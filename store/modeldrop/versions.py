@@ -59,7 +59,9 @@ _log = logging.getLogger(__name__)
 
 REGISTERED: Final = "registered"
 
+# How long a crowd makes others wait at most, and for how long it is expected to be there still.
 _LONGEST_WAIT: Final = 8.0
+_REMEMBERED: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,11 +414,15 @@ class _Crowd:
 
     def __init__(self) -> None:
         self._pause = 0.0
+        self._met_at = time.monotonic()
 
     def wait(self) -> None:
+        if time.monotonic() - self._met_at > _REMEMBERED:
+            self._pause = 0.0
         time.sleep(random.uniform(0, self._pause))  # noqa: S311 - jitter, no secret
 
     def met(self, others: int, seconds: float) -> None:
+        self._met_at = time.monotonic()
         self._pause = (
             min(max(2 * self._pause, seconds), _LONGEST_WAIT) if others else self._pause / 2
         )
