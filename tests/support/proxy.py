@@ -104,6 +104,7 @@ class Proxy:
         """Called before a request is passed on, in a thread of its connection; may wait."""
         self._faults: Callable[[Seen], Fault] = lambda _: NONE
         self._deciding = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
         self._closing = threading.Event()
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -201,10 +202,22 @@ class Proxy:
         """Return what the server answers: status, headers and body."""
         self.before(seen)
         server = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
-        with contextlib.closing(server):
+        with contextlib.closing(server), self._turn(seen, headers):
             server.request(seen.method, seen.path, body, headers)
             answer = server.getresponse()
             return answer.status, answer.getheaders(), answer.read()
+
+    def _turn(
+        self, seen: Seen, headers: dict[str, str]
+    ) -> contextlib.AbstractContextManager[object]:
+        """Let conditional requests for one path reach the server one after another.
+
+        Moto looks and then writes: under load, two that come at once may both win.
+        """
+        if not any(name.lower() == "if-none-match" for name in headers):
+            return contextlib.nullcontext()
+        with self._deciding:
+            return self._turns.setdefault(seen.path, threading.Lock())
 
 
 class _Server(http.server.ThreadingHTTPServer):

@@ -15,7 +15,7 @@ from modeldrop.errors import BackendUnreachable
 
 # An address that answers nothing takes longer than that to be given up once, and is not asked
 # again: this is for connections that break.
-_LONGEST: Final = 5.0
+_LONGEST: Final = 10.0
 _PAUSE_FIRST: Final = 0.05
 
 _T = TypeVar("_T")
@@ -25,7 +25,7 @@ def patiently(ask: Callable[[], _T]) -> _T:
     """Return the answer to a question that changes nothing, asked again while none comes.
 
     Raises:
-        BackendUnreachable: none came in five seconds.
+        BackendUnreachable: none came in ten seconds.
         BackendError: the store answered with an error; that is not asked again.
     """
     until = time.monotonic() + _LONGEST
