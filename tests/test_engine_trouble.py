@@ -313,11 +313,17 @@ def test_a_bug_that_one_run_meets_holds_up_no_other(
         return declared(self, drop, *rest)  # type: ignore[arg-type] # passed on as it came
 
     def fail_to_begin(
-        runs: Runs, transfer: Transfer, batch: Batch, number: int, job: Job
+        runs: Runs,
+        transfer: Transfer,
+        batch: Batch,
+        number: int,
+        job: Job,
+        into: list[together._Sent],
     ) -> together._Begun | None:
+        begun = begin(runs, transfer, batch, number, job, into)
         if job.drop.run == cursed:
             raise ValueError("never thought of that")
-        return begin(runs, transfer, batch, number, job)
+        return begun
 
     with monkeypatch.context() as patched:
         if where == "the look":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -14,8 +15,10 @@ from typing import cast
 
 import pytest
 
-from modeldrop import Repository, locks
-from modeldrop.errors import Interrupted, Locked
+from modeldrop import Repository, files, locks
+from modeldrop.backend.local import LocalBackend
+from modeldrop.batch import Batch, Pending
+from modeldrop.errors import BackendError, Interrupted, Locked
 from modeldrop.files import TEMP_PREFIX
 from modeldrop.intake import Storing, memory, walk
 from modeldrop.intake.agenda import Tracked
@@ -26,7 +29,7 @@ from modeldrop.intake.observation import Observation
 from modeldrop.intake.settling import History
 from modeldrop.journal import Journal
 from modeldrop.journal.group import Waiting
-from modeldrop.names import RECEIPT
+from modeldrop.names import RECEIPT, new_guid
 from support.children import dies, run, started
 from support.intake import (
     jobs_of,
@@ -103,9 +106,9 @@ def test_a_group_is_one_intent_file_and_one_commit_of_the_journal(
         assert len(repository.runs_at_backend.open_intents()) == 20
         commit_all(self, group)
 
-    monkeypatch.setattr(Journal, "_commit_all", counted)
-    # Bound when the journal was made.
-    repository.journal._group._commit = lambda group: counted(repository.journal, group)
+    monkeypatch.setattr(
+        repository.journal._group, "_commit", lambda group: counted(repository.journal, group)
+    )
     store_together(repository, runs)
 
     assert (commits, open_then) == ([20], [1])
@@ -278,6 +281,100 @@ def test_two_processes_that_store_the_same_runs_make_one_revision_of_each(
     check_stored_once(repository, runs)
 
 
+def test_what_a_dead_group_had_begun_stays_on_the_disk_while_it_is_settled(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of an intent that goes has the others' in it, which a power loss mustn't take."""
+    runs = make_runs(repository, 3)
+    home = repository.home.paths
+    assert dies(store_together_in_child, home.root, list(runs), at="record appended")
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    repository.runs_at_backend.settle(next(iter(runs)))
+
+    of_intents = [each for each in synced if each.startswith(str(home.intents))]
+    assert of_intents[-2].startswith(str(home.intents / TEMP_PREFIX))
+    assert of_intents[-1] == str(home.intents)
+    monkeypatch.undo()
+    assert len(repository.runs_at_backend.open_intents()) == 2
+
+
+def test_what_a_group_that_failed_has_sent_lasts_before_a_revision_names_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of a single run finds it by looking, and looking doesn't tell whether it lasts."""
+    runs = make_runs(repository, 3)
+    steps: list[str] = []
+    sync_path, sync_folder = files.sync_path, files.sync_folder
+    create_in, begun = LocalBackend.create_in, itertools.count()
+    root = repository.home.paths.model_repository
+
+    def note_path(path: str) -> None:
+        steps.append(path)
+        sync_path(path)
+
+    def note_folder(path: Path | str) -> None:
+        steps.append(str(path))
+        sync_folder(path)
+
+    def full(self: LocalBackend, batch: Batch, key: str, data: bytes) -> Pending | None:
+        if "/revisions/" in key and next(begun) == 2:
+            raise BackendError("the disk is full")
+        return create_in(self, batch, key, data)
+
+    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    monkeypatch.setattr(files, "sync_path", note_path)
+    monkeypatch.setattr(files, "sync_folder", note_folder)
+    monkeypatch.setattr(LocalBackend, "create_in", full)
+    storing = storing_by(repository, Storing)
+    jobs = jobs_of(repository, runs)
+    assert storing.store_together(jobs) == [None] * 3
+    sent = {guid: uploads(repository, guid) for guid in runs}
+    for job in jobs:
+        storing.store(job.drop, job.request, job.watch)
+
+    for guid in runs:
+        # What the group has sent is what the revision names, and it was waited for before.
+        assert uploads(repository, guid) == sent[guid]
+        (upload,) = sent[guid]
+        named = next(i for i, each in enumerate(steps) if f"{guid}/revisions" in each)
+        for folder in (root, root / guid, root / guid / upload, root / guid / upload / "tokens"):
+            assert str(folder) in steps[:named], folder
+    check_stored_once(repository, runs)
+
+
+def test_what_is_there_already_lasts_before_it_is_the_answer(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group may have made it visible, and still be waiting for the disk."""
+    (guid,) = make_runs(repository, 1)
+    synced: list[str] = []
+    sync_folder = files.sync_folder
+
+    def note(folder: Path | str) -> None:
+        synced.append(str(folder))
+        sync_folder(folder)
+
+    storing = storing_by(repository, Storing)
+    (job,) = jobs_of(repository, [guid])
+    assert storing.store_together([job]) != [None]
+    monkeypatch.setattr(files, "sync_folder", note)
+    again = storing.store(job.drop, replace(job.request, id=new_guid()), job.watch)
+    assert not again.committed.created
+    root = repository.home.paths.model_repository
+    needed = [str(each) for each in (root, root / guid, root / guid / "revisions")]
+    assert synced[-3:] == needed
+    synced.clear()
+    repository.register(guid, "churn", artifact=".")
+    assert synced[:3] == needed
+
+
 def test_a_disk_that_fails_leaves_a_group_to_those_who_store_each_run_by_itself(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +493,65 @@ def test_whom_a_group_leaves_out_is_stored_alone_and_whom_a_stop_takes_back_is_n
         go.set()
         lanes.close()
     assert set(found) == {"alone", "taken back"}
+
+
+def test_larger_runs_have_their_turn_between_groups() -> None:
+    """With so few threads that groups could have all of them."""
+    turns: list[str] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def together(jobs: Sequence[Job]) -> list[object]:
+        begun.set()
+        assert go.wait(20)
+        turns.append("group")
+        return ["stored"] * len(jobs)
+
+    lanes = Lanes(1, 1, lambda: None, together)
+    try:
+        job = cast("Job", SimpleNamespace())
+
+        def put(number: int) -> None:
+            flight = Flight("store", Observation(), probe=False)
+            lanes.submit(tracked(number), flight, lambda: "alone", job)
+
+        put(0)
+        assert begun.wait(20)
+        flight = Flight("store", Observation(), probe=False)
+        lanes.submit(tracked(1), flight, lambda: turns.append("larger"))
+        for number in range(2, 200):
+            put(number)
+        go.set()
+        # 198 wait for four more groups of at most 64.
+        assert comes_true(lambda: len(turns) == 6)
+    finally:
+        go.set()
+        lanes.close()
+    assert turns == ["group", "larger", *["group"] * 4]
+
+
+def test_whoever_waits_when_the_threads_are_let_go_is_told() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def together(jobs: Sequence[Job]) -> list[object | None]:
+        begun.set()
+        assert go.wait(20)
+        return [None] * len(jobs)
+
+    lanes = Lanes(2, 1, lambda: None, together)
+    runs = [tracked(number) for number in range(20)]
+    job = cast("Job", SimpleNamespace())
+    for each in runs:
+        lanes.submit(each, Flight("store", Observation(), probe=False), lambda: "alone", job)
+    assert begun.wait(20)
+    closing = threading.Thread(target=lanes.close)
+    closing.start()
+    assert comes_true(lambda: bool(lanes._small.pool._shutdown))
+    go.set()
+    closing.join(20)
+    tasks = [each.flight.task for each in runs if each.flight is not None]
+    assert all(each is not None and each.done() for each in tasks)
+    assert len(list(lanes.harvest())) == 20
+    assert lanes.flying == {}
 
 
 def test_processes_find_no_run_stored_twice(repository: Repository) -> None:

@@ -11,7 +11,7 @@ thread.
 
 What readers see: nothing before `finish`, then one whole file after the other. What a crash
 leaves: temporary files, and any number of whole files, the earlier ones before the later ones
-only as far as this process came. So nothing in a batch may refer to anything else in it.
+only as far as this process came. So what gets its name together may not refer to each other.
 
 When the disk fails, `finish` raises: some files may have their names, and which of them last is
 unknown. As after any failed sync nothing is tried again with them: their readers are told by a
@@ -29,7 +29,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Self
 
 from modeldrop import files
@@ -116,10 +116,12 @@ class Batch:
         folders = self._folders
         unsynced += [(folders[os.path.dirname(each.path)], each.temp) for each in self._pending]
         self._wait(unsynced)
-        for each in self._pending:
-            _give_name(each)
         self._names = [(device, folder) for folder, device in folders.items()]
-        self._pending, self._extended, self._folders = [], [], {}
+        self._folders = {}
+        while self._pending:
+            _give_name(self._pending[0])
+            del self._pending[0]
+        self._extended = []
 
     def finish(self) -> None:
         """Make every file of the batch last, whole and under its name; the batch is empty then.
@@ -132,11 +134,27 @@ class Batch:
         self._wait(self._names)
         self._names = []
 
+    def drop(self, unwanted: Collection[Pending]) -> None:
+        """Leave files out again that have no name yet."""
+        for each in unwanted:
+            _remove(each)
+        self._pending = [each for each in self._pending if each not in unwanted]
+
+    def keep_names(self) -> None:
+        """Wait for the names that were given, and for the folders that were made, after a failure.
+
+        For those who go on by themselves with what the batch has left.
+
+        Raises:
+            OSError: whether they last is unknown.
+        """
+        folders = [(device, folder) for folder, device in self._folders.items()]
+        self._wait([*self._names, *folders])
+
     def close(self) -> None:
         """Drop what has no name yet."""
         for each in self._pending:
-            with contextlib.suppress(OSError):
-                os.unlink(each.temp)
+            _remove(each)
         for disk in self._disks.values():
             os.close(disk)
         self._disks.clear()
@@ -156,8 +174,12 @@ class Batch:
         self._count += 1
         temp = f"{folder}/{files.TEMP_PREFIX}{self._name}-{self._count}"
         pending = Pending(path, temp, exclusive=exclusive)
+        try:
+            files.write_temp(temp, data, mode, sync=False)
+        except BaseException:
+            _remove(pending)
+            raise
         self._pending.append(pending)
-        files.write_temp(temp, data, mode, sync=False)
         return pending
 
     def _disk_of(self, folder: str) -> int:
@@ -187,6 +209,11 @@ def _go_together(disk: int, count: int) -> bool:
         return False
     # Asked last: it loads a library.
     return files.syncs_whole(disk)
+
+
+def _remove(pending: Pending) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(pending.temp)
 
 
 def _give_name(pending: Pending) -> None:

@@ -27,12 +27,12 @@ TEMP_PREFIX: Final = ".tmp-"
 _RENAME_NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
 
-# The file systems whose syncfs() waits for everything and tells whose write failed, by the magic
-# numbers of linux/magic.h: ext4, xfs, btrfs, f2fs. Not overlayfs, which forgets the failures of
-# the one below it, nor FUSE, which asks nobody.
-_SYNCED_WHOLE: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})
-# Before this kernel, syncfs() told of no failure.
-_SYNCFS_TELLS: Final = (5, 8)
+# The file systems whose syncfs() waits for everything and tells of all that failed, by the numbers
+# of linux/magic.h: ext4, xfs, btrfs. Not overlayfs, which forgets the failures of the one below it,
+# nor f2fs, whose own are lost, nor FUSE, which asks nobody.
+_SYNCED_WHOLE: Final = frozenset({0xEF53, 0x58465342, 0x9123683E})
+# Since 5.8 syncfs() tells of data that was lost, since 5.17 of a file system's log that was, too.
+_SYNCFS_TELLS: Final = (5, 17)
 
 # What link() answers where a file system has no hard links.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -320,6 +320,9 @@ def sync_whole(fd: int) -> None:
     if _libc().syncfs(fd):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+    if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+        # It gave up after an error, and has nothing to wait for any more.
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
 def syncs_whole(fd: int) -> bool:

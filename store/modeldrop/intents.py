@@ -5,9 +5,6 @@ It is made, durably, before the first attempt to append to a sequence, and remov
 has acknowledged the outcome. So a crash leaves an open intent behind, and whoever next holds the
 lock of its sequence settles it by reading: see `ledger`. Intents of a sequence are only written,
 read and removed by the holder of its lock; those of a group of runs, by the holder of the groups'.
-
-Where two holders of different locks each remove a line of one file at the same time, one of the
-lines may come back. It is settled once more then, to the same outcome.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from modeldrop.batch import Batch
-from modeldrop.files import TEMP_PREFIX, write_quick
+from modeldrop.files import TEMP_PREFIX, write_durable
 from modeldrop.records import Intent
 
 
@@ -49,8 +46,8 @@ class Intents:
     def end(self, *requests: str) -> None:
         """Remove intents whose outcome is acknowledged.
 
-        Without a sync: an intent that a power loss brings back is settled again, to the
-        same outcome.
+        A file that goes needs no sync: an intent that a power loss brings back is settled again,
+        to the same outcome.
         """
         ended = frozenset(requests)
         for name in {self._files[each] for each in ended if each in self._files}:
@@ -59,7 +56,8 @@ class Intents:
             if made is None or made.keys() - ended:
                 left = tuple(each for each in self._in(name) if each.request not in ended)
             if left:
-                write_quick(Path(self._path(name)), b"".join(each.to_bytes() for each in left))
+                # Durably: the others' intents are in it, too.
+                write_durable(Path(self._path(name)), b"".join(each.to_bytes() for each in left))
             else:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path(name))

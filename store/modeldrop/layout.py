@@ -166,10 +166,6 @@ class HomePaths:
         """Return the lock that the service of this home holds while it lives."""
         return self.locks / "service"
 
-    def intent(self, request: str) -> Path:
-        """Return the file of an open intent, and of those that were begun with it."""
-        return self.intents / f"{request}.jsonl"
-
     def run_state(self, run: str) -> Path:
         """Return what the service remembers of a run."""
         return self.service / "runs" / run[:2] / f"{run}.json"

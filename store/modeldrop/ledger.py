@@ -73,7 +73,7 @@ class Ledger:
             if isinstance(found, tuple):
                 number, data = found
                 _log.info("settling %s: it is record %d", intent.request, number)
-                self._sequence.confirm(number, data)
+                self._sequence.confirm(number)
                 self._meaning.settled(number, data)
                 entry = self._meaning.entry(number, data, Request(intent.request, intent.user))
                 # Asked first whether it is ours to journal: in a copied home the intent is the
@@ -191,8 +191,8 @@ def begin_sequences(
         for each in firsts
     ]
     requests = [each.request.id for each in firsts]
-    intents.begin_in(batch, opened)
     try:
+        intents.begin_in(batch, opened)
         batch.give_names()
         arrived()
         _log.debug("step: intent written")

@@ -71,14 +71,21 @@ def _acquire(path: str, deadline: float) -> int | None:
                     os.close(fd)
                     return None
                 time.sleep(_POLL)
-            if os.fstat(fd).st_nlink:
+            if _is_at(path, fd):
                 _sign(fd)
                 return fd
         except BaseException:
             os.close(fd)
             raise
-        # Somebody has unlinked it: the next one doesn't see what we hold.
+        # Somebody has removed or replaced it: the next one doesn't see what we hold.
         os.close(fd)
+
+
+def _is_at(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: str) -> int:
@@ -86,7 +93,9 @@ def _open(path: str) -> int:
     try:
         return os.open(path, flags, 0o644)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # Its own folder and none above it: a home that isn't there isn't made by locking it.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path))
         return os.open(path, flags, 0o644)
 
 
@@ -136,8 +145,10 @@ def _sign(fd: int) -> None:
     mine = f"{os.getpid()}\n".encode("ascii")
     # To write costs forty times as much as to look, and a service takes the same locks all day.
     if os.pread(fd, len(mine) + 1, 0) != mine:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, mine, 0)
+        # On a full disk nobody can be named, and the lock holds all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, mine, 0)
 
 
 def _signature(path: Path) -> int:

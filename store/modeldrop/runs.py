@@ -37,6 +37,8 @@ COMMITTED: Final = "committed"
 
 # As many names as any store lists in one request.
 _PAGE: Final = 1000
+# How long a group waits for another process's, in seconds: its runs can go alone instead.
+_GROUP_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class Runs:
             self._settle(draft.run, ledger)
             last = self.latest(draft.run)
             if last is not None and adds_nothing(draft, last):
+                # A group may just be at making it last.
+                self._sequence(draft.run).confirm(last.revision)
                 return Committed(last, created=False)
             owner, at = str(uuid.uuid4()), now()
 
@@ -247,7 +251,10 @@ class Runs:
             ModeldropError, OSError: some of it failed, and `commit` tells what became of each.
         """
         # Not the lock of each run: that two writers began the same one shows by its sequence.
-        with locks.hold(self._home.paths.group_lock(), what="a group of runs"):
+        group = locks.hold(
+            self._home.paths.group_lock(), what="a group of runs", timeout=_GROUP_TIMEOUT
+        )
+        with group:
             self.check_backend()
             folders = [layout.revisions(draft.run) for draft, _ in drafts]
             settling = {each.sequence for each in self._intents.of_any(frozenset(folders))}

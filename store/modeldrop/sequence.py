@@ -151,15 +151,13 @@ class Sequence:
             number += 1
         return number
 
-    def confirm(self, number: int, data: bytes) -> None:
-        """Make sure that a record that was read lasts.
-
-        Whoever appended it may have died between making it visible and making it durable.
+    def confirm(self, number: int) -> None:
+        """Make sure that a record that was read lasts; see `Backend.confirm`.
 
         Raises:
             BackendError: that isn't known.
         """
-        self._backend.create(self.key(number), data)
+        self._backend.confirm(self.key(number))
 
     def append(
         self,

@@ -315,7 +315,7 @@ def store_together(repository: Repository, runs: Iterable[str]) -> dict[str, Out
 
 
 def store_together_in_child(home: str, runs: list[str]) -> list[str]:
-    """Store runs as one group; return those that were stored so, and whether they are new."""
+    """Store runs as one group; return those that were stored so."""
     with Repository.open(home) as repository:
         found = store_together(repository, runs)
     return [run for run, outcome in found.items() if outcome is not None]

@@ -145,6 +145,14 @@ class Backend(Protocol):
         """
         ...
 
+    def confirm(self, key: str) -> None:
+        """Make sure that a record that was read lasts.
+
+        Whoever created it may have died, or may still be, between making it visible and making it
+        durable. Nothing to do where the two are one, as in an object store.
+        """
+        ...
+
     def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
         """Have a small file or record created with a batch, if it is absent then.
 

@@ -75,7 +75,7 @@ class LocalBackend:
             proves_writes=True,
             connections=_CONNECTIONS,
             chunk_size=_CHUNK,
-            shares_waits=True,
+            shares_waits=self._exclusive,
         )
 
     def prepare(self) -> None:
@@ -113,6 +113,13 @@ class LocalBackend:
                     files.write_durable(Path(path), data)
             self.sync(made)
             return is_first
+
+    def confirm(self, key: str) -> None:
+        """Wait until a record's name and the way to it are on the disk; its bytes came before."""
+        path = self._path(key)
+        with self._told("look at", path):
+            for folder in [*self._above(path), os.path.dirname(path)]:
+                files.sync_folder(folder)
 
     def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
         """Have a small file or record created with what else is in the batch, if it is absent."""
@@ -258,8 +265,19 @@ class LocalBackend:
             except FileNotFoundError:
                 self._check_root()
                 with contextlib.suppress(FileNotFoundError):
-                    made += files.begin_folders(os.path.dirname(path))
+                    if files.begin_folders(os.path.dirname(path)):
+                        # All the way: who made the folders above may not have come so far.
+                        made[:] = self._above(path)
         return action()
+
+    def _above(self, path: str) -> list[str]:
+        """Return the folders from the root down to the one that a path's own folder is in."""
+        folders = []
+        folder = os.path.dirname(path)
+        while len(folder) > len(self._text):
+            folder = os.path.dirname(folder)
+            folders.append(folder)
+        return folders[::-1]
 
     def _check_root(self) -> None:
         """Raise `BucketNotFound` unless the root is there: then what wasn't found is absent."""

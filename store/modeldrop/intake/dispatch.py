@@ -133,8 +133,12 @@ class Dispatch:
                 continue
             try:
                 self._runs.settle(run)
-            except (IntegrityError, Locked) as error:
+            except IntegrityError as error:
                 _log.error("what was begun for run %s is not settled: %s", run, error)
+            except Locked as error:
+                # Each of the others may wait as long for the same process.
+                _log.error("what was begun is settled by the next commits: %s", error)
+                break
 
     # Beginning
 
@@ -220,7 +224,10 @@ class Dispatch:
             tracked,
             flight,
             lambda: self._store(job),
-            job if is_new and together.is_simple(observation) else None,
+            # The bandwidth would be shared out before the first of a group is committed.
+            job
+            if is_new and not self._settings.bandwidth and together.is_simple(observation)
+            else None,
         )
 
     def _store(self, job: Job) -> Outcome:
@@ -234,7 +241,10 @@ class Dispatch:
         outcomes = self._storing.store_together(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome is not None:
-                self._note_stored(job.drop, outcome)
+                try:
+                    self._note_stored(job.drop, outcome)
+                except Exception:  # noqa: BLE001 - one bad run holds up no other
+                    _log.exception("run %s is stored, and has no receipt", job.drop.run)
         return outcomes
 
     def _note_stored(self, drop: Drop, outcome: Outcome) -> None:

@@ -1,8 +1,7 @@
 """What is done with runs in threads: lanes by size, so that 100 GB don't hold up 1 KB.
 
-Large runs and small ones have threads of their own. The smallest go together where the backend
-shares its waits: a thread that is free takes along all that wait by then, and nobody waits for
-company.
+Large runs and small ones have threads of their own. The smallest go in `groups` where the backend
+shares its waits, by the threads of the small ones.
 
 A run that is complete waits in the queue of its lane for one of the lane's threads; only the run
 itself waits, not what was seen of it, so that a queue of a hundred thousand costs next to nothing,
@@ -15,30 +14,30 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modeldrop.errors import Interrupted
+from modeldrop.intake import groups
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.drops import Job
+from modeldrop.intake.groups import Groups, Passenger, Together
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.throttle import Rate
 from modeldrop.intake.together import SMALL as SMALLEST
 
 # Up to this many bytes a run is small.
 SMALL: Final = 16 * 2**20
-
-Together = Callable[[Sequence[Job]], Sequence[object | None]]
-"""Stores jobs as one; None stands for one that is to be stored alone."""
-
 # A thread that is done with a small run finds the next one waiting: that many for each.
 _BACKLOG: Final = 2
-# How many runs go together at most, and how many groups are under way at a time: one computes
-# while the other waits for the disk.
-_GROUP: Final = 64
-_GROUPS: Final = 2
+
+
+class _Lane:
+    def __init__(self, pool: ThreadPoolExecutor, most: int) -> None:
+        self.pool = pool
+        self.most = most
+        self.flying = 0
+        self.queue: OrderedDict[str, Tracked] = OrderedDict()
 
 
 class Flight:
@@ -56,6 +55,7 @@ class Flight:
         self.size = observation.size()
         self.began = time.monotonic()
         self.task: Future[Any] | None = None
+        self.lane: _Lane | None = None
         self.verifying = False
         self.noted_at = self.began
         """When what was sent of it was written down last."""
@@ -80,79 +80,6 @@ class Flight:
         return self._rate.at(time.monotonic(), self.sent)
 
 
-class _Lane:
-    def __init__(self, pool: ThreadPoolExecutor, most: int) -> None:
-        self.pool = pool
-        self.most = most
-        self.flying = 0
-        self.queue: OrderedDict[str, Tracked] = OrderedDict()
-
-
-@dataclass(slots=True)
-class _Passenger:
-    """One run of a group: how it is stored with others, how alone, and what became of it."""
-
-    job: Job
-    alone: Callable[[], object]
-    task: Future[Any] = field(default_factory=Future)
-
-
-class _Groups:
-    """Runs that go together: whatever waits when a thread is free is one group."""
-
-    def __init__(self, pool: ThreadPoolExecutor, together: Together) -> None:
-        self._pool = pool
-        self._together = together
-        self._lock = threading.Lock()
-        self._waiting: deque[_Passenger] = deque()
-        self._under_way = 0
-
-    def put(self, passenger: _Passenger) -> None:
-        with self._lock:
-            self._waiting.append(passenger)
-            if self._under_way >= _GROUPS:
-                return
-            self._under_way += 1
-        self._pool.submit(self._run)
-
-    def _run(self) -> None:
-        while group := self._next():
-            # Whom the end of the service has taken back isn't among them.
-            self._store([each for each in group if each.task.set_running_or_notify_cancel()])
-
-    def _next(self) -> list[_Passenger]:
-        with self._lock:
-            count = min(len(self._waiting), _GROUP)
-            self._under_way -= count == 0
-            return [self._waiting.popleft() for _ in range(count)]
-
-    def _store(self, group: list[_Passenger]) -> None:
-        try:
-            results = self._together([each.job for each in group])
-        except BaseException as error:  # noqa: BLE001 - it is told by each of the tasks
-            for each in group:
-                each.task.set_exception(error)
-            return
-        for each, result in zip(group, results, strict=True):
-            if result is not None:
-                each.task.set_result(result)
-                continue
-            try:
-                self._pool.submit(_fly_alone, each)
-            except RuntimeError:
-                # The threads are let go: the service ends.
-                each.task.set_exception(Interrupted("stopped before it was stored"))
-
-
-def _fly_alone(passenger: _Passenger) -> None:
-    try:
-        result = passenger.alone()
-    except BaseException as error:  # noqa: BLE001 - as above
-        passenger.task.set_exception(error)
-    else:
-        passenger.task.set_result(result)
-
-
 class Lanes:
     """The queues and the threads, by the size of a run. For one thread."""
 
@@ -166,8 +93,8 @@ class Lanes:
         pools = [ThreadPoolExecutor(small, "small"), ThreadPoolExecutor(large, "large")]
         self._small = _Lane(pools[0], small * _BACKLOG)
         self._large = _Lane(pools[1], large)
-        self._smallest = _Lane(pools[0], _GROUP * _GROUPS * _BACKLOG)
-        self._groups = _Groups(pools[0], together) if together is not None else None
+        self._smallest = _Lane(pools[0], groups.LARGEST * groups.AT_A_TIME * _BACKLOG)
+        self._groups = Groups(pools[0], together) if together is not None else None
         self._landed = landed
         self._done: deque[Tracked] = deque()
         self.flying: dict[str, Tracked] = {}
@@ -183,7 +110,7 @@ class Lanes:
     def has_room(self, size: int) -> bool:
         """Return whether a run of so many bytes may begin at once, before those that wait."""
         lane = self._lane(size)
-        return lane.flying < lane.most and not lane.queue
+        return self._is_free(lane) and not lane.queue
 
     def leave(self, tracked: Tracked) -> None:
         """Take a run out of its queue, if it waits in one."""
@@ -194,7 +121,7 @@ class Lanes:
     def take(self) -> Tracked | None:
         """Return the next run whose turn has come, or None; a small one before a large one."""
         for lane in self._every():
-            if lane.queue and lane.flying < lane.most:
+            if lane.queue and self._is_free(lane):
                 _, tracked = lane.queue.popitem(last=False)
                 tracked.is_queued = False
                 return tracked
@@ -207,13 +134,15 @@ class Lanes:
 
         With a `job`, it may be stored with others instead; `work` is for a run that can't be.
         """
-        lane = self._lane(flight.size)
+        together = job is not None and self._groups is not None and flight.size <= SMALLEST
+        flight.lane = lane = self._smallest if together else self._by_threads(flight.size)
         lane.flying += 1
         tracked.flight = flight
         self.flying[tracked.run] = tracked
         self.probing = self.probing or flight.probe
-        if job is not None and self._groups is not None and lane is self._smallest:
-            passenger = _Passenger(job, work)
+        if together:
+            assert job is not None and self._groups is not None  # noqa: PT018, S101 - see above
+            passenger = Passenger(job, work)
             flight.task = passenger.task
             self._groups.put(passenger)
         else:
@@ -231,7 +160,8 @@ class Lanes:
             flight, tracked.flight = tracked.flight, None
             self.flying.pop(tracked.run, None)
             if flight is not None:
-                self._lane(flight.size).flying -= 1
+                if flight.lane is not None:
+                    flight.lane.flying -= 1
                 self.probing = self.probing and not flight.probe
                 yield tracked, flight
 
@@ -251,7 +181,8 @@ class Lanes:
                 tracked.flight.task.cancel()
 
     def close(self) -> None:
-        """Wait until every thread has ended."""
+        """Wait until every thread has ended; what still waits for one is taken back."""
+        self.cancel()
         for lane in (self._small, self._large):
             lane.pool.shutdown(wait=True, cancel_futures=True)
 
@@ -261,4 +192,12 @@ class Lanes:
     def _lane(self, size: int) -> _Lane:
         if size <= SMALLEST and self._groups is not None:
             return self._smallest
+        return self._by_threads(size)
+
+    def _by_threads(self, size: int) -> _Lane:
         return self._small if size <= SMALL else self._large
+
+    def _is_free(self, lane: _Lane) -> bool:
+        # The smallest have the threads of the small ones, and some of them go alone after all.
+        others = self._small if lane is self._smallest else lane
+        return lane.flying < lane.most and others.flying < others.most

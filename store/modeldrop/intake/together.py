@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,7 +23,6 @@ from modeldrop.batch import Batch, Pending
 from modeldrop.errors import Interrupted
 from modeldrop.intake import walk
 from modeldrop.intake.drops import (
-    Drop,
     Job,
     Outcome,
     Wanted,
@@ -43,6 +42,10 @@ SMALL: Final = 2**20
 _MOST_FILES: Final = 16
 
 
+_Sent = tuple[str, Sent, Pending]
+"""The key of a file, what arrives there, and what becomes of it with the batch."""
+
+
 @dataclass(slots=True)
 class _Begun:
     """A run whose bytes are in the batch."""
@@ -51,9 +54,9 @@ class _Begun:
     job: Job
     wanted: Wanted
     upload: str
-    seen_at: float = 0.0
+    sent: list[_Sent]
     files: dict[str, StoredFile] = field(default_factory=dict)
-    sent: list[tuple[str, Sent, Pending]] = field(default_factory=list)
+    seen_at: float = 0.0
 
     def draft(self) -> Draft:
         return self.wanted.draft(self.job.drop, self.upload, self.files)
@@ -71,42 +74,50 @@ def store_together(runs: Runs, transfer: Transfer, jobs: Sequence[Job]) -> list[
         Interrupted: by the check of a job; nothing is committed.
     """
     outcomes: list[Outcome | None] = [None] * len(jobs)
+    if not transfer.shares_waits:
+        return outcomes
+    begun: list[_Begun] = []
     with Batch() as batch:
         try:
             # Before the bytes: an empty mount point would be filled with them.
             runs.check_backend()
-            begun = [each for each in _begin_all(runs, transfer, batch, jobs) if each is not None]
+            begun += _begin_all(runs, transfer, batch, jobs)
             if begun:
                 _commit(runs, transfer, batch, begun, outcomes)
         except Interrupted:
             raise
         except Exception as error:  # noqa: BLE001 - each is told by itself what is wrong
             _log.debug("%d runs are stored one by one: %r", len(jobs), error)
+            _keep(batch, begun)
     return outcomes
 
 
 def _begin_all(
     runs: Runs, transfer: Transfer, batch: Batch, jobs: Sequence[Job]
-) -> list[_Begun | None]:
-    begun: list[_Begun | None] = []
+) -> Iterator[_Begun]:
     for number, job in enumerate(jobs):
+        sent: list[_Sent] = []
         try:
-            begun.append(_begin(runs, transfer, batch, number, job))
+            begun = _begin(runs, transfer, batch, number, job, sent)
         except Interrupted:
             raise
         except Exception as error:  # noqa: BLE001 - one bad run holds up no other
             _log.debug("run %s is stored alone: %r", job.drop.run, error)
-            begun.append(None)
+            batch.drop([pending for _, _, pending in sent])
+        else:
+            if begun is not None:
+                yield begun
     _log.debug("step: ready")
-    return begun
 
 
-def _begin(runs: Runs, transfer: Transfer, batch: Batch, number: int, job: Job) -> _Begun | None:
+def _begin(
+    runs: Runs, transfer: Transfer, batch: Batch, number: int, job: Job, into: list[_Sent]
+) -> _Begun | None:
     drop = job.drop
     job.watch.check()
     if runs.last(drop.run):
         return None
-    begun = _Begun(number, job, wanted_of(drop), layout.new_upload_id())
+    begun = _Begun(number, job, wanted_of(drop), layout.new_upload_id(), into)
     for seen in begun.wanted.files:
         key = layout.bytes_key(drop.run, begun.upload, seen.path)
         fd = walk.open_file(drop.staging, drop.name, seen.path, seen.signature)
@@ -141,7 +152,6 @@ def _commit(
         for each in begun:
             for key, sent, pending in each.sent:
                 transfer.check_batch(key, sent, pending)
-            _note(each.job.drop, each.files)
         _log.debug("step: bytes stored")
 
     drafts = [each.draft() for each in begun]
@@ -154,8 +164,14 @@ def _commit(
             outcomes[each.number] = Outcome(committed, each.files, draft.refused, each.seen_at)
 
 
-def _note(drop: Drop, files: dict[str, StoredFile]) -> None:
-    """Take note of what is at the backend, so that another attempt doesn't send it again."""
-    for seen in drop.observation.files:
-        if seen.path in files:
-            drop.attempts.note(seen, files[seen.path])
+def _keep(batch: Batch, begun: Sequence[_Begun]) -> None:
+    """Take note of what a group that failed has sent, once that lasts: it isn't sent again."""
+    try:
+        batch.keep_names()
+    except OSError as error:
+        _log.debug("what was sent is sent again: %s", error)
+        return
+    for each in begun:
+        if all(pending.created for _, _, pending in each.sent):
+            for seen in each.wanted.files:
+                each.job.drop.attempts.note(seen, each.files[seen.path])
