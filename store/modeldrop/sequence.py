@@ -205,6 +205,7 @@ class Sequence:
                 # Others are at it, and to see that a number is taken costs half of trying it.
                 there = self.find(owner, number)
                 if not isinstance(there, int):
+                    self.confirm(there[0])
                     return Appended(*there, created=False, conflicts=conflicts)
                 number = there
 
