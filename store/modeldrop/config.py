@@ -84,7 +84,9 @@ class ServiceSettings:
     )
     parallel: int = _setting(4, "how many large runs, of more than 16 MiB, are stored at a time")
     parallel_small: int = _setting(
-        8, "how many small runs are stored at a time, beside the large ones"
+        8,
+        "how many small runs are stored at a time, beside the large ones; on a local backend the "
+        "smallest go in groups",
     )
     bandwidth: int = _setting(
         0,
