@@ -35,7 +35,7 @@ from typing import Final, Self
 from modeldrop import files
 
 # How many are waited for by one call. One call for two costs as much as one for each.
-_MANY: Final = 4
+_MANY: Final = 3
 # How many bytes of anybody's a wait may take along for each file or folder that is waited for: to
 # wait for that one alone takes about as long as to write so much.
 _MOST_UNWRITTEN: Final = 2**20
