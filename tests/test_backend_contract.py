@@ -317,6 +317,7 @@ def test_abort_waits_for_the_parts_under_way_before_the_upload_is_ended() -> Non
 
     class Slow:
         parallel = 2
+        views = False
 
         def send(self, number: int, part: bytes) -> None:
             under_way.release()
@@ -351,7 +352,7 @@ def test_a_file_that_is_never_finished_is_never_seen(backend: Backend) -> None:
     writer.write(os.urandom(17 * MIB))
     key = f"{RUN}/upload/model.bin"
     if isinstance(writer, PartWriter):
-        for sending in writer._under_way:
+        for sending, _ in writer._under_way:
             sending.result()
         writer.abort()
     del writer

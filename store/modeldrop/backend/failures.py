@@ -150,6 +150,11 @@ def status_of(error: BaseException) -> int | None:
     return next((status for each in _chain(error) for status in _statuses(each)), None)
 
 
+def codes_of(error: BaseException) -> list[str]:
+    """Return the error codes that an exception of a client library carries."""
+    return [code for each in _chain(error) for code in _codes(each)]
+
+
 def is_transient(error: BaseException) -> bool:
     """Return whether the same request may well succeed a moment later."""
     return kind_of(error) in {Kind.UNREACHABLE, Kind.BUSY}
@@ -162,7 +167,7 @@ def failed(
     kind = kind_of(error)
     why = describe(error)
     detail: Detail = {"operation": doing, "place": place}
-    codes = [code for each in _chain(error) for code in _codes(each)]
+    codes = codes_of(error)
     if codes:
         detail["code"] = scrub(codes[0])
     if kind is Kind.UNREACHABLE:
