@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from modeldrop import Repository
+from modeldrop import Repository, files
 from support.intake import make_home
 from support.servers import AzuriteServer, MotoServer, RcloneS3Server, Server, ServerMissing
 
@@ -84,6 +84,12 @@ def _own_world(
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture
+def waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every file waited for by itself, so that a test can count the waits or fail one."""
+    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
 
 
 @pytest.fixture

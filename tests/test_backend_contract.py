@@ -24,6 +24,7 @@ from modeldrop.backend.driver import Upload
 from modeldrop.backend.local import LocalBackend
 from modeldrop.backend.objects import ObjectBackend
 from modeldrop.backend.streams import PartWriter
+from modeldrop.batch import Batch
 from modeldrop.errors import BackendError, InvalidName
 
 RUN: Final = "3f2b8c1e-0000-4000-8000-000000000001"
@@ -140,6 +141,29 @@ def test_a_record_is_created_once_and_read_back(backend: Backend) -> None:
     assert not backend.create(RECORD, b"two\n")
     assert backend.read(RECORD) == b"one\n"
     assert backend.stat(RECORD) == Stored(RECORD, 4)
+
+
+def test_what_is_created_with_a_batch_is_there_once_that_is_finished(backend: Backend) -> None:
+    other = f"{RUN}/20260314T092653Z-9f1c0a7be4d25836/model.onnx"
+    assert backend.create(RECORD, b"one\n")
+    with Batch() as batch:
+        taken = [backend.create_in(batch, key, b"two\n") for key in (RECORD, other)]
+        assert backend.stat(other) is None
+        batch.finish()
+    if not backend.capabilities.shares_waits:
+        # It says so, and nothing was done.
+        assert taken == [None, None]
+        assert backend.stat(other) is None
+        return
+    assert [each.created for each in taken if each is not None] == [False, True]
+    assert backend.read(RECORD) == b"one\n"
+    assert backend.read(other) == b"two\n"
+
+
+def test_what_was_read_can_be_made_to_last(backend: Backend) -> None:
+    assert backend.create(RECORD, b"one\n")
+    backend.confirm(RECORD)
+    assert backend.read(RECORD) == b"one\n"
 
 
 def test_an_empty_record_is_there(backend: Backend) -> None:

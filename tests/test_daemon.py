@@ -23,7 +23,7 @@ def gated(*args, **kwargs):
     while not (folder / "gate").exists():
         time.sleep(0.01)
     return store(*args, **kwargs)
-Storing.store = gated
+Storing.store, Storing.shares_waits = gated, False
 """
 
 # A loop that stands still while there is a file `stop`.

@@ -29,7 +29,7 @@ DYING = """
 import sys
 sys.path.insert(0, {support!r})
 from support.killing import at_step
-for room in ("ledger", "intake.storing", "intake.dispatch"):
+for room in ("ledger", "intake.storing", "intake.together", "intake.dispatch"):
     at_step({step!r}, logger="modeldrop." + room)
 """
 

@@ -93,6 +93,29 @@ def test_run_that_is_dropped_is_hinted_once_it_has_its_name(
     assert {folder for folder, _ in settled(recorder, staging)} == {RUN}
 
 
+def test_folder_of_a_thousand_files_that_is_moved_in_is_one_event(
+    watcher: Watcher, staging: Path, recorder: Recorder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "aside"
+    folder.mkdir()
+    for number in range(1000):
+        (folder / f"{number}").touch()
+    events = watcher._events
+    assert events is not None
+    before = events.taken
+
+    folder.rename(staging / RUN)
+
+    assert recorder.got(RUN, whole=True)
+    settled(recorder, staging)
+    # The arrival, and what `settled` itself does to see that all was taken.
+    assert events.taken - before < 10
+    # What is written into it afterwards is noticed.
+    recorder.hints.clear()
+    (staging / RUN / "late").touch()
+    assert recorder.got(RUN)
+
+
 def test_rename_is_told_without_delay(watcher: Watcher, staging: Path, recorder: Recorder) -> None:
     waited = []
     for number in range(10):
@@ -255,7 +278,7 @@ def test_staging_replaced_is_watched_anew(
     assert recorder.got(RUN)
 
 
-@pytest.mark.parametrize("kind", ["Reader", "InotifyFullEmitter", "Observer"])
+@pytest.mark.parametrize("kind", ["Reader", "Emitter", "Observer"])
 def test_thread_of_watchdogs_that_ends_is_noticed(
     watcher: Watcher, staging: Path, recorder: Recorder, kind: str
 ) -> None:

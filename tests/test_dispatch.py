@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,7 @@ from modeldrop.errors import BackendError, BackendUnreachable, SourceChanged
 from modeldrop.intake import Engine, RunStatus, flights, requests, walk
 from modeldrop.intake.breaker import Breaker
 from modeldrop.intake.machine import Patience
+from modeldrop.intake.room import Room
 from modeldrop.intake.settling import State
 from modeldrop.intake.storing import Storing
 from modeldrop.intake.throttle import Rate, Throttle
@@ -291,6 +294,33 @@ def test_what_would_take_the_reserve_waits_and_the_rest_goes_on(
             assert "make room" in str(receipt(staging, large)["next"])
             free[0] = 1 << 30
             assert turns(engine, lambda: is_in(engine, large, "committed"))
+
+
+def test_room_is_asked_for_each_run_unless_there_is_plenty(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gib, asked = 2**30, [0]
+    free = [2 * gib]
+
+    def counted(_: Storing) -> int:
+        asked[0] += 1
+        return free[0]
+
+    monkeypatch.setattr(Storing, "free", counted)
+    at_home = SimpleNamespace(f_bavail=1000 * gib, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda _: at_home)
+    room = Room(repository.home, storing_by(repository, Storing))
+    # Little more than the reserve: the next one may be the one too many.
+    assert [room.lacks(1000, gib) for _ in range(3)] == [None] * 3
+    assert asked[0] == 3
+    free[0] = 1000 * gib
+    assert [room.lacks(1000, gib) for _ in range(5)] == [None] * 5
+    assert asked[0] == 4
+    # A large one is asked for whatever there was a moment ago.
+    free[0] = 2 * gib
+    assert room.lacks(10 * gib, gib) == "the backend has 2.0 GiB free, of which 1.0 GiB are kept"
+    at_home.f_bavail = 2**20
+    assert room.lacks(gib // 2, gib) == "the disk of the home has 1.0 MiB free"
 
 
 def test_a_limit_on_the_bandwidth_holds_for_all_threads_together() -> None:

@@ -13,6 +13,7 @@ from s3fs import S3FileSystem
 from modeldrop import Repository
 from modeldrop.doctor import OK, PROBLEM, WARNING, Check, at_home, at_staging, diagnose
 from modeldrop.doctor.permissions import Access, DefaultAcl, access_of, parse
+from modeldrop.intents import Intents
 from modeldrop.records import Intent
 from modeldrop_cli.main import main
 from modeldrop_cli.objects import DoctorObject
@@ -140,7 +141,7 @@ def test_intent_that_stays_open_is_named(repository: Repository) -> None:
             user="ada",
             begun_at=begun_at,
         )
-        repository.home.paths.intent(request).write_bytes(intent.to_bytes())
+        Intents(repository.home.paths.intents).begin(intent)
 
     assert found(root_of(repository))["intents"].result == OK
     leave("4b7f3c2e-0000-4000-8000-000000000000", "2026-01-01T00:00:00.000Z")

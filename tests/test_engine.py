@@ -6,14 +6,14 @@ import random
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from modeldrop import Repository
-from modeldrop.intake import (
-    drop,
-)
+from modeldrop.intake import Storing, drop, walk
+from modeldrop.intake.drops import Job, Outcome
 from support.intake import (
     Gate,
     is_in,
@@ -333,21 +333,51 @@ def test_another_spelling_of_a_run_in_flight_takes_its_place_afterwards(
     assert stored_revisions(repository, run) == [{"model": b"first"}]
 
 
+@pytest.mark.parametrize("way", ["commit", "commit_firsts"])
 def test_a_hint_that_comes_during_the_upload_is_not_lost(
-    repository: Repository, staging: Path
+    repository: Repository, staging: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """After the last look at the run, before it is committed: the change is the next revision."""
     run = make_run(staging, {"model": "first"})
+    monkeypatch.setattr(Storing, "shares_waits", way == "commit_firsts")
     with running(repository, watcher="events") as engine:
         runs = engine._dispatch._runs
-        commit = runs.commit
+        commit = getattr(runs, way)
 
         def change_then_commit(*arguments: object) -> object:
             if len(revisions(repository, run)) == 0:
                 (staging / run / "model").write_text("second")
                 engine.hint(run)
-            return commit(*arguments)  # type: ignore[arg-type] # passed on as it came
+            return commit(*arguments)
 
-        runs.commit = change_then_commit  # type: ignore[assignment,method-assign] # the right moment
+        monkeypatch.setattr(runs, way, change_then_commit)
         assert turns(engine, lambda: tracked_revision(engine, run) == 2)
     assert stored_revisions(repository, run) == [{"model": b"first"}, {"model": b"second"}]
+
+
+def test_news_that_the_last_look_has_seen_bring_no_other_look(
+    repository: Repository, staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of one arrival in several events, and the run is looked at once for all."""
+    looks: list[str] = []
+    observe = walk.observe
+
+    def counted(staging: Path, name: str, most: int | None = None) -> walk.Observation:
+        looks.append(name)
+        return observe(staging, name, most)
+
+    run = make_run(staging, {"model": "weights", "_SUCCESS": ""})
+    with running(repository, watcher="events") as engine:
+        store = engine._dispatch._store_together
+
+        def hint_then_store(jobs: Sequence[Job]) -> list[Outcome | None]:
+            engine.hint(run)
+            assert comes_true(lambda: tracked(engine, run).is_stale)
+            return store(jobs)
+
+        monkeypatch.setattr(engine._dispatch.lanes._groups, "_together", hint_then_store)
+        monkeypatch.setattr(walk, "observe", counted)
+        assert turns(engine, lambda: is_in(engine, run, "committed"))
+        # The look that found it complete, and the one before it was committed.
+        assert looks == [run, run]
+        assert not tracked(engine, run).is_stale

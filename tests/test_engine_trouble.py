@@ -16,17 +16,21 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
+from modeldrop.batch import Batch
 from modeldrop.errors import BackendUnreachable, JournalDamaged
 from modeldrop.intake import (
     Engine,
     Storing,
     read_status,
+    together,
     walk,
 )
+from modeldrop.intake.drops import Job
 from modeldrop.intents import Intents
 from modeldrop.names import new_guid
 from modeldrop.records import Intent, now
 from modeldrop.runs import Runs
+from modeldrop.transfer import Transfer
 from support.intake import (
     is_in,
     make_home,
@@ -140,6 +144,7 @@ def test_a_backend_that_is_unmounted_takes_nothing_and_goes_on_when_it_is_back(
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.usefixtures("waits_alone")
 def test_a_journal_that_failed_once_takes_the_run_without_a_restart(
     repository: Repository, staging: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
@@ -289,13 +294,13 @@ def test_one_poisoned_run_among_many_is_parked_and_the_others_are_stored(
     }
 
 
-@pytest.mark.parametrize("where", ["the look", "the transfer"])
+@pytest.mark.parametrize("where", ["the look", "the transfer", "the group"])
 def test_a_bug_that_one_run_meets_holds_up_no_other(
     repository: Repository, staging: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     cursed = make_run(staging, {"model": "cursed"})
     others = [make_run(staging, {"model": f"{n}"}) for n in range(3)]
-    observe, declared = walk.observe, Storing.store
+    observe, declared, begin = walk.observe, Storing.store, together._begin
 
     def fail_to_observe(staging: Path, name: str, most: int | None = None) -> walk.Observation:
         if name == cursed:
@@ -307,11 +312,27 @@ def test_a_bug_that_one_run_meets_holds_up_no_other(
             raise ValueError("never thought of that")
         return declared(self, drop, *rest)  # type: ignore[arg-type] # passed on as it came
 
+    def fail_to_begin(
+        runs: Runs,
+        transfer: Transfer,
+        batch: Batch,
+        number: int,
+        job: Job,
+        into: list[together._Sent],
+    ) -> together._Begun | None:
+        begun = begin(runs, transfer, batch, number, job, into)
+        if job.drop.run == cursed:
+            raise ValueError("never thought of that")
+        return begun
+
     with monkeypatch.context() as patched:
         if where == "the look":
             patched.setattr(walk, "observe", fail_to_observe)
         else:
+            # Whom the group can't take is stored alone.
             patched.setattr(Storing, "store", fail_to_store)
+            patched.setattr(Storing, "shares_waits", where == "the group")
+            patched.setattr(together, "_begin", fail_to_begin)
         found = scan(repository)
         assert found[cursed].state == "blocked"
         assert "never thought of that" in found[cursed].reason

@@ -108,6 +108,28 @@ def test_one_of_sixteen_processes_creates(tmp_path: Path) -> None:
     assert temps(tmp_path) == []
 
 
+def test_who_finds_a_file_created_waits_until_its_name_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "record", []
+    sync_folder = files.sync_folder
+
+    def fail(folder: Path | str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def note(folder: Path | str) -> None:
+        synced.append(Path(folder))
+        sync_folder(folder)
+
+    monkeypatch.setattr(files, "sync_folder", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.create_durable(path, OLD)
+    assert path.read_bytes() == OLD
+    monkeypatch.setattr(files, "sync_folder", note)
+    assert not files.create_durable(path, OLD)
+    assert synced == [tmp_path]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_one_of_eight_processes_renames(tmp_path: Path, kind: str) -> None:
     sources = [tmp_path / f"source-{each}" for each in range(8)]
@@ -238,7 +260,8 @@ def test_appended_bytes_stand_where_they_were_put(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789")
     fd = os.open(path, os.O_RDWR)
     try:
-        files.append_durable(fd, b"abc", 8)
+        files.write_at(fd, b"abc", 8)
+        files.sync_data(fd)
         assert path.read_bytes() == b"01234567abc"
         files.truncate_durable(fd, 4)
         assert path.read_bytes() == b"0123"

@@ -18,6 +18,8 @@ from modeldrop.layout import HomePaths
 from support.journals import note, numbers, opened, paths_in, start
 from support.waiting import comes_true
 
+pytestmark = pytest.mark.usefixtures("waits_alone")
+
 THREADS = 16
 
 

@@ -47,6 +47,7 @@ for number in range(int(sys.argv[2]), int(sys.argv[2]) + 60):
 # Every call that changes a file is a step, and half of every write is one, too: dies before the
 # step of the given number.
 MORTAL = """
+from modeldrop import files
 steps = int(sys.argv[2])
 
 def step():
@@ -55,8 +56,8 @@ def step():
     if steps < 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-def mortal(name):
-    real = getattr(os, name)
+def mortal(where, name):
+    real = getattr(where, name)
     def call(first, *rest, **named):
         step()
         if name in ("write", "pwrite"):
@@ -67,10 +68,11 @@ def mortal(name):
             rest = [each + done for each in rest]
             return done + real(first, data[half:], *rest)
         return real(first, *rest, **named)
-    setattr(os, name, call)
+    setattr(where, name, call)
 
 for name in ("write", "pwrite", "fsync", "fdatasync", "replace", "link", "ftruncate", "unlink"):
-    mortal(name)
+    mortal(os, name)
+mortal(files, "sync_whole")
 journal.append(note(int(sys.argv[3])))
 """
 
@@ -279,6 +281,7 @@ def test_a_full_disk_is_an_error_and_nothing_is_recorded(paths: HomePaths) -> No
 
 
 @pytest.mark.scenario(41)
+@pytest.mark.usefixtures("waits_alone")
 def test_after_a_failed_sync_nothing_is_acknowledged_before_it_is_written_again(
     paths: HomePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +318,7 @@ def test_after_a_failed_sync_nothing_is_acknowledged_before_it_is_written_again(
     assert (end, b"".join(lines_of(paths)[1:])) in written
 
 
+@pytest.mark.usefixtures("waits_alone")
 def test_bytes_that_a_failed_sync_lost_are_no_entry_later(
     paths: HomePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +361,7 @@ def test_what_is_adopted_is_written_again_before_it_is_synced(
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.usefixtures("waits_alone")
 def test_a_head_that_cannot_be_written_leaves_the_outcome_unknown(
     paths: HomePaths, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:

@@ -115,7 +115,7 @@ def test_every_path_of_a_home_is_in_it_and_no_two_are_one() -> None:
         paths.run_lock(RUN),
         paths.journal_lock(),
         paths.service_lock(),
-        paths.intent("r"),
+        paths.group_lock(),
         paths.run_state(RUN),
         paths.status(),
         paths.cached("a" * 64, "model.onnx"),
@@ -123,4 +123,4 @@ def test_every_path_of_a_home_is_in_it_and_no_two_are_one() -> None:
 
     assert len(set(every)) == len(every)
     assert all(paths.root in each.parents for each in every)
-    assert set(paths.folders()) >= {each.parent for each in (paths.intent("r"), paths.status())}
+    assert set(paths.folders()) >= {paths.intents, paths.status().parent}

@@ -8,9 +8,10 @@ from typing import Final
 
 import pytest
 
-from modeldrop import Repository
+from modeldrop import Repository, files
 from modeldrop.errors import JournalDamaged, ModeldropError, RecordDamaged
 from modeldrop.files import TEMP_PREFIX
+from modeldrop.journal import Entry, Journal, NewEntry
 from modeldrop.names import new_guid
 from support import work
 from support.children import dies, run
@@ -113,6 +114,31 @@ def test_settling_by_itself_is_enough_and_harmless_twice(home: Path, weights: Pa
             assert repository.runs_at_backend.open_intents() == []
 
 
+def test_what_is_found_to_have_happened_lasts_before_the_journal_says_so(
+    home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer died, perhaps before its name was on the disk."""
+    guid = new_guid()
+    assert dies(work.upload, home, guid, weights, at="record appended")
+    synced: list[str] = []
+    sync_folder, append = files.sync_folder, Journal.append
+
+    def note(folder: Path | str) -> None:
+        synced.append(Path(folder).name)
+        sync_folder(folder)
+
+    def noted(self: Journal, *entries: NewEntry) -> tuple[Entry, ...]:
+        synced.append("journal")
+        return append(self, *entries)
+
+    monkeypatch.setattr(files, "sync_folder", note)
+    monkeypatch.setattr(Journal, "append", noted)
+    with Repository.open(home) as repository:
+        repository.runs_at_backend.settle(guid)
+
+    assert synced.index("revisions") < synced.index("journal")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["upload", "register"])
 def test_killed_before_any_call_that_changes_a_file_system_loses_nothing_and_doubles_nothing(
@@ -176,6 +202,7 @@ def test_damaged_intent_is_reported_and_not_passed_over(home: Path, weights: Pat
         ]
 
 
+@pytest.mark.usefixtures("waits_alone")
 def test_journal_that_fails_keeps_the_intent_until_it_can_be_acknowledged(
     home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

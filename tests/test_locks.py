@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -98,6 +99,49 @@ def test_lock_file_is_never_unlinked(path: Path) -> None:
         with locks.hold(path, what="the thing"):
             assert path.stat().st_ino == first
     assert path.stat().st_ino == first
+
+
+def test_a_lock_on_a_file_that_was_replaced_is_no_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes next would lock the new file, and hold it at the same time."""
+    real = locks._try
+
+    def replaced(fd: int) -> bool:
+        monkeypatch.setattr(locks, "_try", real)
+        path.rename(path.with_name("kept elsewhere"))
+        path.touch()
+        return real(fd)
+
+    monkeypatch.setattr(locks, "_try", replaced)
+    with (
+        locks.hold(path, what="the thing"),
+        pytest.raises(Locked),
+        locks.hold(path, what="the thing", timeout=0),
+    ):
+        pass
+    with locks.hold(path, what="the thing"):
+        assert locks.holder(path) == os.getpid()
+
+
+def test_locking_makes_no_home_that_isnt_there(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FileNotFoundError),
+        locks.hold(tmp_path / "away" / "locks" / "journal", what="the journal"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locks.hold(tmp_path / "locks" / "journal", what="the journal"):
+        assert locks.holder(tmp_path / "locks" / "journal") == os.getpid()
+
+
+def test_a_full_disk_keeps_nobody_from_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locks.hold(path, what="the thing"):
+        assert locks.holder(path) == 0
 
 
 def test_holder_is_known_while_it_lives_and_not_after(path: Path) -> None:

@@ -143,7 +143,7 @@ def test_links_and_special_files_are_refused_quickly_and_never_opened(
         "sub/fifo": "it is a FIFO",
         "socket": "it is a socket",
     }
-    assert opened == [str(staging), GUID, "sub"]
+    assert opened == [str(staging / GUID), "sub"]
     assert took < 0.1
 
 

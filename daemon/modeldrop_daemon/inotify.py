@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from watchdog.events import DirMovedEvent
 from watchdog.observers.api import DEFAULT_OBSERVER_TIMEOUT, BaseObserver
 from watchdog.observers.inotify import InotifyEmitter, InotifyFullEmitter, InotifyObserver
 from watchdog.observers.inotify_c import (
@@ -24,6 +25,10 @@ from watchdog.observers.inotify_c import (
     Mask,
     WatchCallback,
     WatchDescriptor,
+)
+from watchdog.observers.inotify_move_event_grouper import (
+    GroupedInotifyEvent,
+    PathedInotifyEvent,
 )
 
 from modeldrop.names import printable
@@ -122,6 +127,24 @@ class Reader(InotifyFD):
             self._distrust(f"events can't be read: {printable(repr(error))}")
 
 
+class Emitter(InotifyFullEmitter):
+    """watchdog's maker of events, without one for each file of a folder that is moved.
+
+    One for the folder says all that anybody here wants to know, and it may hold very many files.
+    """
+
+    def build_and_queue_event(
+        self, event: GroupedInotifyEvent, *, full_events: bool = True
+    ) -> None:
+        """Queue the events that this one of the kernel's stands for."""
+        source, target = (None, event) if isinstance(event, PathedInotifyEvent) else event
+        if target.ev.is_moved_to and target.ev.is_directory:
+            moved_from = self._decode_path(source.path) if source is not None else ""
+            self.queue_event(DirMovedEvent(moved_from, self._decode_path(target.path)))
+        else:
+            super().build_and_queue_event(event, full_events=full_events)
+
+
 class Observer(InotifyObserver):
     """watchdog's observer around a reader of ours."""
 
@@ -129,9 +152,7 @@ class Observer(InotifyObserver):
         """Dispatch what a reader that runs already reads."""
         self._inotify_fd = reader
         # Not InotifyObserver's own, which makes a reader itself.
-        BaseObserver.__init__(
-            self, InotifyFullEmitter, timeout=DEFAULT_OBSERVER_TIMEOUT, inotify_fd=reader
-        )
+        BaseObserver.__init__(self, Emitter, timeout=DEFAULT_OBSERVER_TIMEOUT, inotify_fd=reader)
 
     def has(self, folder: bytes) -> bool:
         """Return whether watchdog believes that a folder is watched."""

@@ -1,19 +1,21 @@
 """What a request was about to do, written down before it begins.
 
-An intent is one file in `intents/` of the home. It is made, durably, before the first attempt to
-append to a sequence, and removed once the journal has acknowledged the outcome. So a crash leaves
-an open intent behind, and whoever next holds the lock of its sequence settles it by reading: see
-`ledger`. Intents of a sequence are only written, read and removed by the holder of its lock.
+An intent is a line in a file in `intents/` of the home: those that were begun together share one.
+It is made, durably, before the first attempt to append to a sequence, and removed once the journal
+has acknowledged the outcome. So a crash leaves an open intent behind, and whoever next holds the
+lock of its sequence settles it by reading: see `ledger`. Intents of a sequence are only written,
+read and removed by the holder of its lock; those of a group of runs, by the holder of the groups'.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modeldrop.files import TEMP_PREFIX, write_shared
+from modeldrop.batch import Batch
+from modeldrop.files import TEMP_PREFIX, write_durable
 from modeldrop.records import Intent
 
 
@@ -23,24 +25,44 @@ class Intents:
     def __init__(self, folder: Path) -> None:
         """Keep intents in `folder`, which is there."""
         self._folder = os.fspath(folder)
-        # Which sequence an intent is of never changes: those of other ones that are under way
-        # aren't read by every commit.
-        self._sequences: dict[str, str] = {}
+        # Which sequences a file is of never changes: what others have under way isn't read by
+        # every commit.
+        self._made: dict[str, Mapping[str, str]] = {}
+        self._files: dict[str, str] = {}
 
     def begin(self, intent: Intent) -> None:
         """Write an intent down; it survives a crash from here on."""
-        self._sequences[f"{intent.request}.json"] = intent.sequence
-        write_shared(self._path(intent.request), intent.to_bytes())
+        with Batch() as batch:
+            self.begin_in(batch, [intent])
+            batch.finish()
 
-    def end(self, request: str) -> None:
-        """Remove an intent whose outcome is acknowledged.
+    def begin_in(self, batch: Batch, intents: Sequence[Intent]) -> None:
+        """Have intents written down with a batch; they survive a crash once that is finished."""
+        name = f"{intents[0].request}.jsonl"
+        self._made[name] = {each.request: each.sequence for each in intents}
+        self._files.update((each.request, name) for each in intents)
+        batch.replace(self._path(name), b"".join(each.to_bytes() for each in intents))
 
-        Without a sync: an intent that a power loss brings back is settled again, to the
-        same outcome.
+    def end(self, *requests: str) -> None:
+        """Remove intents whose outcome is acknowledged.
+
+        A file that goes needs no sync: an intent that a power loss brings back is settled again,
+        to the same outcome.
         """
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(request))
-        self._sequences.pop(f"{request}.json", None)
+        ended = frozenset(requests)
+        for name in {self._files[each] for each in ended if each in self._files}:
+            made = self._made.pop(name, None)
+            left: tuple[Intent, ...] = ()
+            if made is None or made.keys() - ended:
+                left = tuple(each for each in self._in(name) if each.request not in ended)
+            if left:
+                # Durably: the others' intents are in it, too.
+                write_durable(Path(self._path(name)), b"".join(each.to_bytes() for each in left))
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path(name))
+        for each in ended:
+            self._files.pop(each, None)
 
     def of(self, sequence: str) -> list[Intent]:
         """Return the open intents of a sequence, oldest first.
@@ -48,11 +70,20 @@ class Intents:
         Raises:
             RecordDamaged: an intent can't be read.
         """
-        return [
-            intent
-            for intent in self._read(lambda name: self._sequences.get(name, sequence) == sequence)
-            if intent.sequence == sequence
-        ]
+        return self.of_any(frozenset((sequence,)))
+
+    def of_any(self, sequences: frozenset[str]) -> list[Intent]:
+        """Return the open intents of any of these sequences, oldest first.
+
+        Raises:
+            RecordDamaged: an intent can't be read.
+        """
+
+        def wanted(name: str) -> bool:
+            made = self._made.get(name)
+            return made is None or not sequences.isdisjoint(made.values())
+
+        return [each for each in self._read(wanted) if each.sequence in sequences]
 
     def all(self) -> list[Intent]:
         """Return all open intents, oldest first.
@@ -63,15 +94,24 @@ class Intents:
         return self._read(lambda _: True)
 
     def _read(self, wanted: Callable[[str], bool]) -> list[Intent]:
-        found = []
+        found: list[Intent] = []
         for name in os.listdir(self._folder):
-            if name.startswith(TEMP_PREFIX) or not wanted(name):
-                continue
-            path = Path(self._folder, name)
-            # Other sequences' intents come and go while this one's lock is held.
-            with contextlib.suppress(FileNotFoundError):
-                found.append(Intent.from_bytes(path.read_bytes(), str(path)))
+            if not name.startswith(TEMP_PREFIX) and wanted(name):
+                found += self._in(name)
         return sorted(found, key=lambda intent: (intent.begun_at, intent.request))
 
-    def _path(self, request: str) -> Path:
-        return Path(self._folder, f"{request}.json")
+    def _in(self, name: str) -> Iterable[Intent]:
+        path = self._path(name)
+        try:
+            with open(path, "rb") as file:
+                lines = file.readlines()
+        except FileNotFoundError:
+            # Other sequences' intents come and go while this one's lock is held.
+            return
+        for line in lines or [b""]:
+            intent = Intent.from_bytes(line, path)
+            self._files[intent.request] = name
+            yield intent
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)

@@ -160,6 +160,10 @@ class HomePaths:
         """
         return self.locks / "runs" / run[:2]
 
+    def group_lock(self) -> Path:
+        """Return the lock of those that commit a group of runs."""
+        return self.locks / "groups"
+
     def journal_lock(self) -> Path:
         """Return the lock of those that write to the journal."""
         return self.locks / "journal"
@@ -167,10 +171,6 @@ class HomePaths:
     def service_lock(self) -> Path:
         """Return the lock that the service of this home holds while it lives."""
         return self.locks / "service"
-
-    def intent(self, request: str) -> Path:
-        """Return the file of an open intent."""
-        return self.intents / f"{request}.json"
 
     def run_state(self, run: str) -> Path:
         """Return what the service remembers of a run."""

@@ -1,18 +1,24 @@
-"""Appending to a sequence so that the journal knows of it, whatever happens in between.
+"""Appending to sequences so that the journal knows of it, whatever happens in between.
 
 The order is: intent, durable; append to the sequence; journal, acknowledged; intent removed. A
 crash between any two of them leaves an open intent, and the next append to the same sequence
 settles it first, by reading what the sequence holds. The caller holds the sequence's lock from
 before `settle` until after `append`, so every intent it meets is a dead request's.
+
+`begin_sequences` does the same for the first records of many sequences, at the price of one.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from typing import Protocol
 
+from modeldrop import layout
+from modeldrop.backend.base import Backend
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, OutcomeUnknown
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
@@ -67,6 +73,7 @@ class Ledger:
             if isinstance(found, tuple):
                 number, data = found
                 _log.info("settling %s: it is record %d", intent.request, number)
+                self._sequence.confirm(number)
                 self._meaning.settled(number, data)
                 entry = self._meaning.entry(number, data, Request(intent.request, intent.user))
                 # Asked first whether it is ours to journal: in a copied home the intent is the
@@ -134,3 +141,78 @@ class Ledger:
         self._journal.recover()
         since = self._journal.entries(intent.journal_offset)
         return any(entry.request == intent.request for entry in since)
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The record that a sequence is to begin with, and what the journal says of it."""
+
+    folder: str
+    owner: str
+    data: bytes
+    request: Request
+    entry: NewEntry
+
+
+def begin_sequences(
+    firsts: Several[First],
+    batch: Batch,
+    arrived: Callable[[], None],
+    *,
+    backend: Backend,
+    intents: Intents,
+    journal: Journal,
+) -> list[bool]:
+    """Append the first record to each of these sequences; return which of them were appended.
+
+    The others have a first record already. None has an open intent, and the caller holds a lock
+    that whoever settles one of these sequences takes as well. What is in `batch` lasts before the
+    first record is there, and `arrived` is called in between, to raise if it isn't what it should
+    be.
+
+    Whatever is raised, the intents stay open where a record may be there: who goes on with one of
+    the sequences settles it first.
+
+    Raises:
+        ModeldropError, OSError: some of it failed.
+    """
+    head = journal.check_writable()
+    opened = [
+        Intent(
+            request=each.request.id,
+            sequence=each.folder,
+            owner=each.owner,
+            starts_at=1,
+            journal_seq=head.seq if head else 0,
+            journal_offset=head.offset if head else 0,
+            user=each.request.user,
+            begun_at=now(),
+        )
+        for each in firsts
+    ]
+    requests = [each.request.id for each in firsts]
+    try:
+        intents.begin_in(batch, opened)
+        batch.give_names()
+        arrived()
+        _log.debug("step: intent written")
+        records = [_first_in(batch, backend, each) for each in firsts]
+    except BaseException:
+        # Nothing was appended yet.
+        intents.end(*requests)
+        raise
+    batch.finish()
+    _log.debug("step: record appended")
+    _log.debug("step: followers brought forward")
+    entries = [each.entry for each, record in zip(firsts, records, strict=True) if record.created]
+    journal.append(*entries)
+    _log.debug("step: journal acknowledged")
+    intents.end(*requests)
+    _log.debug("step: intent removed")
+    return [record.created for record in records]
+
+
+def _first_in(batch: Batch, backend: Backend, first: First) -> Pending:
+    record = backend.create_in(batch, layout.numbered(first.folder, 1), first.data)
+    assert record is not None  # noqa: S101 - the caller has begun the batch with this backend
+    return record

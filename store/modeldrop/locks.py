@@ -3,7 +3,7 @@
 Purpose: one writer at a time for a journal, a counter, a run's revisions, a home's service.
 
 Calling sequence: `with hold(path, what="…"):`. A lock is a file under `locks/` of the home,
-locked with flock: it is free at once when its holder dies, however that happens, and it is never
+locked with flock(2): it is free at once when its holder dies, however that happens, and it is never
 unlinked, since a waiter would then hold a lock on a file that nobody else can see. The file holds
 the process id of the last holder, which only serves to name it in an error.
 
@@ -14,6 +14,7 @@ journal take no lock. Not for a home on NFS or SMB.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import threading
@@ -29,7 +30,8 @@ TIMEOUT: Final = 60.0
 # `holder` has the lock for an instant to see whether it is free. So even who doesn't want to wait
 # looks for so long, or one person's `modeldrop status` would turn another one's service away.
 _LEAST_TIMEOUT: Final = 0.05
-# filelock polls: at 2 ms, 16 processes that contend lose little and an idle wait costs nothing.
+# flock with a time limit has to be polled: at 2 ms, 16 processes that contend lose little and an
+# idle wait costs nothing.
 _POLL: Final = 0.002
 
 
@@ -40,52 +42,78 @@ def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
     Raises:
         Locked: another process, or another thread of this one, held it for `timeout` seconds.
     """
-    from filelock import Timeout  # noqa: PLC0415 - as in `_Turn`
-
+    name = os.fspath(path)
     deadline = time.monotonic() + max(timeout, _LEAST_TIMEOUT)
-    turn = _turn(path)
-    if not turn.threads.acquire(timeout=max(timeout, _LEAST_TIMEOUT)):
+    turn = _turn(name)
+    if not turn.acquire(timeout=max(timeout, _LEAST_TIMEOUT)):
         raise _locked(path, what, timeout)
     try:
-        try:
-            turn.processes.acquire(timeout=max(deadline - time.monotonic(), _LEAST_TIMEOUT))
-        except Timeout as error:
-            raise _locked(path, what, timeout) from error
+        fd = _acquire(name, max(deadline, time.monotonic() + _LEAST_TIMEOUT))
+        if fd is None:
+            raise _locked(path, what, timeout)
         try:
             yield
         finally:
-            turn.processes.release()
+            # Closing it lets go; a child that was forked meanwhile would keep it.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
     finally:
-        turn.threads.release()
+        turn.release()
 
 
-class _Turn:
-    """One lock file: who of this process's threads asks for it, and the lock itself.
-
-    Threads of one process wait for each other by a lock of their own, which wakes them at once;
-    only processes poll.
-    """
-
-    def __init__(self, path: Path) -> None:
-        # Loaded here: a command that only reads takes no lock, and this import is half its time.
-        from filelock import FileLock  # noqa: PLC0415 - see above
-
-        self.threads = threading.Lock()
-        self.processes = FileLock(
-            path,
-            thread_local=False,
-            poll_interval=_POLL,
-            # A soft lock would stay for ever after kill -9.
-            fallback_to_soft=False,
-            on_acquired=_sign,
-        )
+def _acquire(path: str, deadline: float) -> int | None:
+    """Return the open file that holds the lock, or None if another process has it until then."""
+    while True:
+        fd = _open(path)
+        try:
+            while not _try(fd):
+                if time.monotonic() > deadline:
+                    os.close(fd)
+                    return None
+                time.sleep(_POLL)
+            if _is_at(path, fd):
+                _sign(fd)
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        # Somebody has removed or replaced it: the next one doesn't see what we hold.
+        os.close(fd)
 
 
-# To make one takes as long as to lock it. One that is dropped while it is held costs nothing but
-# speed: the next thread makes another one, and the file's lock keeps the two apart.
+def _is_at(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        # Its own folder and none above it: a home that isn't there isn't made by locking it.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path))
+        return os.open(path, flags, 0o644)
+
+
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# Threads of one process wait for each other by a lock of their own, which wakes them at once; only
+# processes poll. One that is dropped while it is held costs nothing but speed: the next thread
+# makes another one, and the file's lock keeps the two apart.
 @functools.lru_cache(maxsize=512)
-def _turn(path: Path) -> _Turn:
-    return _Turn(path)
+def _turn(path: str) -> threading.Lock:
+    del path
+    return threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -98,8 +126,6 @@ def holder(path: Path) -> int | None:
 
     0 stands for a holder that hasn't said its process id yet.
     """
-    import fcntl  # noqa: PLC0415 - not on every platform that can read a store
-
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -119,8 +145,10 @@ def _sign(fd: int) -> None:
     mine = f"{os.getpid()}\n".encode("ascii")
     # To write costs forty times as much as to look, and a service takes the same locks all day.
     if os.pread(fd, len(mine) + 1, 0) != mine:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, mine, 0)
+        # On a full disk nobody can be named, and the lock holds all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, mine, 0)
 
 
 def _signature(path: Path) -> int:

@@ -130,6 +130,9 @@ def is_artifact_name(name: str) -> bool:
 
 def printable(text: str) -> str:
     """Return the text with every character escaped that could drive a terminal or break a line."""
+    # Nearly every text: nothing that is to be escaped counts as printable.
+    if text.isprintable():
+        return text
     return "".join(
         char.encode("unicode_escape").decode("ascii")
         if _is_control(char)

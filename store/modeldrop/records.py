@@ -443,7 +443,7 @@ class Head(Record):
 
 @dataclass(frozen=True, slots=True)
 class Intent(Record):
-    """`intents/<request>.json`: what a request was about to append when it began."""
+    """A line of `intents/<request>.jsonl`: what a request was about to append when it began."""
 
     kind: ClassVar[str] = "intent"
     indent: ClassVar[int | None] = None

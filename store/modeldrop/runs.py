@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import layout, locks
 from modeldrop.backend.base import Backend
+from modeldrop.batch import Batch
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactNotFound,
@@ -24,12 +26,15 @@ from modeldrop.errors import (
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
-from modeldrop.ledger import Ledger, Request
+from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.names import RUN_FILES, WHOLE_RUN, parse_guid_prefix, printable
 from modeldrop.records import Artifact, Intent, Refused, RepositoryRecord, Revision, now
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
+
+# How long a group waits for another process's, in seconds: its runs can go alone instead.
+_GROUP_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,26 +167,16 @@ class Runs:
             self.check_backend()
             mine: dict[bytes, Revision] = {}
             ledger = self._ledger(draft.run, mine)
-            ledger.settle()
+            self._settle(draft.run, ledger)
             last = self.latest(draft.run)
             if last is not None and adds_nothing(draft, last):
+                # A group may just be at making it last.
+                self._sequence(draft.run).confirm(last.revision)
                 return Committed(last, created=False)
             owner, at = str(uuid.uuid4()), now()
 
             def make(number: int) -> bytes:
-                revision = Revision(
-                    owner=owner,
-                    run=draft.run,
-                    revision=number,
-                    experiment=draft.experiment,
-                    artifacts=draft.artifacts,
-                    refused=draft.refused,
-                    upload=draft.upload,
-                    home=self._home.id,
-                    host=self._home.host,
-                    committed_by=request.user,
-                    committed_at=at,
-                )
+                revision = self._revision(draft, number, owner, at, request)
                 data = revision.to_bytes()
                 mine[data] = revision
                 return data
@@ -195,11 +190,80 @@ class Runs:
             revision = mine.get(appended.data) or self.parse(appended.data, appended.number)
             return Committed(revision, created=appended.created)
 
+    def commit_firsts(
+        self, drafts: Several[tuple[Draft, Request]], batch: Batch, arrived: Callable[[], None]
+    ) -> list[Committed | None]:
+        """Make each draft the first revision of its run, all of them at the price of one.
+
+        The bytes that they name are in `batch`; see `ledger.begin_sequences` for `arrived`. None
+        stands for a run that has a revision or an open intent already: `commit` is for that.
+
+        Raises:
+            ModeldropError, OSError: some of it failed, and `commit` tells what became of each.
+        """
+        # Not the lock of each run: that two writers began the same one shows by its sequence.
+        group = locks.hold(
+            self._home.paths.group_lock(), what="a group of runs", timeout=_GROUP_TIMEOUT
+        )
+        with group:
+            self.check_backend()
+            folders = [layout.revisions(draft.run) for draft, _ in drafts]
+            settling = {each.sequence for each in self._intents.of_any(frozenset(folders))}
+            at = now()
+            made: dict[int, Revision] = {}
+            firsts: list[First] = []
+            for number, (draft, request) in enumerate(drafts):
+                if folders[number] in settling:
+                    continue
+                revision = self._revision(draft, 1, str(uuid.uuid4()), at, request)
+                made[number] = revision
+                entry = _entry(revision, request)
+                data = revision.to_bytes()
+                firsts.append(First(folders[number], revision.owner, data, request, entry))
+            if not firsts:
+                return [None] * len(drafts)
+            created = begin_sequences(
+                firsts,
+                batch,
+                arrived,
+                backend=self._backend,
+                intents=self._intents,
+                journal=self._journal,
+            )
+        became = dict(zip(made, created, strict=True))
+        return [
+            Committed(made[number], created=True) if became.get(number) else None
+            for number in range(len(drafts))
+        ]
+
+    def _revision(
+        self, draft: Draft, number: int, owner: str, at: str, request: Request
+    ) -> Revision:
+        return Revision(
+            owner=owner,
+            run=draft.run,
+            revision=number,
+            experiment=draft.experiment,
+            artifacts=draft.artifacts,
+            refused=draft.refused,
+            upload=draft.upload,
+            home=self._home.id,
+            host=self._home.host,
+            committed_by=request.user,
+            committed_at=at,
+        )
+
     def settle(self, run: str) -> None:
         """Finish what a process that died had begun to commit for this run, if anything."""
         with locks.hold(self._home.paths.run_lock(run), what=f"run {run}"):
             self.check_backend()
-            self._ledger(run).settle()
+            self._settle(run, self._ledger(run))
+
+    def _settle(self, run: str, ledger: Ledger) -> None:
+        if self._intents.of(layout.revisions(run)):
+            # What a group has begun is no dead request's while somebody holds this.
+            with locks.hold(self._home.paths.group_lock(), what="a group of runs"):
+                ledger.settle()
 
     def parse(self, data: bytes, number: int | None = None) -> Revision:
         """Return the revision that these bytes hold, checked to be the one that was asked for."""
@@ -244,26 +308,30 @@ class _Revisions:
         revision = self._known.get(data) or self._runs.parse(data, number)
         if revision.home != self._runs.home_id():
             return None
-        return NewEntry(
-            kind=COMMITTED,
-            about=(f"run:{revision.run}~{number}",),
-            request=request.id,
-            user=request.user,
-            details={
-                "run": revision.run,
-                "revision": number,
-                "upload": revision.upload,
-                "experiment": revision.experiment,
-                "artifacts": [
-                    {"artifact": each.artifact, "sha256": each.sha256, "size": each.size}
-                    for each in revision.artifacts
-                ],
-                "refused": [each.as_json() for each in revision.refused],
-            },
-        )
+        return _entry(revision, request)
 
     def settled(self, number: int, data: bytes) -> None:
         """Nothing follows a run's revisions."""
+
+
+def _entry(revision: Revision, request: Request) -> NewEntry:
+    return NewEntry(
+        kind=COMMITTED,
+        about=(f"run:{revision.run}~{revision.revision}",),
+        request=request.id,
+        user=request.user,
+        details={
+            "run": revision.run,
+            "revision": revision.revision,
+            "upload": revision.upload,
+            "experiment": revision.experiment,
+            "artifacts": [
+                {"artifact": each.artifact, "sha256": each.sha256, "size": each.size}
+                for each in revision.artifacts
+            ],
+            "refused": [each.as_json() for each in revision.refused],
+        },
+    )
 
 
 def check_backend(home: Home, backend: Backend) -> None:

@@ -100,6 +100,14 @@ class Sequence:
             number += 1
         return number
 
+    def confirm(self, number: int) -> None:
+        """Make sure that a record that was read lasts; see `Backend.confirm`.
+
+        Raises:
+            BackendError: that isn't known.
+        """
+        self._backend.confirm(self.key(number))
+
     def append(
         self,
         make: Callable[[int], bytes],

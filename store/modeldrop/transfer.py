@@ -31,6 +31,7 @@ from typing import Final, Self, TypeVar
 
 from modeldrop import files, ranges
 from modeldrop.backend.base import Backend
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, Interrupted, SourceChanged
 from modeldrop.names import WHOLE_RUN, printable, refuse_component
 from modeldrop.records import Artifact, StoredFile
@@ -135,6 +136,11 @@ class Transfer:
     def close(self) -> None:
         """Do nothing: nothing is held."""
 
+    @property
+    def shares_waits(self) -> bool:
+        """Whether `send_in` sends anything."""
+        return self._backend.capabilities.shares_waits
+
     def free(self) -> int | None:
         """Return how many bytes the backend has room for, or None where that can't be known."""
         return self._backend.free()
@@ -183,6 +189,38 @@ class Transfer:
             writer.abort()
             raise
         return sent, writer.checked
+
+    def send_in(
+        self, batch: Batch, fd: int, key: str, size: int, unchanged: Callable[[], None]
+    ) -> tuple[Sent, Pending] | None:
+        """Have a small open file sent to a unique, free key with a batch; return what arrives.
+
+        None where the backend shares no waits; then nothing was done. All of the file is in memory
+        meanwhile. Once the batch is finished, `check_batch` tells whether it did arrive.
+
+        Raises:
+            SourceChanged: the file changed meanwhile.
+            BackendError: the backend failed.
+        """
+        unchanged()
+        # One byte more than is expected, so that a file that grew is not read as if it hadn't.
+        data = os.read(fd, size + 1)
+        unchanged()
+        sent = Sent(hashlib.sha256(data).hexdigest(), len(data))
+        _check_size(sent, size)
+        pending = self._backend.create_in(batch, key, data)
+        return None if pending is None else (sent, pending)
+
+    def check_batch(self, key: str, sent: Sent, pending: Pending) -> None:
+        """Return if what a batch has sent is at the backend.
+
+        Raises:
+            BackendError: it is not.
+        """
+        if not pending.created:
+            message = f"{self._backend.url}/{key} is there already"
+            raise BackendError(message, hint="`modeldrop verify` looks at the whole backend")
+        self._check_arrived(key, sent)
 
     @contextlib.contextmanager
     def _turn(self, size: int, unchanged: Callable[[], None]) -> Iterator[None]:

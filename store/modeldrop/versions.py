@@ -163,6 +163,10 @@ class Versions:
         ):
             # Before settling: what an empty mount point lacks was not undone.
             check_backend(self._home, self._backend)
+            # What the version will refer to.
+            self._backend.confirm(
+                layout.numbered(layout.revisions(revision.run), revision.revision)
+            )
             sequence = self._sequence(experiment)
             ledger = Ledger(sequence, self._intents, self._journal, _Meaning(self, experiment))
             ledger.settle()
@@ -186,6 +190,7 @@ class Versions:
                 # Claimed before: it may have its version already.
                 found = self._look_up(experiment, owner, starts_at, sequence)
                 if isinstance(found, Version):
+                    sequence.confirm(found.version)
                     self.bring_forward(experiment, found.version)
                     return Registered(found, created=False)
                 starts_at = found

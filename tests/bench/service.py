@@ -1,8 +1,8 @@
 """What the service costs from the rename into staging until the journal has acknowledged the run.
 
 The service is modeldropd, as it is started on any machine, with its settings as they come. Every
-round has folders of its own, since deleted ones slow the next round down, and the bytes that it
-stored are compared.
+round has folders of its own, all of which stay until the end, since deleting the files of one
+slows the next one down; the bytes that were stored are compared.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import statistics
 import subprocess
 import threading
@@ -23,19 +22,22 @@ from bench.figures import BIN, Figure
 from modeldrop import Repository
 from modeldrop.files import write_durable
 from modeldrop.journal import Journal
+from modeldrop.names import RECEIPT
 from support.service import Manager
 from support.waiting import comes_true
 
 RUNS = 1000
 SMALL = 64 * 2**10
 SINGLES = 200
+CLOSED = 20
 ROUNDS = 3
 _CHUNK = 2**24
 _LONG = 600.0
+_REST = 0.02
 
 
 class Store:
-    """A home and its service, in a folder that is removed afterwards."""
+    """A home and its service."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -43,6 +45,7 @@ class Store:
         self._repository, _ = Repository.init(folder / ".mlops")
         self.staging = self._repository.home.staging
         self.journal: Journal = self._repository.journal
+        self.quiet_time = self._repository.home.config.service.quiet_time
         self._manager = Manager(self._repository.home.paths.status())
         self._process = subprocess.Popen(
             [BIN / "modeldropd", "--home", self._repository.home.paths.root],
@@ -57,7 +60,6 @@ class Store:
         self._process.wait(60)
         self._manager.close()
         self._repository.close()
-        shutil.rmtree(self.folder)
 
     def prepare(self, data: bytes) -> Path:
         """Put a run together beside staging."""
@@ -103,6 +105,7 @@ def figures(folder: Path, large: int) -> Iterator[Figure]:
     """Yield what is promised of the path from "complete" to "committed"."""
     yield from many(folder / "many")
     yield from one_at_a_time(folder / "single")
+    yield from written_in_place(folder / "in-place")
     yield one_large(folder / "large", large)
 
 
@@ -129,13 +132,14 @@ def _bare(folder: Path, contents: list[bytes]) -> float:
     began = time.perf_counter()
     for number, data in enumerate(contents):
         write_durable(folder / str(number), data)
-    took = time.perf_counter() - began
-    shutil.rmtree(folder)
-    return took
+    return time.perf_counter() - began
 
 
 def one_at_a_time(folder: Path) -> Iterator[Figure]:
-    """One run after the other, each renamed in when the one before it is committed."""
+    """One run at a time while nothing else runs, and one durable write, in turn with it.
+
+    What a service or a disk has to do after either is over before the next one begins.
+    """
     ours: list[float] = []
     theirs: list[float] = []
     bare = folder / "bare"
@@ -144,8 +148,10 @@ def one_at_a_time(folder: Path) -> Iterator[Figure]:
         for number in range(SINGLES):
             data = os.urandom(SMALL)
             aside = store.prepare(data)
+            time.sleep(_REST)
             took = store.drop([aside], 0.0002)
             assert store.stored(aside.name).read_bytes() == data
+            time.sleep(_REST)
             began = time.perf_counter()
             write_durable(bare / str(number), data)
             theirs.append(time.perf_counter() - began)
@@ -155,6 +161,30 @@ def one_at_a_time(folder: Path) -> Iterator[Figure]:
     yield Figure(f"{name}, median", median, statistics.median(theirs), 5, "one durable write")
     yield Figure(f"{name}, median", median, 0.1, 1, "100 ms")
     yield Figure(f"{name}, 99th percentile", last, 0.5, 1, "500 ms")
+
+
+def written_in_place(folder: Path) -> Iterator[Figure]:
+    """Runs that are written into staging piece by piece, from the last close of each."""
+    took: list[float] = []
+    with opened(folder / "ours") as store:
+        quiet = store.quiet_time
+        waiting: dict[Path, float] = {}
+        for _ in range(CLOSED):
+            run = store.staging / str(uuid.uuid4())
+            run.mkdir()
+            with (run / "model.bin").open("wb", buffering=0) as file:
+                for _ in range(4):
+                    file.write(os.urandom(SMALL // 4))
+                    time.sleep(_REST)
+            # The receipt comes after the commit is acknowledged.
+            waiting[run / RECEIPT] = time.perf_counter()
+        while waiting:
+            there = [each for each in waiting if each.exists()]
+            took += [time.perf_counter() - waiting.pop(each) - quiet for each in there]
+            time.sleep(0.001)
+    name = "after the quiet time"
+    yield Figure(f"{name}, median", statistics.median(took), 0.2, 1, "200 ms from the last close")
+    yield Figure(f"{name}, worst of {CLOSED}", max(took), 0.2, 1, "200 ms from the last close")
 
 
 def one_large(folder: Path, size: int) -> Figure:

@@ -42,7 +42,7 @@ def gated(self, drop, request, watch):
     if {point!r} == "sent":
         watch = replace(watch, verifying=then(watch.verifying))
     return store(self, drop, request, watch)
-Storing.store = gated
+Storing.store, Storing.shares_waits = gated, False
 """
 
 

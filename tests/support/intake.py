@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,9 @@ from modeldrop.backend import Backend, open_backend
 from modeldrop.backend.base import Capabilities, Writer
 from modeldrop.intake import Engine, RunStatus, Storing, walk
 from modeldrop.intake.agenda import Tracked
+from modeldrop.intake.drops import Drop, Job, Outcome, Watch
 from modeldrop.intake.flights import Flight
+from modeldrop.ledger import Request
 from modeldrop.names import RECEIPT, new_guid
 from modeldrop.records import Artifact, Revision, StoredFile
 from modeldrop.transfer import Transfer
@@ -135,7 +137,9 @@ class Meddling:
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(self._backend.capabilities, proves_writes=self._proves_writes)
+        # Every write passes by: what is written together doesn't.
+        can = self._backend.capabilities
+        return replace(can, proves_writes=self._proves_writes, shares_waits=False)
 
     def writer(self, key: str, size: int) -> _Writer:
         self.open_writers += 1
@@ -207,9 +211,12 @@ def tracked_revision(engine: Engine, run: str) -> int | None:
 
 
 def storing_by(repository: Repository, cls: type[Storing]) -> Storing:
-    """Return what stores for a repository, of another class."""
+    """Return what stores for a repository, each run by itself, of another class."""
     connections = repository.backend.capabilities.connections
-    return cls(repository.runs_at_backend, repository.transfer, connections)
+    by_itself = type(cls.__name__, (cls,), {"shares_waits": False})
+    made = by_itself(repository.runs_at_backend, repository.transfer, connections)
+    assert isinstance(made, cls)
+    return made
 
 
 @contextlib.contextmanager
@@ -281,3 +288,46 @@ def die_pulling(url: str, key: str, sha256: str, size: int, target: str) -> None
 
     transfer = Transfer(open_backend(url, {}, None))
     transfer.pull(Artifact.of_file(StoredFile("model", sha256, size, key)), Path(target), moved)
+
+
+def jobs_of(repository: Repository, runs: Iterable[str]) -> list[Job]:
+    """Return what is to be done with runs that are complete as they are."""
+    staging = repository.home.staging
+    return [
+        Job(
+            Drop(
+                staging=staging,
+                name=run,
+                run=run,
+                observation=walk.observe(staging, run),
+                observe=lambda run=run: walk.observe(staging, run),  # type: ignore[misc] # run=run
+                marker=None,
+            ),
+            Request(new_guid(), "test"),
+            Watch(),
+        )
+        for run in runs
+    ]
+
+
+def store_together(repository: Repository, runs: Iterable[str]) -> dict[str, Outcome | None]:
+    """Store runs as one group, and return what became of each."""
+    wanted = list(runs)
+    storing = storing_by(repository, Storing)
+    return dict(zip(wanted, storing.store_together(jobs_of(repository, wanted)), strict=True))
+
+
+def store_together_in_child(home: str, runs: list[str]) -> list[str]:
+    """Store runs as one group; return those that were stored so."""
+    with Repository.open(home) as repository:
+        found = store_together(repository, runs)
+    return [run for run, outcome in found.items() if outcome is not None]
+
+
+def store_together_and_die(home: str, runs: list[str], call: int) -> list[str]:
+    """Store runs as one group, unless the process dies before that call to the file system."""
+    with Repository.open(home) as repository:
+        repository.journal.head()
+        killing.before_call(call)
+        store_together(repository, runs)
+    return runs

@@ -14,6 +14,8 @@ import signal
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from modeldrop import files
+
 _CHANGING: Final = (
     *("pwrite", "fsync", "fdatasync", "ftruncate"),
     *("replace", "rename", "link", "unlink", "mkdir", "rmdir"),
@@ -69,6 +71,7 @@ def before_call(number: int) -> None:
 
     for name in _CHANGING:
         setattr(os, name, mortal(getattr(os, name)))
+    files.sync_whole = mortal(files.sync_whole)  # type: ignore[assignment] # it returns nothing
 
     write = os.write
 

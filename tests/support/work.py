@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from modeldrop import Repository, files, locks
+from modeldrop import batch as batches
 from modeldrop.backend.local import LocalBackend
+from modeldrop.batch import Batch
 from modeldrop.intake import afterwards, walk
 from modeldrop.names import new_guid
 from modeldrop.records import seal
@@ -51,6 +53,19 @@ def write_and_die(path: str, call: int, how: str) -> str:
         files.create_durable(Path(path), b"new" * 1000)
     else:
         files.write_durable(Path(path), b"new" * 1000)
+    return "lived"
+
+
+def batch_and_die(folder: str, call: int, how: str) -> str:
+    """Write three files by a batch, unless the process dies before that call."""
+    files.syncs_whole = lambda fd: how == "together"  # noqa: ARG005 - by the kind of disk
+    batches._unwritten = lambda: 0
+    batches._MANY = 2  # type: ignore[misc] # as in a larger batch
+    killing.before_call(call)
+    with Batch() as batch:
+        for number in range(3):
+            batch.create(f"{folder}/{number}", b"data" * 1000)
+        batch.finish()
     return "lived"
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import InvalidName
 from modeldrop.names import printable
 
@@ -36,6 +37,8 @@ class Capabilities:
     connections: int
     # How many bytes at a time are worth sending.
     chunk_size: int
+    # Whether `create_in` takes small files and records, which wait for the disk together then.
+    shares_waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,21 @@ class Backend(Protocol):
 
         False may be wrong where an answer was lost: read back who owns the record. After an
         error the outcome is unknown: read back as well.
+        """
+        ...
+
+    def confirm(self, key: str) -> None:
+        """Make sure that a record that was read lasts.
+
+        Whoever created it may have died, or may still be, between making it visible and making it
+        durable. Nothing to do where the two are one, as in an object store.
+        """
+        ...
+
+    def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Have a small file or record created with a batch, if it is absent then.
+
+        None where this backend waits for nothing that could be shared; then nothing was done.
         """
         ...
 

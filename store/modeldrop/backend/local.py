@@ -22,6 +22,7 @@ from typing import Final, Self, TypeVar
 
 from modeldrop import files
 from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, BackendRefused, BackendUnreachable, BucketNotFound
 from modeldrop.names import printable
 
@@ -74,6 +75,7 @@ class LocalBackend:
             proves_writes=True,
             connections=_CONNECTIONS,
             chunk_size=_CHUNK,
+            shares_waits=self._exclusive,
         )
 
     def prepare(self) -> None:
@@ -111,6 +113,23 @@ class LocalBackend:
                     files.write_durable(Path(path), data)
             self.sync(made)
             return is_first
+
+    def confirm(self, key: str) -> None:
+        """Wait until a record's name and the way to it are on the disk; its bytes came before."""
+        path = self._path(key)
+        with self._told("look at", path):
+            for folder in [*self._above(path), os.path.dirname(path)]:
+                files.sync_folder(folder)
+
+    def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Have a small file or record created with what else is in the batch, if it is absent."""
+        path = self._path(key)
+        with self._told("create", path):
+            made: list[str] = []
+            pending = self._in_folder(path, lambda: batch.create(path, data), made)
+            for folder in made:
+                batch.folder(folder)
+            return pending
 
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file, or None if it is absent."""
@@ -236,9 +255,9 @@ class LocalBackend:
     def sync(self, made: list[str]) -> None:
         """Make the folders last that were made on the way to a file, once that file does."""
         for folder in made:
-            # The root is every thread's; what was removed meanwhile holds nothing of ours.
+            # What was removed meanwhile holds nothing of ours.
             with contextlib.suppress(FileNotFoundError):
-                (files.sync_shared if folder == self._text else files.sync_folder)(folder)
+                files.sync_folder(folder)
 
     def _in_folder(self, path: str, action: Callable[[], _T], made: list[str]) -> _T:
         """Do what needs the path's folder, and make that first if it is missing.
@@ -251,8 +270,19 @@ class LocalBackend:
             except FileNotFoundError:
                 self._check_root()
                 with contextlib.suppress(FileNotFoundError):
-                    made += files.begin_folders(os.path.dirname(path))
+                    if files.begin_folders(os.path.dirname(path)):
+                        # All the way: who made the folders above may not have come so far.
+                        made[:] = self._above(path)
         return action()
+
+    def _above(self, path: str) -> list[str]:
+        """Return the folders from the root down to the one that a path's own folder is in."""
+        folders = []
+        folder = os.path.dirname(path)
+        while len(folder) > len(self._text):
+            folder = os.path.dirname(folder)
+            folders.append(folder)
+        return folders[::-1]
 
     def _check_root(self) -> None:
         """Raise `BucketNotFound` unless the root is there: then what wasn't found is absent."""

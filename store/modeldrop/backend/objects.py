@@ -24,6 +24,7 @@ from modeldrop.backend.base import Capabilities, Stored, check_key
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
 from modeldrop.backend.urls import Address, credentials_hint
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import ConfigError, DriverMissing, ModeldropError
 from modeldrop.files import TEMP_PREFIX
 
@@ -105,6 +106,15 @@ class ObjectBackend:
                     raise
                 return False
             return True
+
+    def confirm(self, key: str) -> None:
+        """Do nothing: what can be read lasts."""
+        del key
+
+    def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Return None: each object is a request of its own."""
+        del batch, key, data
+        return None
 
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file by one request, or None if it is known to be absent."""

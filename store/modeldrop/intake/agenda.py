@@ -62,6 +62,8 @@ class Tracked:
     """When it was looked at last."""
     is_stale: bool = False
     """Whether a hint came since it was looked at last."""
+    news_at: float = 0.0
+    """When the last hint came."""
 
     @property
     def state(self) -> State:

@@ -7,22 +7,19 @@ the run, which passes by itself (blocked) or needs a person (parked); or a chang
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import random
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from typing import Final
 
 from modeldrop.config import ServiceSettings
 from modeldrop.errors import (
-    BackendError,
     DropRefused,
     IntegrityError,
     Interrupted,
@@ -33,18 +30,20 @@ from modeldrop.errors import (
     SourceChanged,
 )
 from modeldrop.home import Home
-from modeldrop.intake import afterwards, machine, memory, receipts, walk
+from modeldrop.intake import afterwards, machine, memory, receipts, together, walk
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.attempts import Attempts
 from modeldrop.intake.breaker import Breaker
+from modeldrop.intake.drops import Drop, Job, Outcome, Watch
 from modeldrop.intake.flights import Flight, Lanes
 from modeldrop.intake.looking import Looked
 from modeldrop.intake.machine import Patience, Standing
 from modeldrop.intake.memory import RunMemory
 from modeldrop.intake.observation import Observation
+from modeldrop.intake.room import Room
 from modeldrop.intake.settling import State
 from modeldrop.intake.standings import Standings
-from modeldrop.intake.storing import Drop, Outcome, Storing, Watch
+from modeldrop.intake.storing import Storing
 from modeldrop.intake.throttle import Throttle
 from modeldrop.ledger import Request
 from modeldrop.names import parse_guid, printable
@@ -87,9 +86,15 @@ class Dispatch:
         self._settings = home.config.service
         self._stopped = threading.Event()
         self._throttle = Throttle(self._settings.bandwidth)
-        self.lanes = Lanes(self._settings.parallel_small, self._settings.parallel, landed)
+        self.lanes = Lanes(
+            self._settings.parallel_small,
+            self._settings.parallel,
+            landed,
+            self._store_together if storing.shares_waits else None,
+        )
         self.breaker = Breaker(self._patience(), random.random)
         self.standings = Standings(home.paths)
+        self._room = Room(home, storing)
         self._untold: deque[Tracked] = deque()
         self.is_draining = False
         self.committed = 0
@@ -128,8 +133,12 @@ class Dispatch:
                 continue
             try:
                 self._runs.settle(run)
-            except (IntegrityError, Locked) as error:
+            except IntegrityError as error:
                 _log.error("what was begun for run %s is not settled: %s", run, error)
+            except Locked as error:
+                # Each of the others may wait as long for the same process.
+                _log.error("what was begun is settled by the next commits: %s", error)
+                break
 
     # Beginning
 
@@ -144,7 +153,7 @@ class Dispatch:
             if self.breaker.is_open:
                 self._wait_for_backend(tracked)
             return
-        short = self._lacks_room(tracked.size)
+        short = self._room.lacks(tracked.size, self._settings.reserve)
         if short is not None:
             self._block(tracked, short, "make room; it is tried again by itself")
             return
@@ -182,30 +191,10 @@ class Dispatch:
                 self._leave_word(tracked, self.breaker.step)
         return bool(self._untold)
 
-    def _lacks_room(self, size: int) -> str | None:
-        """Return why a run of so many bytes would take what is to stay free, or None."""
-        reserve = self._settings.reserve
-        if not reserve:
-            return None
-        free = None
-        with contextlib.suppress(BackendError):
-            # What is wrong with it shows when the run is stored.
-            free = self._storing.free()
-        if free is not None and free - size < reserve:
-            return f"the backend has {_spell(free)} free, of which {_spell(reserve)} are kept"
-        try:
-            found = os.statvfs(self._home.paths.root)
-        except OSError:
-            return None
-        free = found.f_bavail * found.f_frsize
-        # The home takes a few KiB for each run; what is large goes to the backend.
-        if free < min(reserve, 64 * 2**20):
-            return f"the disk of the home has {_spell(free)} free"
-        return None
-
     def _begin(self, tracked: Tracked, looked: Looked) -> None:
         observation, folder, run = looked.observation, tracked.folder, tracked.run
         remembered = memory.recall(self._home.paths, run) if tracked.revision else None
+        is_new = tracked.attempts is None and not tracked.revision
         tracked.attempts = tracked.attempts or Attempts()
         flight = Flight("store", observation, probe=self.breaker.is_open)
         drop = Drop(
@@ -230,11 +219,36 @@ class Dispatch:
         watch = Watch(moved, flight.found, verifying, self._check_stop)
         request = Request(str(uuid.uuid4()), self._home.user)
         self._become(tracked, machine.begun(tracked.standing, flight.began))
-        self.lanes.submit(tracked, flight, lambda: self._store(drop, request, watch))
+        job = Job(drop, request, watch)
+        self.lanes.submit(
+            tracked,
+            flight,
+            lambda: self._store(job),
+            # The bandwidth would be shared out before the first of a group is committed.
+            job
+            if is_new and not self._settings.bandwidth and together.is_simple(observation)
+            else None,
+        )
 
-    def _store(self, drop: Drop, request: Request, watch: Watch) -> Outcome:
+    def _store(self, job: Job) -> Outcome:
         """Store a drop and leave word of it; in a thread of a lane."""
-        outcome = self._storing.store(drop, request, watch)
+        outcome = self._storing.store(job.drop, job.request, job.watch)
+        self._note_stored(job.drop, outcome)
+        return outcome
+
+    def _store_together(self, jobs: Sequence[Job]) -> list[Outcome | None]:
+        """Store drops side by side and leave word of each; in a thread of a lane."""
+        outcomes = self._storing.store_together(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if outcome is not None:
+                try:
+                    self._note_stored(job.drop, outcome)
+                except Exception:  # noqa: BLE001 - one bad run holds up no other
+                    _log.exception("run %s is stored, and has no receipt", job.drop.run)
+        return outcomes
+
+    def _note_stored(self, drop: Drop, outcome: Outcome) -> None:
+        """Leave a receipt of what is stored, and remember it."""
         revision = outcome.committed.revision
         # Before the memory: what is remembered is never looked at again to see whether it has one.
         receipts.committed(drop.staging, drop.name, revision, self._runs.url)
@@ -246,7 +260,6 @@ class Dispatch:
             name = f"run:{drop.run}~{revision.revision}"
             _log.warning("%s is read again after the next start: %s", name, error)
         _log.debug("step: remembered")
-        return outcome
 
     def _check_stop(self) -> None:
         if self._stopped.is_set():
@@ -364,6 +377,9 @@ class Dispatch:
         self.breaker.succeeded()
         self.standings.drop(tracked.run)
         tracked.attempts = None
+        if tracked.news_at < outcome.seen_at and not tracked.standing.history.arriving:
+            # The last look of those who stored it saw what the hints told of.
+            tracked.is_stale = False
         clock = time.monotonic()
         standing = machine.committed(
             tracked.standing, observation, revision.revision, outcome.refused, clock
@@ -441,8 +457,3 @@ class Dispatch:
 
     def _patience(self) -> Patience:
         return Patience(self._settings.retry_first, self._settings.retry_most)
-
-
-def _spell(size: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

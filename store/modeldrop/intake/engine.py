@@ -257,6 +257,8 @@ class Engine:
     def _take_hints(self, clock: float) -> None:
         with self._hints_lock:
             hints, self._hints = self._hints, {}
+        # Whatever they tell of has happened by now.
+        now = time.monotonic()
         for folder, whole in hints.items():
             guid = parse_guid(folder) if folder is not None else None
             if folder is None:
@@ -276,6 +278,7 @@ class Engine:
             if whole:
                 tracked.standing = machine.arrived(tracked.standing)
                 tracked.rests_until = 0.0
+            tracked.news_at = now
             self._has_news(tracked, clock)
 
     def _has_news(self, tracked: Tracked, clock: float) -> None:

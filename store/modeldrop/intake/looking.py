@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ def _entries(settings: ServiceSettings) -> int:
     return 2 * settings.most_files + 1
 
 
+# Asked at each look, and hardly ever of other settings.
+@functools.lru_cache(maxsize=4)
 def _as_judged_by(settings: ServiceSettings) -> Settings:
     return Settings(
         quiet_time=settings.quiet_time,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.settling import History, State, Step, Verdict
@@ -109,15 +109,19 @@ def looked(
 
     `refused` is what the look saw that can't be stored.
     """
-    standing = replace(standing, history=verdict.history)
+    history = verdict.history
     if verdict.step is Step.STORE:
-        return _become(standing, State.SETTLING, QUEUED, now)
+        return _become(standing, State.SETTLING, QUEUED, now, history=history)
     if verdict.state is State.COMMITTED:
-        standing = replace(standing, refused=standing.refused or refused)
+        refused = standing.refused or refused
         if standing.state is State.KEPT:
-            return replace(standing, due=None)
+            return replace(standing, history=history, refused=refused, due=None)
+    else:
+        refused = standing.refused
     due = None if verdict.wake_after is None else now + verdict.wake_after
-    return _become(standing, verdict.state, verdict.reason, now, due)
+    return _become(
+        standing, verdict.state, verdict.reason, now, due, history=history, refused=refused
+    )
 
 
 def arrived(standing: Standing) -> Standing:
@@ -148,8 +152,11 @@ def committed(
     now: float,
 ) -> Standing:
     """Return the standing after this observation became, or was found to be, a revision."""
-    standing = replace(
+    return _become(
         standing,
+        State.COMMITTED,
+        "",
+        now,
         history=standing.history.committed_with(observation, now),
         failures=0,
         changes=0,
@@ -158,15 +165,13 @@ def committed(
         revision=revision,
         refused=refused,
     )
-    return _become(standing, State.COMMITTED, "", now)
 
 
 def changed(standing: Standing, reason: str, quiet_time: float, now: float) -> Standing:
     """Return the standing after the run changed while it was stored: its quiet begins anew."""
     changes = standing.changes + 1
     due = now + doubled(_SOON, changes, max(quiet_time, _SOON))
-    standing = replace(standing, changes=changes, not_before=due)
-    return _become(standing, State.SETTLING, reason, now, due)
+    return _become(standing, State.SETTLING, reason, now, due, changes=changes, not_before=due)
 
 
 def failed(
@@ -175,19 +180,19 @@ def failed(
     """Return the standing after an attempt failed for a reason that may pass by itself."""
     failures = standing.failures + 1
     due = now + patience.after(failures, luck)
-    standing = replace(standing, failures=failures, not_before=due)
-    return _become(standing, State.BLOCKED, reason, now, due)
+    return _become(standing, State.BLOCKED, reason, now, due, failures=failures, not_before=due)
 
 
 def waits_for_backend(standing: Standing, reason: str, now: float) -> Standing:
     """Return the standing of a run in the queue while the backend is away."""
-    return _become(replace(standing, not_before=0.0), State.BLOCKED, reason, now)
+    return _become(standing, State.BLOCKED, reason, now, not_before=0.0)
 
 
 def refused(standing: Standing, reason: str, signature: str | None, now: float) -> Standing:
     """Return the standing of a run that can't be stored until a person changes something in it."""
-    standing = replace(standing, parked=signature, failures=0, not_before=0.0)
-    return _become(standing, State.PARKED, reason, now)
+    return _become(
+        standing, State.PARKED, reason, now, parked=signature, failures=0, not_before=0.0
+    )
 
 
 def interrupted(standing: Standing, now: float) -> Standing:
@@ -203,9 +208,8 @@ def kept_until(standing: Standing, due: float) -> Standing:
 def stays(standing: Standing, reason: str, patience: Patience, luck: float, now: float) -> Standing:
     """Return the standing of a stored run whose staged copy could not be moved or deleted now."""
     failures = standing.failures + 1
-    standing = replace(standing, failures=failures)
     due = now + patience.after(failures, luck)
-    return _become(standing, State.COMMITTED, reason, now, due)
+    return _become(standing, State.COMMITTED, reason, now, due, failures=failures)
 
 
 def settled(standing: Standing, state: State, reason: str, now: float) -> Standing:
@@ -215,18 +219,32 @@ def settled(standing: Standing, state: State, reason: str, now: float) -> Standi
 
 def ignored(standing: Standing, reason: str, now: float) -> Standing:
     """Return the standing of a run that a person wants left alone."""
-    standing = replace(standing, failures=0, changes=0, not_before=0.0)
-    return _become(standing, State.IGNORED, reason, now)
+    return _become(standing, State.IGNORED, reason, now, failures=0, changes=0, not_before=0.0)
 
 
 def retried(standing: Standing, now: float) -> Standing:
     """Return the standing of a run that a person wants tried again, now."""
-    standing = replace(standing, failures=0, changes=0, not_before=0.0, parked=None)
-    return _become(standing, State.OPEN, "to be tried again", now, now)
+    return _become(
+        standing,
+        State.OPEN,
+        "to be tried again",
+        now,
+        now,
+        failures=0,
+        changes=0,
+        not_before=0.0,
+        parked=None,
+    )
 
 
 def _become(
-    standing: Standing, state: State, reason: str, now: float, due: float | None = None
+    standing: Standing,
+    state: State,
+    reason: str,
+    now: float,
+    due: float | None = None,
+    **changes: Any,  # noqa: ANN401 - fields of a standing, of which `replace` knows the names
 ) -> Standing:
     since = standing.since if standing.state is state else now
-    return replace(standing, state=state, reason=reason, since=since, due=due)
+    # Once for all of it: a hundred thousand runs change their state a few times each.
+    return replace(standing, state=state, reason=reason, since=since, due=due, **changes)

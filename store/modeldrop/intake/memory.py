@@ -6,6 +6,7 @@ be read, a run is read and hashed once more and found to be stored already.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,9 +95,10 @@ def known_as(path: str, signature: Signature) -> tuple[str, str]:
 
 def recall(paths: HomePaths, run: str) -> RunMemory | None:
     """Return what is remembered of a run, or None if that is nothing that can be relied on."""
-    path = paths.run_state(run)
+    path = os.fspath(paths.run_state(run))
     try:
-        memory = RunMemory.from_bytes(path.read_bytes(), str(path))
+        with open(path, "rb") as file:
+            memory = RunMemory.from_bytes(file.read(), path)
         datetime.fromisoformat(memory.noted_at)
         if memory.marker:
             Signature.parse(memory.marker)
@@ -107,7 +109,10 @@ def recall(paths: HomePaths, run: str) -> RunMemory | None:
 
 def remember(paths: HomePaths, memory: RunMemory) -> None:
     """Remember a run; after a power loss it may be forgotten."""
-    path = paths.run_state(memory.run)
-    # Without a sync, as the record itself.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_quick(path, memory.to_bytes())
+    path, data = paths.run_state(memory.run), memory.to_bytes()
+    try:
+        write_quick(path, data)
+    except FileNotFoundError:
+        # Without a sync, as the record itself.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_quick(path, data)

@@ -12,72 +12,32 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from modeldrop import layout
-from modeldrop.errors import DropRefused, RunNotFound, SourceChanged
-from modeldrop.intake import declared, walk
-from modeldrop.intake.attempts import Attempts
-from modeldrop.intake.marker import Marker
-from modeldrop.intake.memory import KnownFile, known_as
-from modeldrop.intake.observation import Observation, SeenFile, artifact_of
+from modeldrop.errors import DropRefused, RunNotFound
+from modeldrop.intake import together, walk
+from modeldrop.intake.drops import (
+    Drop,
+    Job,
+    Outcome,
+    Watch,
+    check_digests,
+    check_unchanged,
+    wanted_of,
+)
+from modeldrop.intake.memory import known_as
+from modeldrop.intake.observation import Observation, SeenFile
 from modeldrop.ledger import Request
-from modeldrop.names import MARKER, is_artifact_name, printable, refuse_component
-from modeldrop.records import Artifact, Refused, Revision, StoredFile
-from modeldrop.runs import Committed, Draft, Runs
+from modeldrop.names import is_artifact_name, printable, refuse_component
+from modeldrop.records import Revision, StoredFile
+from modeldrop.runs import Committed, Runs
 from modeldrop.transfer import Transfer, damage
 
 _log = logging.getLogger(__name__)
-
-CHANGED_HINT: Final = "nothing to do: it is stored once it is quiet"
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """One observation of one run that is to be stored."""
-
-    staging: Path
-    name: str
-    run: str
-    observation: Observation
-    observe: Callable[[], Observation]
-    """Looks again, to know whether it is what it was."""
-    marker: Marker | None = None
-    known: Mapping[tuple[str, str], KnownFile] | None = None
-    """Files whose bytes are known by their signature, from `RunMemory.known`."""
-    seen: int = 0
-    """A revision of the run that is known to exist."""
-    attempts: Attempts = field(default_factory=Attempts)
-    called: str | None = None
-    """Another name for its only artifact than the one on the disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a drop."""
-
-    committed: Committed
-    files: dict[str, StoredFile]
-    refused: tuple[Refused, ...]
-    """What of the drop isn't stored, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What follows and may stop the storing of a drop; called from several threads."""
-
-    moved: Callable[[int], None] = lambda _: None
-    """Takes note that so many bytes were sent."""
-    found: Callable[[int], None] = lambda _: None
-    """Takes note that so many bytes are at the backend already."""
-    verifying: Callable[[], None] = lambda: None
-    """Takes note that all bytes are at the backend."""
-    check: Callable[[], None] = lambda: None
-    """Raises to stop."""
 
 
 class Storing:
@@ -100,31 +60,34 @@ class Storing:
         """
         # Before the bytes too: an empty mount point would be filled with them.
         self._runs.check_backend()
-        refused = list(drop.observation.refused)
-        parked = {artifact_of(each.path) for each in refused}
-        wanted = [
-            seen
-            for seen in drop.observation.files
-            if printable(artifact_of(seen.path)) not in parked
-        ]
-        experiment, complaint = self._declared(drop)
-        refused += complaint
-        if not wanted:
-            raise _nothing(refused)
+        wanted = wanted_of(drop)
         last = self._latest(drop)
         upload = layout.new_upload_id()
         _log.debug("step: ready")
-        files, lost = self._send_all(drop, wanted, last, upload, watch)
+        files, lost = self._send_all(drop, wanted.files, last, upload, watch)
         _log.debug("step: bytes stored")
         watch.verifying()
         files = _renamed(files, drop.called)
-        _check_digests(drop, files)
-        self._check_unchanged(drop)
-        draft = Draft(drop.run, upload, experiment, artifacts_of(files), tuple(refused), lost)
+        check_digests(drop, files)
+        seen_at = check_unchanged(drop)
+        draft = wanted.draft(drop, upload, files, lost)
         committed = self._runs.commit(draft, request)
         _log.debug("step: committed")
         drop.attempts.clear()
-        return Outcome(committed, files, draft.refused)
+        return Outcome(committed, files, draft.refused, seen_at)
+
+    @property
+    def shares_waits(self) -> bool:
+        """Whether `store_together` is worth its while."""
+        return self._transfer.shares_waits
+
+    def store_together(self, jobs: Sequence[Job]) -> list[Outcome | None]:
+        """Store small drops at the price of one; None stands for one that `store` has to store.
+
+        Raises:
+            Interrupted: by the check of a job; nothing is committed.
+        """
+        return together.store_together(self._runs, self._transfer, jobs)
 
     def free(self) -> int | None:
         """Return how many bytes the backend has room for, or None where that can't be known."""
@@ -154,13 +117,6 @@ class Storing:
         except RunNotFound:
             # What is remembered isn't there any more: count what is.
             return self._runs.latest(drop.run)
-
-    def _declared(self, drop: Drop) -> tuple[str | None, list[Refused]]:
-        seen = drop.observation.declared
-        if seen is None:
-            return None, []
-        found = declared.read(drop.staging, drop.name, seen)
-        return (None, [found]) if isinstance(found, Refused) else (found.experiment, [])
 
     def _send_all(
         self,
@@ -248,26 +204,6 @@ class Storing:
         finally:
             os.close(fd)
 
-    @staticmethod
-    def _check_unchanged(drop: Drop) -> None:
-        if drop.observe().signature() != drop.observation.signature():
-            message = f"run {drop.run} changed while it was stored"
-            raise SourceChanged(message, hint=CHANGED_HINT)
-
-
-def artifacts_of(files: Mapping[str, StoredFile]) -> tuple[Artifact, ...]:
-    """Return the artifacts that stored files make up, from their paths relative to the run."""
-    folders: dict[str, list[StoredFile]] = {}
-    artifacts: list[Artifact] = []
-    for path, file in files.items():
-        top, slash, below = path.partition("/")
-        if slash:
-            folders.setdefault(top, []).append(StoredFile(below, file.sha256, file.size, file.key))
-        else:
-            artifacts.append(Artifact.of_file(file))
-    artifacts += [Artifact.of_folder(name, parts) for name, parts in folders.items()]
-    return tuple(sorted(artifacts, key=lambda each: each.artifact.encode("utf-8")))
-
 
 def upload_path(
     storing: Storing, run: str, path: Path, request: Request, moved: Callable[[int], None]
@@ -342,21 +278,3 @@ def _as_artifact(place: Path) -> Observation:
         temporary=inner.temporary,
         unreadable=inner.unreadable,
     )
-
-
-def _check_digests(drop: Drop, files: Mapping[str, StoredFile]) -> None:
-    wrong = sorted(
-        path
-        for path, digest in (drop.marker.digests if drop.marker else {}).items()
-        if path in files and files[path].sha256 != digest
-    )
-    if wrong:
-        listed = ", ".join(printable(path) for path in wrong)
-        message = f"{MARKER} has another digest than the file: {listed}"
-        raise DropRefused(message, hint=f"copy it again, or correct {MARKER}")
-
-
-def _nothing(refused: list[Refused]) -> DropRefused:
-    listed = "; ".join(f"{each.path}: {each.reason}" for each in refused)
-    message = f"nothing in it can be stored: {listed}"
-    return DropRefused(message, hint="replace it by regular files")

@@ -153,16 +153,15 @@ def observe(staging: Path, name: str, most: int | None = None) -> Observation:
         OSError: this process is out of descriptors or memory.
     """
     walk = _Walk(most)
-    with _staging(staging) as root:
-        try:
-            with _below(root, [_component(name)]) as run:
-                walk.run(run)
-        except OSError as error:
-            if error.errno in _OURS:
-                raise
-            if error.errno in _GONE:
-                raise _no_run(staging, name) from error
-            walk.unreadable.append(Refused(".", _why(error)))
+    try:
+        with _inside(staging, [_component(name)]) as run:
+            walk.run(run)
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        if error.errno in _GONE:
+            raise _no_run(staging, name) from error
+        walk.unreadable.append(Refused(".", _why(error)))
     return walk.observation()
 
 
@@ -280,7 +279,7 @@ def open_file(staging: Path, name: str, path: str, signature: Signature | None =
     """
     *folders, last = [_component(part) for part in path.split("/")]
     try:
-        with _staging(staging) as root, _below(root, [_component(name), *folders]) as folder:
+        with _inside(staging, [_component(name), *folders]) as folder:
             # Looked at before it is opened: to open a device may already set it to work.
             status = os.stat(last, dir_fd=folder, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
@@ -314,7 +313,7 @@ def opened(staging: Path, *folders: str) -> Iterator[int]:
         InvalidName: one of the names would lead somewhere else.
         OSError: a folder isn't there, is something else, or can't be opened.
     """
-    with _staging(staging) as root, _below(root, [_component(name) for name in folders]) as fd:
+    with _inside(staging, [_component(name) for name in folders]) as fd:
         yield fd
 
 
@@ -368,6 +367,30 @@ def _staging(staging: Path) -> Iterator[int]:
         ) from error
     try:
         yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _inside(staging: Path, folders: Sequence[str]) -> Iterator[int]:
+    """Yield the descriptor of staging, or of a folder in it that is reached through no link.
+
+    Raises:
+        NotFound: staging isn't there.
+    """
+    if not folders:
+        with _staging(staging) as root:
+            yield root
+        return
+    try:
+        # Links may lead to staging, and none inside of it: O_NOFOLLOW is about the last name.
+        fd = os.open(os.path.join(staging, folders[0]), _FOLDER)
+    except OSError:
+        with _staging(staging):
+            raise
+    try:
+        with _below(fd, folders[1:]) as folder:
+            yield folder
     finally:
         os.close(fd)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from modeldrop import files
+from modeldrop.batch import Batch
 from modeldrop.errors import (
     Detail,
     JournalDamaged,
@@ -291,6 +292,9 @@ class Journal:
     def _commit(self, fd: int, head: Head, reached: Head, data: bytes) -> Failed | None:
         """Write what stands past HEAD, wait for the disk, and bring HEAD forward over it.
 
+        The next HEAD is written down beside the lines, and waited for with them; it takes the
+        place of the last one only once both are on the disk.
+
         Adopted lines are among `data`, and written once more: if it was their sync that failed,
         the kernel holds them for clean, and a sync alone would promise what isn't on the disk.
 
@@ -298,15 +302,13 @@ class Journal:
         byte: a file that is shorter has none of them.
         """
         try:
-            files.append_durable(fd, data, head.offset)
+            with Batch() as batch:
+                batch.extend(fd, data, head.offset)
+                batch.replace(os.fspath(self._paths.head), reached.to_bytes())
+                batch.finish()
         except OSError as error:
             failure, size = error, os.fstat(fd).st_size
             return lambda first_end: self._fail(failure, unknown=size >= first_end)
-        try:
-            files.write_durable(self._paths.head, reached.to_bytes())
-        except OSError as error:
-            failure = error
-            return lambda _: self._fail(failure, unknown=True)
         return None
 
     def _fail(self, error: OSError, *, unknown: bool) -> ModeldropError:

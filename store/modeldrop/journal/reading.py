@@ -58,8 +58,12 @@ def read_head(paths: HomePaths) -> Head | None:
 
 def _read_head(path: Path) -> Head | None:
     try:
-        with _readable(path), path.open("rb") as file:
-            data = file.read(_MOST_HEAD)
+        with _readable(path):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(fd, _MOST_HEAD)
+            finally:
+                os.close(fd)
     except FileNotFoundError:
         return None
     try:

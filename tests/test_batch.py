@@ -1,0 +1,352 @@
+"""Files that are written together: each whole or absent, and none lost that was promised."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from modeldrop import batch as batches
+from modeldrop import files
+from modeldrop.batch import Batch
+from modeldrop.intake import lease
+from support import work
+from support.children import started
+
+DATA = b"data" * 1000
+FILES = 20
+
+
+def names(folder: Path) -> list[str]:
+    """Return what is in a folder, temporary files apart."""
+    return sorted(each for each in os.listdir(folder) if not each.startswith(files.TEMP_PREFIX))
+
+
+def fill(batch: Batch, folder: Path, count: int = FILES) -> list[batches.Pending]:
+    """Put files with names of two digits into a batch."""
+    return [batch.create(str(folder / f"{each:02d}"), DATA + b"%d" % each) for each in range(count)]
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was waited for: `whole` for a file system, otherwise the name of what it was."""
+    seen: list[str] = []
+    whole, alone, data = files.sync_whole, files.sync_path, files.sync_data
+
+    def note_whole(fd: int) -> None:
+        seen.append("whole")
+        whole(fd)
+
+    def note_alone(path: str) -> None:
+        seen.append("temp" if files.TEMP_PREFIX in path else os.path.basename(path))
+        alone(path)
+
+    def note_data(fd: int) -> None:
+        seen.append("data")
+        data(fd)
+
+    monkeypatch.setattr(files, "sync_whole", note_whole)
+    monkeypatch.setattr(files, "sync_path", note_alone)
+    monkeypatch.setattr(files, "sync_data", note_data)
+    monkeypatch.setattr(files, "syncs_whole", lambda _: True)
+    monkeypatch.setattr(batches, "_unwritten", lambda: 0)
+    monkeypatch.setattr(batches, "_MANY", 2)
+    return seen
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_nothing_has_its_name_before_all_bytes_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
+) -> None:
+    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
+    link = files.link_if_absent
+
+    def linked(temp: Path | str, path: Path | str) -> bool:
+        waits.append("name")
+        return link(temp, path)
+
+    monkeypatch.setattr(files, "link_if_absent", linked)
+    with Batch() as batch:
+        pending = fill(batch, tmp_path, 3)
+        assert names(tmp_path) == []
+        batch.finish()
+
+    assert all(each.created for each in pending)
+    assert {each: (tmp_path / each).read_bytes() for each in names(tmp_path)} == {
+        f"{each:02d}": DATA + b"%d" % each for each in range(3)
+    }
+    assert len(os.listdir(tmp_path)) == 3
+    if together:
+        # One folder is waited for by itself: that is one wait either way.
+        assert waits == ["whole", *["name"] * 3, tmp_path.name]
+    else:
+        assert waits == [*["temp"] * 3, *["name"] * 3, tmp_path.name]
+
+
+def test_names_that_wait_for_what_follows_last_before_it_has_its_name(
+    tmp_path: Path, waits: list[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for each in (first, second):
+        each.mkdir()
+    with Batch() as batch:
+        batch.create(str(first / "bytes"), DATA)
+        batch.give_names()
+        # Its bytes last, and its name is there, not yet for good.
+        assert waits == ["temp"]
+        assert names(first) == ["bytes"]
+        batch.create(str(second / "record"), DATA)
+        assert names(second) == []
+        batch.finish()
+    # The first one's name and the second one's bytes by one wait, and then the second one's name.
+    assert waits == ["temp", "whole", "second"]
+
+
+def test_what_is_there_already_is_left_as_it_was_and_told(tmp_path: Path) -> None:
+    (tmp_path / "01").write_bytes(b"old")
+    with Batch() as batch:
+        pending = fill(batch, tmp_path, 3)
+        batch.finish()
+    assert [each.created for each in pending] == [True, False, True]
+    assert (tmp_path / "01").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["00", "01", "02"]
+    with Batch() as batch:
+        batch.replace(str(tmp_path / "01"), b"new")
+        batch.finish()
+    assert (tmp_path / "01").read_bytes() == b"new"
+
+
+def test_a_batch_that_is_closed_leaves_nothing(tmp_path: Path) -> None:
+    with Batch() as batch:
+        fill(batch, tmp_path)
+        assert len(os.listdir(tmp_path)) == FILES
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("fails", ["sync_whole", "sync_path", "link_if_absent", "the write"])
+def test_a_batch_that_fails_says_so_and_leaves_no_part_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], fails: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "syncs_whole", lambda _: fails != "sync_path")
+    monkeypatch.setattr(*((os, "write") if fails == "the write" else (files, fails)), fail)
+
+    def write() -> None:
+        with Batch() as batch:
+            fill(batch, tmp_path)
+            batch.finish()
+
+    with pytest.raises(OSError, match="Input/output error"):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_could_not_be_written_is_not_in_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever passes over one bad file mustn't give half of it a name."""
+    real = os.write
+
+    def half(fd: int, data: memoryview) -> int:
+        if len(data) < 7:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data[:7])
+
+    with Batch() as batch:
+        batch.create(str(tmp_path / "good"), DATA)
+        monkeypatch.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space left"):
+            batch.create(str(tmp_path / "bad"), b"twelve bytes")
+        monkeypatch.undo()
+        with pytest.raises(FileNotFoundError):
+            batch.create(str(tmp_path / "missing" / "worse"), DATA)
+        batch.finish()
+    assert os.listdir(tmp_path) == ["good"]
+
+
+def test_what_is_left_out_again_gets_no_name(tmp_path: Path) -> None:
+    with Batch() as batch:
+        pending = fill(batch, tmp_path, 4)
+        batch.drop(pending[1:3])
+        batch.finish()
+    assert sorted(os.listdir(tmp_path)) == ["00", "03"]
+
+
+def test_after_a_failure_the_names_that_were_given_can_be_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str]
+) -> None:
+    folders = [tmp_path / each for each in ("a", "b", "c")]
+    for each in folders:
+        each.mkdir()
+    real = files.link_if_absent
+
+    def fail(temp: Path | str, path: Path | str) -> bool:
+        if str(path).endswith("b/file"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(temp, path)
+
+    monkeypatch.setattr(files, "link_if_absent", fail)
+    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    with Batch() as batch:
+        for each in folders:
+            batch.create(str(each / "file"), DATA)
+        with pytest.raises(OSError, match="Input/output error"):
+            batch.finish()
+        waits.clear()
+        batch.keep_names()
+        assert sorted(waits) == ["a", "b", "c"]
+    assert [os.listdir(each) for each in folders] == [["file"], [], []]
+
+
+def test_failures_of_the_disk_are_listened_for_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that failed before its file system is opened may be told to nobody."""
+    write_temp = files.write_temp
+    with Batch() as batch:
+
+        def written(temp: str, data: bytes, mode: int, *, sync: bool) -> None:
+            assert batch._disks.keys() == {tmp_path.stat().st_dev}
+            write_temp(temp, data, mode, sync=sync)
+
+        monkeypatch.setattr(files, "write_temp", written)
+        assert len(fill(batch, tmp_path, 2)) == 2
+
+
+def test_a_file_system_that_became_read_only_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only = SimpleNamespace(f_flag=os.ST_RDONLY)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        files.sync_whole(fd)
+        monkeypatch.setattr(os, "fstatvfs", lambda _: read_only)
+        with pytest.raises(OSError, match="Read-only"):
+            files.sync_whole(fd)
+    finally:
+        os.close(fd)
+
+
+def test_the_usual_file_systems_are_relied_on(tmp_path: Path) -> None:
+    kind = lease.file_system(
+        os.fsencode(tmp_path), tmp_path.stat().st_dev, Path("/proc/self/mountinfo").read_bytes()
+    )
+    if kind not in {"ext4", "xfs", "btrfs"} or files._kernel() < (5, 17):
+        pytest.skip(f"the tests' folder is on {kind}, by Linux {os.uname().release}")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert files.syncs_whole(fd)
+    finally:
+        os.close(fd)
+
+
+def test_many_are_waited_for_together_unless_much_else_is_unwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str]
+) -> None:
+    unwritten: list[int] = [FILES << 20]
+    monkeypatch.setattr(batches, "_unwritten", lambda: unwritten[0])
+
+    def written() -> list[str]:
+        waits.clear()
+        folder = tmp_path / f"{unwritten[0]}"
+        folder.mkdir()
+        with Batch() as batch:
+            fill(batch, folder)
+            batch.finish()
+        assert len(names(folder)) == FILES
+        return waits
+
+    assert written().count("whole") == 1
+    unwritten[0] += 1
+    assert written() == [*["temp"] * FILES, str(unwritten[0])]
+
+
+def test_how_much_is_unwritten_is_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = b"MemTotal:  24684084 kB\nDirty:  69 kB\nWriteback:  7 kB\nWritebackTmp:  9 kB\n"
+    assert 0 <= batches._read_unwritten() < 1 << 50
+    monkeypatch.setattr(os, "read", lambda *_: said)
+    assert batches._read_unwritten() == 76 << 10
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(FileNotFoundError()))
+    # Who can't know waits for its own files alone.
+    assert batches._read_unwritten() > 1 << 60
+
+
+def test_a_file_system_that_hides_failures_is_not_relied_on() -> None:
+    def answer(path: str) -> bool:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            return files.syncs_whole(fd)
+        finally:
+            os.close(fd)
+
+    assert not answer("/proc")
+    assert not answer("/dev")
+
+
+def test_an_old_kernel_is_not_relied_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_kernel", lambda: (5, 16))
+    fd = os.open(tmp_path, os.O_RDONLY)
+    assert not files.syncs_whole(fd)
+    os.close(fd)
+
+
+def test_bytes_are_added_to_an_open_file_and_waited_for_before_a_name_is_given(
+    tmp_path: Path, waits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"one\n")
+    fd = os.open(lines, os.O_RDWR)
+    with Batch() as batch:
+        batch.extend(fd, b"two\n", 4)
+        batch.replace(str(tmp_path / "head"), b"8")
+        assert not (tmp_path / "head").exists()
+        batch.finish()
+    os.close(fd)
+    assert lines.read_bytes() == b"one\ntwo\n"
+    assert waits == ["data", "temp", tmp_path.name]
+
+
+@pytest.mark.parametrize("how", ["together", "alone"])
+def test_process_that_dies_at_any_call_leaves_whole_files_or_none(tmp_path: Path, how: str) -> None:
+    found: set[int] = set()
+    call = 0
+    while True:
+        folder = tmp_path / str(call)
+        folder.mkdir()
+        with started(work.batch_and_die, folder, call, how) as child:
+            child.say()
+            killed = child.was_killed()
+        found.add(len(names(folder)))
+        assert all((folder / each).read_bytes() == DATA for each in names(folder))
+        if not killed:
+            break
+        call += 1
+    # From none to all of them, one after the other.
+    assert found == {0, 1, 2, 3}
+    assert call > 10
+
+
+def test_a_group_can_wait_on_two_disks_at_once(tmp_path: Path, waits: list[str]) -> None:
+    shm = Path("/dev/shm")  # noqa: S108 - another file system that anybody may write to
+    if not shm.is_dir() or not os.access(shm, os.W_OK):
+        pytest.skip("there is no second file system to write to: /dev/shm")
+    other = shm / f"modeldrop-{os.getpid()}"
+    other.mkdir()
+    try:
+        with Batch() as batch:
+            for each in (tmp_path, other):
+                fill(batch, each, 2)
+            batch.finish()
+        assert names(tmp_path) == names(other) == ["00", "01"]
+        # Each disk once for the bytes; of the names there is one folder on each.
+        assert waits == ["whole", "whole", tmp_path.name, other.name]
+    finally:
+        for name in os.listdir(other):
+            (other / name).unlink()
+        other.rmdir()
