@@ -121,7 +121,10 @@ class Shell:
         )
         times = r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?"
         text = re.sub(times, r"2026-03-14\g<1>09:26:53", text)
-        return text.replace(f"{user_name()}@{os.uname().nodename}", "ada@trainer-1")
+        for name in (user_name(), "ada"):
+            text = text.replace(f"{name}@{os.uname().nodename}", "ada@trainer-1")
+        # The column is as wide as the name in it.
+        return re.sub("BY +DESCRIPTION", f"{'BY':13}  DESCRIPTION", text)
 
     def _alike(self, found: re.Match[str]) -> str:
         number = len(self._names) + 1

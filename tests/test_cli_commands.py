@@ -461,7 +461,7 @@ def test_show_one_artifact_of_a_run(run: Program, home: Path, tmp_path: Path) ->
 def test_log_of_what_nobody_knows_says_so_on_stderr(run: Program, home: Path) -> None:
     told = run("log", "nothere")
     assert (told.code, told.out) == (0, "")
-    assert told.err == "This home's journal knows nothing of nothere.\n"
+    assert told.err == "The journals that are here know nothing of nothere.\n"
     assert silent(run("log", "nothere", "-q"))
 
 

@@ -26,6 +26,7 @@ COMPLETE_VARIABLE: Final = "_MODELDROP_COMPLETE"
 SECTIONS: Final[dict[str, dict[str, str]]] = {
     "Start": {
         "init": "Make a home, and try its backend.",
+        "clone": "Make a home from a backend that others use.",
         "completion": "Print the shell's completion script.",
     },
     "Drop and store": {
@@ -47,8 +48,13 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "pull": "Get a verified copy of a model.",
         "path": "Print the path of a cached copy.",
     },
+    "Share": {
+        "push": "Share what this home did.",
+        "fetch": "Get what other hosts did.",
+    },
     "Look after the store": {
         "verify": "Check that everything is as it was stored.",
+        "rebuild": "Make a lost or damaged journal again.",
         "doctor": "Look whether home, staging, backend and service are in order.",
     },
 }

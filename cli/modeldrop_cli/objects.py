@@ -187,6 +187,7 @@ class VersionSummaryObject(TypedDict):
     artifact: Annotated[str, "the artifact's name; `.` is the whole run"]
     sha256: Annotated[str, "digest of its bytes; for a folder, of its files' digests and paths"]
     size: Annotated[int, "its size"]
+    host: Annotated[str, "the host that registered it"]
     registered_by: Annotated[str, "by whom"]
     registered_at: Annotated[str, "when"]
     description: Annotated[str, "what was said of it; may be empty"]
@@ -227,12 +228,60 @@ class EntryObject(TypedDict):
     home: Annotated[str, "id of the home that wrote it"]
     host: Annotated[str, "name of the host"]
     user: Annotated[str, "the user that did it"]
-    kind: Annotated[str, "what happened: home-created, home-copied, committed, registered"]
+    kind: Annotated[
+        str, "what happened: home-created, home-copied, home-rebuilt, committed, registered"
+    ]
     about: Annotated[list[str], "references that it is about"]
     request: Annotated[str, "id of the request"]
     details: Annotated[dict[str, object], "what else is known, by kind"]
     prev: Annotated[str, "digest of the entry before it"]
     sha256: Annotated[str, "digest of this entry"]
+
+
+class PushObject(TypedDict):
+    """`push`: what was shared."""
+
+    home: Annotated[str, "id of this home; a new one, if it was restored"]
+    entries: Annotated[int, "how many entries of its journal are shared now that weren't before"]
+    segments: Annotated[int, "how many segments were created for them"]
+    seq: Annotated[int, "the number of the last entry that is shared"]
+
+
+class FetchedJournalObject(TypedDict):
+    """The journal of another home."""
+
+    home: Annotated[str, "id of the home"]
+    host: Annotated[str, "name of its host; empty if nothing is known of it"]
+    entries: Annotated[int, "how many of its entries are new here"]
+    seq: Annotated[int, "the number of its last entry that is here"]
+    trouble: Annotated[str | None, "why it could not be fetched, or not all of it"]
+
+
+class FetchObject(TypedDict):
+    """`fetch`: the journals of all other homes."""
+
+    journals: Annotated[list[FetchedJournalObject], "each of them"]
+
+
+class CloneObject(TypedDict):
+    """`clone`: the home that was made."""
+
+    home: Annotated[str, "path of the home"]
+    backend: Annotated[str, "URL of the backend"]
+    staging: Annotated[str, "path of the staging folder"]
+    repository: Annotated[str, "id of the repository at the backend"]
+    journals: Annotated[list[FetchedJournalObject], "the journals of all other homes"]
+
+
+class RebuildObject(TypedDict):
+    """`rebuild`: what the journal was made of again."""
+
+    source: Annotated[str | None, "backend, home, or nothing; null if it is whole"]
+    entries: Annotated[int, "how many entries were taken from there"]
+    recovered: Annotated[int, "how many were made again from records at the backend"]
+    lost: Annotated[int | None, "how many there were beyond those taken; null if nobody knows"]
+    seq: Annotated[int, "the number of the last entry now"]
+    troubles: Annotated[list[str], "what could not be read at the backend"]
 
 
 class CopyObject(TypedDict):
@@ -299,6 +348,10 @@ PRINTED = (
     EntryObject,
     RegisteredObject,
     CopyObject,
+    PushObject,
+    FetchObject,
+    CloneObject,
+    RebuildObject,
     VerifyObject,
     DoctorObject,
     ErrorObject,

@@ -83,6 +83,7 @@ def version_summary(version: Version) -> VersionSummaryObject:
         "artifact": version.artifact,
         "sha256": version.sha256,
         "size": version.size,
+        "host": version.host,
         "registered_by": version.registered_by,
         "registered_at": version.registered_at,
         "description": version.description,

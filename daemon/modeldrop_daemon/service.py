@@ -38,6 +38,7 @@ from modeldrop.repository import Repository
 from modeldrop_daemon.hooks import Hooks
 from modeldrop_daemon.metrics import Metrics, Reading, address_of
 from modeldrop_daemon.notify import Notifier
+from modeldrop_daemon.sharing import Sharing
 from modeldrop_daemon.signals import Signals
 from modeldrop_daemon.statusline import status_line
 from modeldrop_daemon.watch import Watcher
@@ -87,6 +88,7 @@ class Service:
         self._metrics_address = address_of(self._settings.metrics)
         self._metrics = Metrics(self._reading)
         self._hooks = Hooks(self._home, secrets)
+        self._sharing = Sharing(self._settings)
         self._engine: Engine | None = None
         self._asked_to_stop = threading.Event()
         self._asked_to_leave = threading.Event()
@@ -111,8 +113,12 @@ class Service:
                 try:
                     self._serve()
                 finally:
+                    shared = self._sharing.close(now=self._asked_to_leave.is_set())
                     self._hooks.close()
                     self._metrics.close()
+                if not shared:
+                    # It may sit in a call that nothing interrupts.
+                    _leave_soon(EXIT_DONE)
             self._notifier.stopping("stopped")
             if self._asked_to_leave.is_set():
                 return Interrupted.exit_code
@@ -183,6 +189,7 @@ class Service:
                 break
         self._stop_if_asked()
         assert engine is not None  # noqa: S101 - the pauses don't end
+        self._sharing.begin(self._repository.sync)
         return engine
 
     def _pauses(self) -> Iterator[float]:
@@ -274,6 +281,7 @@ class Service:
             watcher.set(mode=self._settings.watcher, poll_interval=self._settings.poll_interval)
             self._metrics.set(metrics_address)
             self._hooks.set(found.hooks)
+            self._sharing.set(self._settings)
             _log.info("the settings were read again")
         self._notifier.ready(self._status_line(engine, watcher))
 

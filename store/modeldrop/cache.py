@@ -9,6 +9,7 @@ removed at any time.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from modeldrop import files, locks
-from modeldrop.errors import IntegrityError, NewerFormat
+from modeldrop.errors import Conflict, IntegrityError, NewerFormat
 from modeldrop.records import Artifact, Part, Record, parts_of
 from modeldrop.transfer import Transfer, check_names, files_in
 
@@ -94,3 +95,17 @@ def _remove(place: Path) -> None:
         shutil.rmtree(place)
     else:
         place.unlink(missing_ok=True)
+
+
+def check_folder(to: Path | str) -> None:
+    """Make sure that something can be pulled into a folder, which need not be there yet.
+
+    Raises:
+        Conflict: what is there is no folder.
+    """
+    folder = Path(to).absolute()
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not there.is_dir():
+        what = "leads nowhere" if there.is_symlink() else "is no folder"
+        message = f"nothing can be pulled into {to}: {there} {what}"
+        raise Conflict(message, hint="move it away, or pull into another folder")

@@ -84,7 +84,9 @@ class ServiceSettings:
     )
     parallel: int = _setting(4, "how many large runs, of more than 16 MiB, are stored at a time")
     parallel_small: int = _setting(
-        8, "how many small runs are stored at a time, beside the large ones"
+        8,
+        "how many small runs are stored at a time, beside the large ones; on a local backend the "
+        "smallest go in groups",
     )
     bandwidth: int = _setting(
         0,
@@ -131,6 +133,11 @@ class ServiceSettings:
     )
     retry_first: float = _setting(1.0, "seconds before the first retry of what failed")
     retry_most: float = _setting(300.0, "most seconds between two retries")
+    share_interval: float = _setting(
+        60.0,
+        "seconds between two times that the journal is shared with other hosts, and theirs "
+        "are fetched",
+    )
     stop_time: float = _setting(60.0, "seconds that SIGTERM leaves to the transfers in flight")
     metrics: str = _setting(
         "",

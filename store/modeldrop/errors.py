@@ -19,6 +19,8 @@
     │   └── NotReady               12   waited for it, and the time ran out
     ├── IntegrityError             20   bytes are not what they were
     │   ├── JournalDamaged         20
+    │   ├── JournalChanged         20   a shared journal was rewritten, cut or forked
+    │   │   └── JournalForked      20   the own one: this home was copied or restored
     │   ├── RecordDamaged          20
     │   ├── CounterDamaged         20
     │   ├── ArtifactDamaged        20
@@ -145,6 +147,14 @@ class IntegrityError(ModeldropError):
 
 class JournalDamaged(IntegrityError):
     """The journal below its HEAD isn't what was written; the message names the offset."""
+
+
+class JournalChanged(IntegrityError):
+    """A home's journal at the backend was rewritten, cut or forked; the message names the line."""
+
+
+class JournalForked(JournalChanged):
+    """Somebody went on with this home's journal elsewhere: the home was copied or restored."""
 
 
 class RecordDamaged(IntegrityError):

@@ -7,13 +7,13 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from modeldrop import layout
+from modeldrop import layout, locks
 from modeldrop.backend import Backend, open_backend, urls
 from modeldrop.config import BackendSettings, Config, StagingSettings
-from modeldrop.errors import BackendError, ConfigError, Conflict
+from modeldrop.errors import BackendError, ConfigError, Conflict, IntegrityError, NotFound
 from modeldrop.files import make_folders
 from modeldrop.home import Home, make_home, user_name
-from modeldrop.journal import NewEntry
+from modeldrop.journal import Journal, NewEntry
 from modeldrop.names import printable
 from modeldrop.records import RepositoryRecord, now
 
@@ -74,6 +74,62 @@ def entry(home: Home) -> NewEntry:
             "create_if_absent_holds": verdict.holds if verdict else None,
         },
     )
+
+
+def require_repository(backend: str, options: Mapping[str, object]) -> None:
+    """Raise unless there is a repository at a backend that a home can be made from.
+
+    Raises:
+        NotFound: there is none.
+        BackendError: the backend can't be used.
+    """
+    opened = open_backend(_lasting_url(backend), options, None)
+    try:
+        found = repository_record(opened)
+        url = opened.url
+    finally:
+        opened.close()
+    if found is None:
+        message = f"there is no repository at {url}"
+        raise NotFound(message, hint="`modeldrop init --backend URL` begins one")
+
+
+def check_repository(home: Home, backend: Backend) -> None:
+    """Make sure that a backend holds the repository of this home.
+
+    Raises:
+        NewerFormat: a later modeldrop made this repository.
+        ConfigError: it holds another one, or none.
+    """
+    found = repository_record(backend)
+    if found is None or found.repository != home.repository:
+        held = "no repository" if found is None else f"the repository {found.repository}"
+        message = f"{backend.url} holds {held}, and this home belongs to {home.repository}"
+        raise ConfigError(message, hint="`modeldrop init` in another folder makes a home for it")
+
+
+def begin_journal(home: Home, journal: Journal, old: str | None) -> None:
+    """Let the journal of a copied home begin with the id that it had before.
+
+    Whoever claimed the home may have died before this, so it isn't left to them alone.
+    """
+    try:
+        if journal.head() is not None:
+            return
+    except IntegrityError:
+        return  # whoever writes to it says what is wrong
+    with locks.hold(home.paths.locks / "home", what=f"the home {home.paths.root}"):
+        old = old or home.copied_from()
+        if old is not None and journal.head() is None:
+            journal.append(
+                NewEntry(
+                    kind="home-copied",
+                    about=("home",),
+                    request=str(uuid.uuid4()),
+                    user=home.user,
+                    details={"copied_from": old},
+                )
+            )
 
 
 def repository_record(backend: Backend) -> RepositoryRecord | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -126,6 +127,29 @@ class Home:
             )
             write_durable(self.paths.record, self._record.to_bytes())
             return old.home
+
+    def require_own(self) -> None:
+        """Raise if the home is to take a new id before anything else.
+
+        Raises:
+            ConfigError: it was copied, moved or restored elsewhere.
+        """
+        if not self.is_this_host():
+            message = f"{self.paths.root} was copied or moved here, and begins a new journal"
+            raise ConfigError(message, hint="run `modeldrop push`: it takes its new id then")
+
+    def disown(self, forked: str) -> None:
+        """Have the next `claim` take a new id, if the home still has the one that is forked.
+
+        For a home that was restored where it was: neither machine nor inode tell. Until `claim`
+        has finished, whoever comes next goes on with it.
+        """
+        with locks.hold(self.paths.locks / "home", what=f"the home {self.paths.root}"):
+            self._record = _read_record(self.paths)
+            if self._record.home == forked:
+                # No folder has this number.
+                self._record = replace(self._record, inode=0)
+                write_durable(self.paths.record, self._record.to_bytes())
 
     def copied_from(self) -> str | None:
         """Return the id that the home had before `claim`, by the journal that was put aside."""

@@ -18,6 +18,7 @@ from modeldrop.names import parse_guid
 META: Final = ".modeldrop"
 FORMAT_KEY: Final = f"{META}/format.json"
 EXPERIMENTS: Final = f"{META}/experiments"
+JOURNALS: Final = f"{META}/journals"
 PROBES: Final = f"{META}/probes"
 
 # A component of a key as it stands; every other byte is percent-encoded. None of these has a
@@ -29,6 +30,7 @@ _MOST_COMPONENT: Final = 200
 _MOST_PATH: Final = 700
 
 _RECORD: Final = re.compile(r"([0-9]{8,})\.json")
+_SEGMENT: Final = re.compile(r"([0-9]{8,})\.jsonl")
 
 
 def new_upload_id() -> str:
@@ -100,9 +102,27 @@ def numbered(sequence: str, number: int) -> str:
 
 def number_of(key: str) -> int | None:
     """Return the number in the key of a sequence's record, or None if it isn't one."""
-    found = _RECORD.fullmatch(key.rpartition("/")[2])
+    return _number(_RECORD.fullmatch(key.rpartition("/")[2]))
+
+
+def journal_segments(home: str) -> str:
+    """Return the folder of the sealed segments of a home's journal."""
+    return f"{JOURNALS}/{home}"
+
+
+def journal_segment(home: str, first: int) -> str:
+    """Return the key of the segment whose first line has this number."""
+    return f"{JOURNALS}/{home}/{first:08d}.jsonl"
+
+
+def segment_number(name: str) -> int | None:
+    """Return the number of a segment's first line, or None if no segment has such a name."""
+    return _number(_SEGMENT.fullmatch(name))
+
+
+def _number(found: re.Match[str] | None) -> int | None:
     number = int(found[1]) if found else 0
-    # Only as `numbered` spells it: 000000001.json is not the record of number 1.
+    # Only as it is written here: 000000001.json is not the record of number 1.
     return number if number and found and found[1] == f"{number:08d}" else None
 
 
@@ -130,6 +150,8 @@ class HomePaths:
         self.torn = root / "torn"
         self.service = root / "service"
         self.locks = root / "locks"
+        self.pushed = root / "pushed.json"
+        self.journals = root / "journals"
 
     def folders(self) -> tuple[Path, ...]:
         """Return every folder that a home is made with, but for staging and backend."""
@@ -167,6 +189,22 @@ class HomePaths:
     def journal_lock(self) -> Path:
         """Return the lock of those that write to the journal."""
         return self.locks / "journal"
+
+    def fetched_journal(self, home: str) -> Path:
+        """Return what was fetched of another home's journal."""
+        return self.journals / f"{home}.jsonl"
+
+    def fetched_head(self, home: str) -> Path:
+        """Return how far another home's journal was fetched."""
+        return self.journals / f"{home}.json"
+
+    def push_lock(self) -> Path:
+        """Return the lock of those that share this home's journal."""
+        return self.locks / "push"
+
+    def fetch_lock(self) -> Path:
+        """Return the lock of those that fetch other homes' journals."""
+        return self.locks / "fetch"
 
     def service_lock(self) -> Path:
         """Return the lock that the service of this home holds while it lives."""

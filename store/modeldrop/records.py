@@ -442,6 +442,43 @@ class Head(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class PushedRecord(Record):
+    """`pushed.json`: how far the own journal was shared; a hint."""
+
+    kind: ClassVar[str] = "pushed"
+    home: str
+    seq: int
+    start: int
+    offset: int
+    sha256: str
+
+    @property
+    def head(self) -> Head:
+        """The last line that was shared."""
+        return Head(self.seq, self.start, self.offset, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRecord(Record):
+    """`journals/<home>.json`: how far another home's journal was fetched."""
+
+    kind: ClassVar[str] = "fetched"
+    home: str
+    host: str
+    seq: int
+    start: int
+    offset: int
+    sha256: str
+    segment: int  # the number of the first line of the last segment
+    begins: int  # where that segment begins
+
+    @property
+    def head(self) -> Head:
+        """The last line that was fetched."""
+        return Head(self.seq, self.start, self.offset, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
 class Intent(Record):
     """A line of `intents/<request>.jsonl`: what a request was about to append when it began."""
 

@@ -23,7 +23,7 @@ from modeldrop.errors import (
 from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.names import WHOLE_RUN, is_experiment, parse_guid, parse_guid_prefix, printable
-from modeldrop.records import Artifact, Revision, Version
+from modeldrop.records import Artifact, Json, Revision, Version
 from modeldrop.runs import COMMITTED, Runs, choose_artifact
 from modeldrop.versions import Versions
 
@@ -290,6 +290,33 @@ def pinned(version: Version, revision: Revision) -> Artifact:
         )
         raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
     return artifact
+
+
+def described(version: Version, revision: Revision) -> dict[str, Json]:
+    """Return a version as the JSON object of docs/json.md.
+
+    Raises:
+        IntegrityError: the manifest names other bytes than the version.
+    """
+    return {
+        "experiment": version.experiment,
+        "version": version.version,
+        "run": version.run,
+        "revision": version.revision,
+        "artifact": version.artifact,
+        "sha256": version.sha256,
+        "size": version.size,
+        "files": [
+            {"path": each.path, "sha256": each.sha256, "size": each.size}
+            for each in pinned(version, revision).files
+        ],
+        "host": version.host,
+        "registered_by": version.registered_by,
+        "registered_at": version.registered_at,
+        "description": version.description,
+        "aliases": [],
+        "targets": [],
+    }
 
 
 def _invalid(text: str) -> InvalidName:

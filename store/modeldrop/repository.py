@@ -11,44 +11,47 @@ what needs it.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self
 
-from modeldrop import founding, locks, references
+from modeldrop import founding, listing, locks, references
 from modeldrop.backend import open_backend
 from modeldrop.errors import (
     ArtifactNotFound,
     ConfigError,
-    Conflict,
     HomeNotFound,
-    IntegrityError,
     InvalidName,
+    JournalForked,
 )
 from modeldrop.home import Home, open_home
-from modeldrop.journal import Entry, Journal, NewEntry
+from modeldrop.journal import Entry, Journal
 from modeldrop.ledger import Request
+from modeldrop.listing import Damaged
 from modeldrop.names import WHOLE_RUN, check_experiment, check_guid
 from modeldrop.records import Artifact, Json, Revision, Version
-from modeldrop.references import References, Resolved, pinned
+from modeldrop.references import References, Resolved
 from modeldrop.runs import Committed, Runs, choose_artifact
 from modeldrop.versions import Registered, Versions
 
 if TYPE_CHECKING:
     from modeldrop.backend import Backend
     from modeldrop.intake import Engine, Storing
+    from modeldrop.rebuild import Rebuilt
+    from modeldrop.sync import FetchedJournal, Pushed, Sync
     from modeldrop.transfer import Transfer
     from modeldrop.verify import Report
 
 Progress = Callable[[int], None]
-Damaged = Callable[[IntegrityError], None]
 
-Named = TypeVar("Named")
-Found = TypeVar("Found")
+# What is made for the id that the home has.
+_OF_THE_ID: Final = (
+    *("journal", "runs_at_backend", "versions_at_backend"),
+    *("sync", "_references"),
+)
 
 
 class Repository:
@@ -110,6 +113,34 @@ class Repository:
         )
         made.journal.append(founding.entry(made.home))
         return made, True
+
+    @classmethod
+    def clone(
+        cls,
+        root: Path,
+        backend: str,
+        *,
+        staging: str = "",
+        options: Mapping[str, object] | None = None,
+        single_writer: bool = False,
+        network_home: bool = False,
+    ) -> tuple[Self, list[FetchedJournal]]:
+        """Make a home at `root` from a backend alone, or finish one; return it and what it fetched.
+
+        Raises:
+            NotFound: there is no repository at the backend.
+            ModeldropError: as for `init` and `fetch`.
+        """
+        founding.require_repository(backend, options or {})
+        cloned, _ = cls.init(
+            root,
+            backend=backend,
+            staging=staging,
+            options=options,
+            single_writer=single_writer,
+            network_home=network_home,
+        )
+        return cloned, cloned.fetch()
 
     def close(self) -> None:
         """Let go of threads and connections."""
@@ -196,46 +227,15 @@ class Repository:
         """
         if self._checked:
             return
-        found = founding.repository_record(self.backend)
-        if found is None or found.repository != self.home.repository:
-            held = "no repository" if found is None else f"the repository {found.repository}"
-            message = (
-                f"{self.backend.url} holds {held}, and this home belongs to {self.home.repository}"
-            )
-            raise ConfigError(
-                message, hint="`modeldrop init` in another folder makes a home for it"
-            )
+        founding.check_repository(self.home, self.backend)
         before = self.home.id
         old = self.home.claim()
         if self.home.id != before:
             # They still hold the old id, also where another process was quicker to claim.
-            for part in ("journal", "runs_at_backend", "versions_at_backend", "_references"):
+            for part in _OF_THE_ID:
                 self.__dict__.pop(part, None)
-        self._begin_journal(old)
+        founding.begin_journal(self.home, self.journal, old)
         self._checked = True
-
-    def _begin_journal(self, old: str | None) -> None:
-        """Let the journal of a copied home begin with the id that it had before.
-
-        Whoever claimed the home may have died before this, so it isn't left to them alone.
-        """
-        try:
-            if self.journal.head() is not None:
-                return
-        except IntegrityError:
-            return  # whoever writes to it says what is wrong
-        with locks.hold(self.home.paths.locks / "home", what=f"the home {self.home.paths.root}"):
-            old = old or self.home.copied_from()
-            if old is not None and self.journal.head() is None:
-                self.journal.append(
-                    NewEntry(
-                        kind="home-copied",
-                        about=("home",),
-                        request=str(uuid.uuid4()),
-                        user=self.home.user,
-                        details={"copied_from": old},
-                    )
-                )
 
     def upload(self, run: str, path: Path | str, *, moved: Progress = lambda _: None) -> Committed:
         """Store a file or a folder as an artifact of a run, without staging; return its revision.
@@ -332,12 +332,9 @@ class Repository:
             Conflict: there is something else of that name.
             ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
         """
-        folder = Path(to).absolute()
-        there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-        if not there.is_dir():
-            what = "leads nowhere" if there.is_symlink() else "is no folder"
-            message = f"nothing can be pulled into {to}: {there} {what}"
-            raise Conflict(message, hint="move it away, or pull into another folder")
+        from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
+
+        check_folder(to)
         resolved, artifact = self.artifact(reference)
         return self.transfer.pull(artifact, Path(to) / _file_name(resolved, artifact), moved)
 
@@ -385,10 +382,7 @@ class Repository:
         Raises:
             IntegrityError: a record is damaged, and there is no `damaged`.
         """
-        latest = self.runs_at_backend.latest
-        every = (_read(latest, guid, damaged) for guid in self.runs_at_backend.guids())
-        found = [revision for revision in every if revision is not None]
-        yield from sorted(found, key=lambda each: (each.committed_at, each.run), reverse=True)
+        yield from listing.last_revisions(self.runs_at_backend, damaged)
 
     def experiments(self, damaged: Damaged | None = None) -> list[Version]:
         """Return the newest version of every experiment, by name; `damaged` is as in `runs`.
@@ -396,13 +390,7 @@ class Repository:
         Raises:
             IntegrityError: a record is damaged, and there is no `damaged`.
         """
-        versions = self.versions_at_backend
-
-        def newest(name: str) -> Version | None:
-            return versions.version(name) if versions.last(name) else None
-
-        every = (_read(newest, name, damaged) for name in sorted(versions.experiments()))
-        return [version for version in every if version is not None]
+        return listing.newest_versions(self.versions_at_backend, damaged)
 
     def versions(self, experiment: str, damaged: Damaged | None = None) -> list[Version]:
         """Return the versions of an experiment, oldest first; `damaged` is as in `runs`.
@@ -411,52 +399,77 @@ class Repository:
             VersionNotFound: there are none.
             IntegrityError: a record is damaged, and there is no `damaged`.
         """
-        versions = self.versions_at_backend
-        try:
-            return versions.all(experiment)
-        except IntegrityError:
-            if damaged is None:
-                raise
-        # One by one: that is slow, and only where something is damaged.
-        every = (
-            _read(lambda number: versions.version(experiment, number), number, damaged)
-            for number in range(1, versions.last(experiment) + 1)
-        )
-        return [version for version in every if version is not None]
+        return listing.versions_of(self.versions_at_backend, experiment, damaged)
 
     def log(self, reference: str | None = None) -> Iterator[Entry]:
-        """Yield the journal's entries, newest first; those about one thing if it is named.
+        """Yield the entries of all homes' journals, newest first; those about one thing if named.
+
+        Those of other homes are here as far as they were fetched.
 
         Raises:
-            JournalDamaged: the journal isn't what was acknowledged; the message has the offset.
+            JournalDamaged: a journal isn't what was acknowledged; the message has the offset.
         """
         wanted = None if reference is None else self._references.about(reference)
-        for entry in self.journal.newest():
+        for entry in listing.entries(self.home, self.journal):
             if wanted is None or any(wanted(about) for about in entry.about):
                 yield entry
+
+    # Sharing
+
+    def push(
+        self, *, timeout: float = locks.TIMEOUT, renew: bool = False, whole: bool = False
+    ) -> Pushed:
+        """Share what the journal has acknowledged since the last time, in sealed segments.
+
+        With `renew`, a home that was restored takes a new id, and goes on with a new journal that
+        names the old one; nothing else may use the home then. `whole` is as for `Sync.push`.
+
+        Raises:
+            Locked: another process of this home does it, for all of `timeout`; or `renew` is
+                needed, and a service runs.
+            JournalForked: the home was copied or restored, and there is no `renew`.
+            BackendError: the backend failed; the next push goes on.
+        """
+        self.ready_to_write()
+        try:
+            return self.sync.push(timeout=timeout, whole=whole)
+        except JournalForked:
+            if not renew:
+                raise
+        with locks.hold(self.home.paths.service_lock(), what="the service's work", timeout=0):
+            self.home.disown(self.home.id)
+            self._checked = False
+            self.ready_to_write()
+        return self.sync.push(timeout=timeout)
+
+    def fetch(self) -> list[FetchedJournal]:
+        """Bring here what other homes have shared of their journals; see `Sync.fetch`."""
+        return self.sync.fetch()
+
+    def rebuild(self) -> Rebuilt:
+        """Make the journal whole again from what is left of it and from the backend.
+
+        Nothing else may use the home meanwhile. Run it again where it was interrupted.
+
+        Raises:
+            Locked, ConfigError, BackendError: see `rebuild.rebuild`.
+        """
+        from modeldrop.rebuild import rebuild  # noqa: PLC0415 - hardly ever needed
+
+        rooms = (self.runs_at_backend, self.versions_at_backend)
+        return rebuild(self.home, self.backend, self.journal, *rooms)
+
+    @cached_property
+    def sync(self) -> Sync:
+        """What shares journals, for those who do it all the time."""
+        from modeldrop.sync import Sync  # noqa: PLC0415 - not needed to register
+
+        return Sync(self.home, self.backend, self.journal)
 
     def describe(self, version: Version) -> dict[str, Json]:
         """Return a version as the JSON object of docs/json.md."""
         revision = self.runs_at_backend.revision(version.run, version.revision)
-        artifact = pinned(version, revision)
-        return {
-            "experiment": version.experiment,
-            "version": version.version,
-            "run": version.run,
-            "revision": version.revision,
-            "artifact": version.artifact,
-            "sha256": version.sha256,
-            "size": version.size,
-            "files": [
-                {"path": each.path, "sha256": each.sha256, "size": each.size}
-                for each in artifact.files
-            ],
-            "registered_by": version.registered_by,
-            "registered_at": version.registered_at,
-            "description": version.description,
-            "aliases": [],
-            "targets": [],
-        }
+        return references.described(version, revision)
 
     def last_run(self) -> str:
         """Return the run that this home committed last: what `run:@last` means.
@@ -479,19 +492,6 @@ class Repository:
 
     def _request(self) -> Request:
         return Request(str(uuid.uuid4()), self.home.user)
-
-
-def _read(
-    read: Callable[[Named], Found | None], name: Named, damaged: Damaged | None
-) -> Found | None:
-    """Return a record; tell `damaged`, if there is such, why it can't be read."""
-    try:
-        return read(name)
-    except IntegrityError as error:
-        if damaged is None:
-            raise
-        damaged(error)
-        return None
 
 
 def _file_name(resolved: Resolved, artifact: Artifact) -> str:

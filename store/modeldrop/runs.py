@@ -273,6 +273,11 @@ class Runs:
             raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
         return revision
 
+    def entry(self, revision: Revision, request: Request) -> NewEntry | None:
+        """Return the entry that says that this home committed a revision; None if it didn't."""
+        data = revision.to_bytes()
+        return _Revisions(self, {data: revision}).entry(revision.revision, data, request)
+
     def home_id(self) -> str:
         """Return the id of the home that commits here."""
         return self._home.id

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from modeldrop import layout
+from modeldrop.accounts import Accounts
 from modeldrop.backend.base import Backend
 from modeldrop.errors import (
     CounterDamaged,
@@ -20,16 +20,14 @@ from modeldrop.errors import (
     NotFound,
 )
 from modeldrop.home import Home
-from modeldrop.journal import Entry, Journal
+from modeldrop.journal import Journal
 from modeldrop.names import printable
 from modeldrop.records import Artifact, Json, RepositoryRecord, Revision, Version
-from modeldrop.runs import COMMITTED, Runs, choose_artifact
+from modeldrop.runs import Runs, choose_artifact
 from modeldrop.transfer import Transfer
-from modeldrop.versions import REGISTERED, Versions
+from modeldrop.versions import Versions
 
 Progress = Callable[[int], None]
-
-_MISSING: Final = "the journal has it, and it is not at the backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +101,7 @@ def verify_store(
         BackendError: the backend failed, so nothing is known of what it holds.
     """
     report = Report(deep=deep)
+    accounts = Accounts(home, journal, backend)
     _check_repository(report, home, backend)
     known: dict[tuple[str, int], Revision] = {}
     for guid in sorted(runs.guids()):
@@ -119,7 +118,19 @@ def verify_store(
             if deep:
                 _check_registration(report, versions, version)
         _check_counter(report, versions, experiment)
-    _check_journal(report, journal, known, pinned)
+    # Read after the records: what is told by then was there before.
+    accounts.read(report.add)
+    report.count("entries", sum(each.count for each in accounts.all.values()))
+    # What is damaged is no news, and isn't missing.
+    named = {each.where for each in report.findings}
+
+    def found(kind: str, where: str, what: str) -> None:
+        if where not in named:
+            report.add(kind, where, what)
+
+    waiting = accounts.compare(known, pinned, found)
+    if waiting:
+        report.count("not shared yet", waiting)
     _check_home(report, home, runs)
     return report
 
@@ -222,47 +233,6 @@ def _check_counter(report: Report, versions: Versions, experiment: str) -> None:
         report.add("version", experiment, what)
 
 
-def _check_journal(
-    report: Report,
-    journal: Journal,
-    known: dict[tuple[str, int], Revision],
-    pinned: dict[tuple[str, int], Version],
-) -> None:
-    """Check every line, and that what the journal acknowledged is at the backend."""
-    # What is damaged is no news, and isn't missing.
-    named = {each.where for each in report.findings}
-    try:
-        for entry in journal.entries():
-            report.count("entries")
-            where, what = _differs(entry, known, pinned)
-            if what and where not in named:
-                report.add("revision" if entry.kind == COMMITTED else "version", where, what)
-    except IntegrityError as error:
-        report.add("journal", str(error.detail.get("offset", "")), error.message)
-
-
-def _differs(
-    entry: Entry,
-    known: dict[tuple[str, int], Revision],
-    pinned: dict[tuple[str, int], Version],
-) -> tuple[str, str]:
-    """Return what an entry is about, and how the backend differs from it, if it does."""
-    details = entry.details
-    if entry.kind == COMMITTED:
-        run, revision = str(details.get("run")), _number(details.get("revision"))
-        missing = (run, revision) not in known
-        return f"run:{run}~{revision}", _MISSING if missing else ""
-    if entry.kind == REGISTERED:
-        experiment, number = str(details.get("experiment")), _number(details.get("version"))
-        version = pinned.get((experiment, number))
-        where = f"{experiment}/{number}"
-        if version is None:
-            return where, _MISSING
-        if version.sha256 != details.get("sha256"):
-            return where, "the journal has another digest than the backend"
-    return "", ""
-
-
 def _check_home(report: Report, home: Home, runs: Runs) -> None:
     try:
         home.probe()
@@ -272,7 +242,3 @@ def _check_home(report: Report, home: Home, runs: Runs) -> None:
         runs.open_intents()
     except IntegrityError as error:
         report.add("home", str(home.paths.intents), error.message)
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -306,6 +306,11 @@ class Versions:
             raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
         return version
 
+    def entry(self, version: Version, request: Request) -> NewEntry | None:
+        """Return the entry that says that this home registered a version; None if it didn't."""
+        meaning = _Meaning(self, version.experiment)
+        return meaning.entry(version.version, version.to_bytes(), request)
+
     def home_id(self) -> str:
         """Return the id of the home that registers here."""
         return self._home.id

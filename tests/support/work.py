@@ -164,7 +164,7 @@ def upload_and_die_everywhere(home: str, model: str) -> int:
         run = _nth_run(number)
         return lambda: upload(home, run, model)
 
-    return _die_everywhere(begin)
+    return die_everywhere(begin)
 
 
 def register_and_die_everywhere(home: str, model: str) -> int:
@@ -175,14 +175,18 @@ def register_and_die_everywhere(home: str, model: str) -> int:
         _in_fork(lambda: upload(home, run, model))
         return lambda: register(home, run, "anybody", 1, "once")
 
-    return _die_everywhere(begin)
+    return die_everywhere(begin)
 
 
 def _nth_run(number: int) -> str:
     return f"{number:08x}-0000-4000-8000-000000000000"
 
 
-def _die_everywhere(begin: Callable[[int], Callable[[], object]]) -> int:
+def die_everywhere(begin: Callable[[int], Callable[[], object]]) -> int:
+    """Die before each call in turn that changes a file system, of what `begin` returns.
+
+    After each death the same is done once more, and has to succeed. Returns how many there were.
+    """
     deaths = 0
     while True:
         attempt = begin(deaths)

@@ -70,7 +70,7 @@ def command(
     Each PATH, a file or a folder, becomes an artifact of the run. It is copied aside and then
     moved into staging in one step, so the service stores it at once. Prints the run's GUID.
     """
-    from modeldrop import intake  # noqa: PLC0415 - not for `--help`
+    from modeldrop import intake, locks  # noqa: PLC0415 - not for `--help`
     from modeldrop_cli.failing import terminable  # noqa: PLC0415 - the same
 
     with open_repository() as repository:
@@ -94,6 +94,11 @@ def command(
         finally:
             if output.json:
                 output.document(told)
+            # Unless a service stored it, which shares by itself.
+            if wait is not None and locks.holder(repository.home.paths.service_lock()) is None:
+                from modeldrop_cli.sharing import share  # noqa: PLC0415 - only with `--wait`
+
+                share(repository)
     if not output.json:
         stored = told["revision"]
         output.say(

@@ -77,7 +77,7 @@ def _tell(found: list[Version], output: Output) -> None:
                 size(each.size),
                 f"{each.run}~{each.revision}",
                 when(each.registered_at),
-                each.registered_by,
+                f"{each.registered_by}@{each.host}",
                 each.description,
             )
             for each in found

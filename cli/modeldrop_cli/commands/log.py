@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         ("modeldrop log churn", "what happened to churn"),
         ("modeldrop log --json | jq -r 'select(.kind == \"registered\").user'", "who registered"),
     ),
-    exits=exits(10, 20, e10="there is no home", e20="the journal is damaged"),
+    exits=exits(10, 20, e10="there is no home", e20="a journal is damaged"),
 )
 @click.argument("reference", metavar="[REF]", required=False, shell_complete=complete_references)
 @click.option("-n", "most", metavar="N", type=click.IntRange(min=1), help="Show N entries at most.")
@@ -36,24 +36,25 @@ if TYPE_CHECKING:
 def command(reference: str | None, most: int | None, output: Output) -> None:
     """Show what happened, newest first.
 
-    That is what this home did; with REF, what it did to that. JSON is one object for each entry,
-    one a line. With -q the entries' numbers are printed.
+    That is what this home did, and what other hosts did as far as it was fetched (`modeldrop
+    fetch`); with REF, what was done to that. JSON is one object for each entry, one a line. With -q
+    the entries' numbers are printed, those of another home behind its id: HOME/7.
     """
     from itertools import islice  # noqa: PLC0415 - not for `--help`
 
     with open_repository() as repository:
-        told = False
+        told, mine = False, repository.home.id
         for entry in islice(repository.log(reference), most):
             told = True
             if output.json:
                 output.stream(entry.as_json())
             elif output.quiet:
-                output.id(str(entry.seq))
+                output.id(str(entry.seq) if entry.home == mine else f"{entry.home}/{entry.seq}")
             else:
                 # Line by line: a journal may be longer than a table can be.
                 output.id(_line(entry))
     if reference is not None and not told:
-        output.say(f"This home's journal knows nothing of {reference}.")
+        output.say(f"The journals that are here know nothing of {reference}.")
 
 
 def _line(entry: Entry) -> str:

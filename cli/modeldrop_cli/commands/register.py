@@ -71,6 +71,8 @@ def command(
     Prints the version: churn/4. RUN is a GUID, the beginning of one, run:@last, or the run's
     staging folder. Registering the same artifact again gives the version that it has.
     """
+    from modeldrop_cli.sharing import share  # noqa: PLC0415 - not for `--help`
+
     with open_repository() as repository:
         if wait is not None:
             from modeldrop_cli.waiting import staged_run, wait_for  # noqa: PLC0415 - only then
@@ -88,10 +90,11 @@ def command(
                 "created": registered.created,
             }
             output.document(told)
-            return
-    output.id(f"{version.experiment}/{version.version}")
-    if not registered.created:
-        output.say(
-            f"It had been registered before, by {version.registered_by}; "
-            "--again gives it another version."
-        )
+        else:
+            output.id(f"{version.experiment}/{version.version}")
+            if not registered.created:
+                output.say(
+                    f"It had been registered before, by {version.registered_by}; "
+                    "--again gives it another version."
+                )
+        share(repository)

@@ -45,6 +45,7 @@ def command(once: bool, output: Output) -> None:  # noqa: FBT001 - click's signa
     """
     from modeldrop import locks  # noqa: PLC0415 - not for `--help`
     from modeldrop.errors import Locked, UsageError  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.sharing import share  # noqa: PLC0415 - the same
 
     if not once:
         raise UsageError(
@@ -65,7 +66,10 @@ def command(once: bool, output: Output) -> None:  # noqa: FBT001 - click's signa
                 hint="`modeldrop status` shows how far it is",
                 detail=error.detail,
             ) from error
-    _tell(found, repository.home.staging, output)
+        try:
+            _tell(found, repository.home.staging, output)
+        finally:
+            share(repository)
 
 
 def _scan(repository: Repository) -> list[RunStatus]:

@@ -78,7 +78,9 @@ def _tell_version(version: Version, artifact: Artifact | None, output: Output) -
             "artifact": version.artifact,
             "size": size(version.size),
             "sha256": version.sha256,
-            "registered": f"{when(version.registered_at)} by {version.registered_by}",
+            "registered": (
+                f"{when(version.registered_at)} by {version.registered_by}@{version.host}"
+            ),
             "description": version.description,
         }
     )

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 def command(reference: str | None, deep: bool, output: Output) -> None:  # noqa: FBT001 - click's signature
     """Check that everything is as it was stored.
 
-    Changes nothing. With -q the places of what was found are printed.
+    The journals of all hosts are compared with what is at the backend, both ways. Changes nothing.
+    With -q the places of what was found are printed.
     """
     what = reference or "the store"
     with open_repository() as repository, output.progress(f"Checking {what}", None) as moved:

@@ -21,6 +21,9 @@ On disk, in the home:
 
 Threads that append at the same time share one commit (`group`).
 
+Other homes' journals, as far as they were fetched, stand beside it (`copies`); what goes from one
+home to another are `segments`.
+
 Write order: (first time: journal.jsonl, empty → HEAD of no line) → lines → fdatasync → HEAD,
 written durably. An entry is acknowledged once HEAD covers it, never before.
 
@@ -46,7 +49,8 @@ Reading goes on. Not for a home on NFS or SMB.
 
 from __future__ import annotations
 
+from modeldrop.journal.copies import Copies
 from modeldrop.journal.lines import Entry, NewEntry
 from modeldrop.journal.log import Journal
 
-__all__ = ["Entry", "Journal", "NewEntry"]
+__all__ = ["Copies", "Entry", "Journal", "NewEntry"]

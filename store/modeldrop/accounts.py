@@ -1,0 +1,274 @@
+"""What the journals of all hosts say, against what the backend holds, both ways.
+
+Each journal is read from the first line on: this home's own here, the others at the backend, and
+beside it what was fetched of them before. So what was changed of a past that everybody has read
+already is found as well. Nothing is changed, and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from modeldrop.backend.base import Backend
+from modeldrop.errors import IntegrityError, InvalidName, JournalChanged, RecordDamaged
+from modeldrop.home import Home
+from modeldrop.intents import Intents
+from modeldrop.journal import Copies, Entry, Journal
+from modeldrop.journal.reading import EMPTY
+from modeldrop.journal.segments import first_difference, read
+from modeldrop.layout import numbered, revisions, versions
+from modeldrop.records import Head, Json, PushedRecord, Revision, Version
+from modeldrop.runs import COMMITTED
+from modeldrop.shared import SharedJournals
+from modeldrop.versions import REGISTERED
+
+# Kind of what is off, where, and what.
+Found = Callable[[str, str, str], None]
+
+# How long a record may be there before its entry: a slow store, a crash that is being settled.
+_GRACE: Final = 600.0
+
+_MISSING: Final = "the journal has it, and it is not at the backend"
+
+
+@dataclass(slots=True)
+class Account:
+    """One home's journal, as far as it can be read."""
+
+    home: str
+    host: str = ""
+    said: dict[str, Entry] = field(default_factory=dict)
+    """The entry that speaks of each revision and version, by its name."""
+    was: set[str] = field(default_factory=set)
+    """The ids that the home had before."""
+    last: Head = EMPTY
+    last_at: str = ""
+    count: int = 0
+    is_whole: bool = True
+    """Whether all of it could be read: what is damaged can't be asked what it doesn't have."""
+
+    def take(self, entry: Entry) -> None:
+        """Take note of the next entry."""
+        self.host, self.last_at = entry.host, entry.at
+        self.last = Head(entry.seq, entry.start, entry.end, entry.sha256)
+        self.count += 1
+        if entry.kind in (COMMITTED, REGISTERED) and entry.about:
+            self.said[entry.about[0]] = entry
+        elif entry.kind == "home-copied":
+            self.was.add(str(entry.details.get("copied_from")))
+
+
+class Accounts:
+    """The journals of all homes."""
+
+    def __init__(self, home: Home, journal: Journal, backend: Backend) -> None:
+        """Read nothing yet."""
+        self._home = home
+        self._journal = journal
+        self._backend = backend
+        self._shared = SharedJournals(backend)
+        self._copies = Copies(home.paths)
+        # Of what is under way there may be a record and no entry.
+        self._under_way = _under_way(home)
+        self.all: dict[str, Account] = {}
+
+    def read(self, found: Found) -> None:
+        """Read every journal, and tell what is wrong with it."""
+        self._read_others(found)
+        mine = self.all[self._home.id] = Account(self._home.id, self._home.host)
+        try:
+            for entry in self._journal.entries():
+                mine.take(entry)
+        except IntegrityError as error:
+            mine.is_whole = False
+            found("journal", str(error.detail.get("offset", "")), error.message)
+            return
+        self._compare_own(mine, found)
+
+    def compare(
+        self,
+        known: Mapping[tuple[str, int], Revision],
+        pinned: Mapping[tuple[str, int], Version],
+        found: Found,
+    ) -> int:
+        """Tell what journals say and the backend doesn't hold, and the other way round.
+
+        Returns how many records are too new for their home to have shared their entries.
+        """
+        records: dict[str, Revision | Version] = {
+            **{f"run:{run}~{number}": each for (run, number), each in known.items()},
+            **{f"{name}/{number}": each for (name, number), each in pinned.items()},
+        }
+        for account in self.all.values():
+            for name, entry in account.said.items():
+                kind = "revision" if entry.kind == COMMITTED else "version"
+                record = records.get(name)
+                if record is None:
+                    # Journals are read after the records: it may be newer than those.
+                    if not self._is_there(name):
+                        found(kind, name, _MISSING + self._of(account))
+                elif differs(entry, record):
+                    what = "the journal has another digest than the backend"
+                    found(kind, name, what + self._of(account))
+        self._catch_up()
+        waiting = 0
+        for name, record in records.items():
+            if self._is_told(name, record.home):
+                continue
+            if self._may_be_unshared(record):
+                waiting += 1
+                continue
+            kind = "revision" if isinstance(record, Revision) else "version"
+            found(kind, name, f"no entry of its home {record.home} ({record.host}) tells of it")
+        return waiting
+
+    # Reading
+
+    def _catch_up(self) -> None:
+        """Take note of what this home has brought to an end since its journal was read."""
+        mine = self.all[self._home.id]
+        if mine.is_whole:
+            # In this order: what is no intent any more has its entry.
+            self._under_way |= _under_way(self._home)
+            for entry in self._journal.since(mine.last):
+                mine.take(entry)
+
+    def _read_others(self, found: Found) -> None:
+        for home in sorted({*self._shared.homes(), *self._copies.homes()} - {self._home.id}):
+            self._read_other(home, found)
+
+    def _read_other(self, home: str, found: Found) -> None:
+        account = self.all[home] = Account(home)
+        path = self._home.paths.fetched_journal(home)
+        try:
+            copy = self._copies.record(home)
+            account.host = copy.host if copy else ""
+            self._follow(account, path, copy.head if copy else EMPTY)
+        except JournalChanged as error:
+            account.is_whole = False
+            found("journal", home, error.message)
+        except RecordDamaged as error:
+            account.is_whole = False
+            found("home", home, error.message)
+
+    def _compare_own(self, mine: Account, found: Found) -> None:
+        paths = self._home.paths
+        try:
+            pushed = PushedRecord.from_bytes(paths.pushed.read_bytes(), "").head
+        except (FileNotFoundError, RecordDamaged):
+            pushed = EMPTY
+        theirs = Account(mine.home, mine.host)
+        try:
+            self._follow(theirs, paths.journal, mine.last, least=pushed)
+            if theirs.last.seq > mine.last.seq:
+                raise self._shared.changed(
+                    mine.home, mine.host, mine.last.seq + 1, "it goes on at the backend"
+                )
+        except JournalChanged as error:
+            found("journal", mine.home, error.message)
+
+    def _follow(self, account: Account, path: Path, known: Head, least: Head | None = None) -> None:
+        """Read a journal at the backend, and compare it with what is known of it, up to there.
+
+        It may end before that only where it is this home's, and wasn't shared any further.
+
+        Raises:
+            JournalChanged: something is off.
+        """
+        firsts = set(self._shared.firsts(account.home))
+        for segment in self._shared.follow(account.home, account.host):
+            firsts.discard(segment.first)
+            size = min(len(segment.data), max(known.offset - segment.begins, 0))
+            mine = read(path, segment.begins, size) if size else b""
+            if mine != segment.data[:size]:
+                seq = segment.first + first_difference(mine, segment.data)
+                raise self._changed(account, seq, f"{path} has it otherwise")
+            for entry in segment.entries:
+                account.take(entry)
+        if account.last.seq < (known if least is None else least).seq:
+            raise self._changed(account, account.last.seq + 1, "it was cut there")
+        if firsts:
+            raise self._changed(account, account.last.seq + 1, "the segment that has it is missing")
+
+    def _changed(self, account: Account, seq: int, why: str) -> JournalChanged:
+        return self._shared.changed(account.home, account.host, seq, why)
+
+    # Comparing
+
+    def _of(self, account: Account) -> str:
+        return "" if account.home == self._home.id else f" (host {account.host}, {account.home})"
+
+    def _is_there(self, name: str) -> bool:
+        run, tilde, revision = name.removeprefix("run:").partition("~")
+        experiment, _, version = name.rpartition("/")
+        folder, number = (revisions(run), revision) if tilde else (versions(experiment), version)
+        try:
+            return self._backend.stat(numbered(folder, int(number))) is not None
+        except (ValueError, InvalidName):
+            return False  # no name of a record
+
+    def _is_told(self, name: str, home: str) -> bool:
+        return any(
+            name in each.said and (each.home == home or home in each.was)
+            for each in self.all.values()
+        )
+
+    def _may_be_unshared(self, record: Revision | Version) -> bool:
+        """Return whether a record may be there while no entry of it can be known here."""
+        if isinstance(record, Revision):
+            sequence, at = revisions(record.run), record.committed_at
+        else:
+            sequence, at = versions(record.experiment), record.registered_at
+        account = self.all.get(record.home)
+        if account is not None and not account.is_whole:
+            return True
+        if record.home == self._home.id:
+            return sequence in self._under_way
+        # Where it has another id now, what it did under this one comes no more.
+        last = max(
+            (
+                each.last_at
+                for each in self.all.values()
+                if each.home == record.home or record.home in each.was
+            ),
+            default="",
+        )
+        if not last:
+            return time.time() - _seconds(at) < _GRACE
+        return _seconds(at) > _seconds(last) - _GRACE
+
+
+def differs(entry: Entry, record: Revision | Version) -> bool:
+    """Return whether an entry has other digests than the record that it tells of."""
+    details = entry.details
+    if isinstance(record, Version):
+        return record.sha256 != details.get("sha256")
+    artifacts = details.get("artifacts")
+    said = dict(_digests(artifacts)) if isinstance(artifacts, list) else {}
+    return said != record.content()
+
+
+def _digests(artifacts: list[Json]) -> Iterator[tuple[str, Json]]:
+    for each in artifacts:
+        if isinstance(each, dict):
+            yield str(each.get("artifact")), each.get("sha256")
+
+
+def _under_way(home: Home) -> set[str]:
+    """Return the sequences to which something was begun and not brought to an end."""
+    try:
+        return {each.sequence for each in Intents(home.paths.intents).all()}
+    except IntegrityError:
+        return set()  # said by whoever looks after the home
+
+
+def _seconds(at: str) -> float:
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
