@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.server
 import io
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,16 +17,17 @@ from typing import Any, Final
 
 import pytest
 from botocore.exceptions import HTTPClientError
+from botocore.httpsession import where
 
 from modeldrop import layout, ranges
 from modeldrop.backend import open_backend
-from modeldrop.backend.direct import Body
+from modeldrop.backend.direct import Body, Direct, NotDirect
 from modeldrop.backend.objects import ObjectBackend
 from modeldrop.backend.streams import StreamSource
-from modeldrop.errors import BackendError
+from modeldrop.errors import BackendError, BackendUnreachable, ConfigError
 from modeldrop.transfer import Sent, Transfer
 from support.proxy import Proxy, Seen
-from support.servers import AzuriteServer, MotoServer, RcloneS3Server
+from support.servers import AzuriteServer, MotoServer, RcloneS3Server, TlsMotoServer
 
 MIB: Final = 2**20
 RUN: Final = "3f2b8c1e-0000-4000-8000-000000000001"
@@ -206,6 +209,119 @@ def test_no_secret_is_in_what_an_error_of_a_direct_request_says(
     assert "Signature" not in shown
 
 
+@pytest.mark.parametrize("name", ["AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"])
+def test_credentials_that_end_with_a_line_are_in_no_error(
+    name: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "canary-of-a-file\n")
+    with opened(s3_url) as backend, pytest.raises(BackendError, match="line's end") as caught:
+        backend.source("key")
+    assert "canary" not in f"{caught.value} {caught.value.hint} {caught.value.detail}"
+
+
+# --- certificates -------------------------------------------------------------------------------
+
+
+def direct_of(backend: ObjectBackend) -> Direct:
+    driver: Any = backend._driver
+    assert isinstance(driver._direct, Direct)
+    return driver._direct
+
+
+@pytest.mark.parametrize("way", ["verify", "AWS_CA_BUNDLE", "profile", "REQUESTS_CA_BUNDLE"])
+def test_bytes_go_to_a_server_whose_certificate_is_good_however_its_ca_is_named(
+    way: str,
+    tls_moto: TlsMotoServer,
+    tls_s3_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right, wrong = str(tls_moto.authority), where()
+    options: dict[str, object] = {}
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    # Whatever botocore looks at later would lead astray.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", wrong)
+    profile = right if way == "profile" else wrong
+    if way != "REQUESTS_CA_BUNDLE":
+        (tmp_path / "config").write_text(f"[default]\nca_bundle = {profile}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    if way == "verify":
+        monkeypatch.setenv("AWS_CA_BUNDLE", wrong)
+        options = {"client_kwargs": {"verify": right}}
+    elif way != "profile":
+        monkeypatch.setenv(way, right)
+    data = os.urandom(9 * MIB)
+    with opened(tls_s3_url, options) as backend:
+        direct = direct_of(backend)
+        direct.put("whole", data)
+        assert read(backend, "whole") == data
+        assert direct.send("parts", direct.begin("parts"), 1, data)
+        key, sent = send(backend, tmp_path / "model.bin", data)
+        assert sent == Sent(hashlib.sha256(data).hexdigest(), len(data))
+        assert read(backend, key) == data
+        assert direct_of(backend) is direct
+
+
+@pytest.mark.parametrize("kind", ["another's", "unknown", "unknown to those asked for"])
+def test_a_server_whose_certificate_is_anothers_or_of_an_unknown_ca_is_sent_nothing(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    which = "misnamed" if kind == "another's" else "tls"
+    server: TlsMotoServer = request.getfixturevalue(f"{which}_moto")
+    url: str = request.getfixturevalue(f"{which}_s3_url")
+    options: dict[str, object] = {}
+    if kind == "unknown":
+        monkeypatch.delenv("AWS_CA_BUNDLE")
+    elif kind != "another's":
+        options = {"client_kwargs": {"verify": True}}
+    before = server.said.count(" HTTP/1.1")
+    assert before
+    with opened(url, options) as backend:
+        direct = direct_of(backend)
+        asked: list[Callable[[], object]] = [
+            lambda: direct.put("key", b"weights"),
+            lambda: direct.open("key", 0, None),
+            lambda: direct.begin("key"),
+        ]
+        for ask in asked:
+            with pytest.raises(HTTPClientError, match="CERTIFICATE_VERIFY_FAILED"):
+                ask()
+        told: list[Callable[[], object]] = [
+            lambda: send(backend, tmp_path / "model.bin", b"weights"),
+            lambda: read(backend, "key"),
+            lambda: backend.create("key", b"record"),
+        ]
+        for ask in told:
+            with pytest.raises(BackendUnreachable) as caught:
+                ask()
+            assert caught.value.exit_code == 30
+            assert f"certificate of {server.endpoint} isn't to be trusted" in str(caught.value)
+            assert "AWS_CA_BUNDLE" in caught.value.hint
+        assert direct_of(backend) is direct
+    assert server.said.count(" HTTP/1.1") == before
+
+
+def test_a_server_is_spoken_to_by_no_tls_that_is_older_than_1_2(tls_s3_url: str) -> None:
+    with opened(tls_s3_url) as backend:
+        tls = direct_of(backend)._connections._tls
+        assert tls is not None
+        assert tls.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("name", ["nothing", "a folder", "no certificates"])
+def test_certificates_to_trust_that_cant_be_read_are_named(
+    name: str, tls_s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / name
+    if name == "a folder":
+        bundle.mkdir()
+    elif name != "nothing":
+        bundle.write_text("weights")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    with opened(tls_s3_url) as backend, pytest.raises(ConfigError, match=name):
+        backend.source("key")
+
+
 # --- answers ------------------------------------------------------------------------------------
 
 
@@ -272,6 +388,62 @@ def test_a_cut_answer_is_no_end_of_the_file() -> None:
     assert body.read(5) == b"short"
     with pytest.raises(HTTPClientError, match="cut short"):
         body.read(5)
+
+
+class Redirecting(Proxy):
+    """Sends everybody elsewhere."""
+
+    def __init__(self, port: int, elsewhere: str) -> None:
+        super().__init__(port)
+        self.elsewhere = elsewhere
+
+    def pass_on(
+        self, seen: Seen, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        del headers, body
+        return 307, [("Location", f"{self.elsewhere}{seen.path}")], b""
+
+
+def test_nothing_is_sent_where_a_server_redirects_to(
+    moto: MotoServer, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(moto.port) as elsewhere, Redirecting(moto.port, elsewhere.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with opened(s3_url) as backend:
+            direct = direct_of(backend)
+            with pytest.raises(NotDirect):
+                direct.open("key", 0, None)
+            with pytest.raises(NotDirect):
+                direct.put("key", b"weights")
+        assert proxy.count("GET") == proxy.count("PUT") == 1
+        assert elsewhere.requests == []
+
+
+class _Lengthless(http.server.BaseHTTPRequestHandler):
+    """Answers as HTTP/1.0 may: what comes until the connection ends is all."""
+
+    def do_GET(self) -> None:
+        self.send_response_only(200)
+        self.end_headers()
+        self.wfile.write(b"wei")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_answer_without_a_length_is_never_taken_for_a_whole_one(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Lengthless) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+            with opened(s3_url) as backend, pytest.raises(NotDirect):
+                direct_of(backend).open("key", 0, None)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 # --- ranges -------------------------------------------------------------------------------------

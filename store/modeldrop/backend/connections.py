@@ -33,6 +33,7 @@ class Connections:
 
         Raises:
             HTTPClientError: there was none.
+            ValueError: a header can't be sent as it is.
         """
         connection = self._free()
         try:
@@ -42,6 +43,11 @@ class Connections:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise HTTPClientError(error=error) from error
+        except ValueError:
+            connection.close()
+            # The original shows the header, which may be a token with a line's end at its end.
+            message = "a header can't be sent: do the credentials contain a line's end?"
+            raise ValueError(message) from None
         except BaseException:
             connection.close()
             raise

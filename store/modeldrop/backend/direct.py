@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import re
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -26,11 +27,12 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
-from botocore.httpsession import create_urllib3_context, where
+from botocore.httpsession import where
 from botocore.utils import get_environ_proxies
 from fsspec.asyn import sync
 
 from modeldrop.backend.connections import Answer, Connections
+from modeldrop.errors import ConfigError
 
 # What s3fs was given beyond these may change a request in ways that are unknown here.
 _OPTIONS: Final = frozenset(
@@ -118,7 +120,11 @@ class Direct:
 
     @classmethod
     def connect(cls, fs: Any, bucket: str, options: Mapping[str, object]) -> Self | None:  # noqa: ANN401 - s3fs's own
-        """Return the bucket as s3fs reaches it, or None where only s3fs can."""
+        """Return the bucket as s3fs reaches it, or None where only s3fs can.
+
+        Raises:
+            ConfigError: the certificates that are to be trusted can't be read.
+        """
         client: Mapping[str, Any] = _mapping(options.get("client_kwargs"))
         config: Mapping[str, Any] = _mapping(options.get("config_kwargs"))
         if (
@@ -149,8 +155,9 @@ class Direct:
         ):
             return None
         base = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(_NAME)}"
+        verify = client.get("verify")
         if (
-            client.get("verify") is False
+            not (verify is None or verify is True or isinstance(verify, str))
             or settings.client_cert
             or settings.proxies
             or get_environ_proxies(base)
@@ -158,9 +165,7 @@ class Direct:
             return None
         tls = None
         if parts.scheme == "https":
-            bundle = client.get("verify") or fs.session.get_config_variable("ca_bundle")
-            tls = create_urllib3_context()
-            tls.load_verify_locations(bundle or os.environ.get("REQUESTS_CA_BUNDLE") or where())
+            tls = _trusting(_bundle(verify, fs))
         return cls(base, region, fs, Connections(urlsplit(base), settings, tls))
 
     def close(self) -> None:
@@ -215,7 +220,12 @@ class Direct:
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         answer = self._ask("GET", key, {}, headers)
-        size = int(answer.headers.get("Content-Length", "-1"))
+        length = answer.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdecimal()):
+            # Without it, an answer that was cut short looks like a whole one.
+            answer.drop()
+            raise NotDirect("no length")
+        size = int(length)
         # Some servers answer 200 to a range, which they give all the same.
         about = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         first, total = (int(about[1]), int(about[2])) if about else (0, size)
@@ -272,6 +282,33 @@ class Direct:
 def digest_of(data: bytes | memoryview) -> str:
     """Return the digest that goes along with bytes: against accidents, so that MD5 will do."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _bundle(verify: object, fs: Any) -> str:  # noqa: ANN401 - s3fs's own
+    """Return the file of certificates to trust, in the order in which botocore looks for it."""
+    for named in (
+        verify,
+        fs.session.get_config_variable("ca_bundle"),
+        os.environ.get("REQUESTS_CA_BUNDLE"),
+    ):
+        if named is not None:
+            return str(where() if named is True else named)
+    return str(where())
+
+
+def _trusting(bundle: str) -> ssl.SSLContext:
+    """Return what checks certificates and whose they are: http.client leaves it to this."""
+    try:
+        context = ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        message = f"the certificates to trust can't be read: {bundle}: {error}"
+        raise ConfigError(
+            message,
+            hint="`verify`, ca_bundle, AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE has to name a PEM file; "
+            "s3fs takes no folder",
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

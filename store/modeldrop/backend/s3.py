@@ -20,6 +20,7 @@ from fsspec.asyn import sync
 from modeldrop.backend import failures
 from modeldrop.backend.direct import Body, Direct, NotDirect
 from modeldrop.backend.driver import Listed, Unfinished
+from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
 
 # botocore tries a connection again, and s3fs an answer that breaks off. An address that doesn't
@@ -92,7 +93,8 @@ class S3Driver:
             except NotDirect:
                 self._direct = None
             except Exception as error:
-                if failures.is_transient(error):
+                untrusted = failures.kind_of(error) is Kind.UNTRUSTED
+                if untrusted or failures.is_transient(error):
                     raise
                 # Not every server knows the header, and not everybody may write everywhere.
         return self._checks
