@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ from modeldrop.names import new_guid
 from modeldrop.sequence import Appended, Sequence
 from support import work
 from support.children import together
-from support.stores import Counting, Faulty, make_home, model, quick_pauses, set_backend
+from support.stores import Counting, Faulty, Listing, make_home, model, quick_pauses, set_backend
 
 FOLDER = "things/versions"
 
@@ -112,6 +113,52 @@ def test_last_from_what_was_seen_costs_one_look(root: Path) -> None:
     assert backend.asked == {"stat": 1}
     assert Sequence(backend, FOLDER).last(990) == 1000
     assert backend.asked["stat"] <= 1 + 2 * math.log2(12) + 2
+
+
+@pytest.mark.parametrize("seen", [1, 8, 9, 57, 98, 99, 100, 998, 999, 1000])
+@pytest.mark.parametrize("more", [0, 1, 2, 12, 130])
+def test_last_is_found_by_one_listing_or_a_few_where_that_is_one_request(
+    root: Path, seen: int, more: int
+) -> None:
+    fill(root, seen + more)
+    backend = Listing(root)
+
+    assert Sequence(backend, FOLDER).since(seen) == (seen + more, True)
+
+    # At 999 it gallops, without a look at what was seen.
+    assert backend.asked.total() == 1 or more
+    assert backend.asked.total() <= 1 + 2 * math.log2(more + 1) + 2
+    assert ("children" in backend.asked) == (seen != 999)
+    assert Sequence(backend, FOLDER).last(seen) == seen + more
+
+
+def test_what_was_seen_and_is_gone_is_asked_for_before_that_is_said(root: Path) -> None:
+    fill(root, 5)
+    (root / FOLDER / "00000005.json").unlink()
+
+    assert Sequence(Listing(root), FOLDER).since(5) == (5, False)
+    assert Sequence(Counting(root), FOLDER).since(5) == (5, False)
+
+
+@pytest.mark.parametrize(
+    ("listed", "last"),
+    [([1, 2, 3], 3), ([1, 2, 7], 3), ([1, 3], 3), ([1, 2], 2), ([3], 3), ([], 1)],
+)
+def test_listing_that_is_behind_or_flipped_gives_no_number_above_a_gap(
+    root: Path, listed: list[int], last: int
+) -> None:
+    class Wrong(Listing):
+        def children(self, folder: str, prefix: str = "") -> Iterator[str]:
+            del folder, prefix
+            yield from (f"{number:08d}.json" for number in listed)
+
+    fill(root, 3)
+
+    newest, there = Sequence(Wrong(root), FOLDER).since(1)
+
+    # One that is behind is put right by the append.
+    assert (newest, there) == (last, True)
+    assert append(Wrong(root), "me", at=newest + 1).number == 4
 
 
 def test_undisturbed_append_is_one_create(root: Path) -> None:

@@ -92,6 +92,32 @@ def test_a_server_that_ignores_the_request_to_end_is_killed() -> None:
     assert not servers._answers(port)
 
 
+def test_a_server_that_is_stopped_and_goes_on_stays() -> None:
+    program = (
+        "import http.server; "
+        "server = http.server.HTTPServer(('127.0.0.1', 0), http.server.BaseHTTPRequestHandler); "
+        "print(f'http://127.0.0.1:{server.server_port}', flush=True); server.serve_forever()"
+    )
+    with _Scripted(program) as server:
+        assert server._process is not None
+        guard = server._process.pid
+        [child] = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
+
+        for _ in range(5):
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                os.kill(int(child), number)
+                # The guard has looked: it sleeps again, or has ended.
+                assert comes_true(lambda: _sleeps(guard))
+
+        assert servers._answers(server.port)
+        assert server.folder.exists()
+
+
+def _sleeps(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "SZ"
+
+
 def test_a_server_that_ends_at_once_fails_with_its_last_words() -> None:
     with pytest.raises(ServerFailed, match="no such flag"):
         _Scripted("import sys; sys.exit('no such flag')").start()

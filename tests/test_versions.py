@@ -27,6 +27,7 @@ from modeldrop.layout import numbered, registration, registration_done, versions
 from modeldrop.ledger import Request
 from modeldrop.names import new_guid
 from modeldrop.records import Counter, RegistrationDone
+from modeldrop.versions import _Crowd
 from support import work
 from support.children import together
 from support.stores import (
@@ -118,6 +119,26 @@ def test_sixteen_processes_that_register_the_same_run_get_one_version(home: Path
         assert [entry.kind for entry in repository.log()].count("registered") == 1
 
 
+def test_crowd_makes_the_next_registration_wait_until_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda _, most: most)
+    monkeypatch.setattr("time.sleep", waited.append)
+    crowd = _Crowd()
+    crowd.wait()
+    for others in (3, 1, 0, 1, 0, 0):
+        crowd.met(others, 0.5)
+        crowd.wait()
+    for _ in range(9):
+        crowd.met(1, 0.5)
+    crowd.wait()
+    monkeypatch.setattr("modeldrop.versions._REMEMBERED", -1.0)
+    crowd.wait()
+
+    assert waited == [0, 0.5, 1, 0.5, 1, 0.5, 0.25, 8, 0]
+
+
 @pytest.mark.scenario(45)
 def test_processes_of_two_homes_on_one_backend_go_on_densely(home: Path, tmp_path: Path) -> None:
     with make_home(tmp_path / "second", tmp_path / "store") as second:
@@ -201,7 +222,8 @@ def test_new_revision_of_the_same_artifact_is_a_new_version(home: Path, tmp_path
         assert repository.register(f"run:{RUN}~1", "churn").version.version == 1
 
 
-def test_claim_without_a_version_is_gone_on_from(home: Path, tmp_path: Path) -> None:
+def claim_and_pass(home: Path, tmp_path: Path, others: int) -> None:
+    """Have the run's model be claimed at 1, and so many others be registered from there on."""
     with Repository.open(home) as repository:
         backend = Faulty(tmp_path / "store", *["lost"] * 99, only="/versions/")
         set_backend(repository, backend)
@@ -209,13 +231,33 @@ def test_claim_without_a_version_is_gone_on_from(home: Path, tmp_path: Path) -> 
             quick_pauses(patch)
             with pytest.raises(OutcomeUnknown):
                 repository.register(RUN, "churn")
+    with Repository.open(home) as repository:
+        for _ in range(others):
+            repository.register(RUN, "churn", again=True)
+
+
+def test_claim_without_a_version_is_gone_on_from(home: Path, tmp_path: Path) -> None:
+    claim_and_pass(home, tmp_path, 5)
 
     with Repository.open(home) as repository:
-        for _ in range(5):
-            repository.register(RUN, "churn", again=True)
-        # It was claimed at 1, where others are now.
         assert repository.register(RUN, "churn").version.version == 6
         assert repository.register(RUN, "churn").version.version == 6
+
+
+def test_version_where_its_claim_says_needs_no_note_and_one_elsewhere_has_it(
+    home: Path, tmp_path: Path
+) -> None:
+    claim_and_pass(home, tmp_path, 2)
+
+    with Repository.open(home) as repository:
+        elsewhere = repository.register(RUN, "churn").version
+        there = repository.register(RUN, "churn", again=True).version
+
+    notes = {
+        each.version: (tmp_path / "store" / registration_done("churn", each.owner)).exists()
+        for each in (elsewhere, there)
+    }
+    assert notes == {3: True, 4: False}
 
 
 def test_registering_again_creates_nothing_and_reads_no_other_version(
@@ -230,10 +272,9 @@ def test_registering_again_creates_nothing_and_reads_no_other_version(
 
         assert repository.register(RUN, "churn").version == version
 
-    # The claim, which is there. What it came to, the version, the repository before and under
-    # the lock, the revision.
+    # The claim, which is there. The repository, the revision, the claim, the version.
     assert backend.asked["create"] == 1
-    assert backend.asked["read"] == 6
+    assert backend.asked["read"] == 4
 
 
 def test_outcome_that_is_unknown_says_of_again_that_it_gives_one_more(
@@ -300,9 +341,8 @@ def test_nothing_is_registered_where_the_backend_is_another_one_now(
 def test_answer_is_found_without_the_note_of_it_and_the_note_is_made_anew(
     home: Path, tmp_path: Path
 ) -> None:
+    claim_and_pass(home, tmp_path, 3)
     with Repository.open(home) as repository:
-        for _ in range(3):
-            repository.register(RUN, "churn", again=True)
         version = repository.register(RUN, "churn").version
         repository.register(RUN, "churn", again=True)
         note = tmp_path / "store" / registration_done("churn", version.owner)
@@ -314,16 +354,16 @@ def test_answer_is_found_without_the_note_of_it_and_the_note_is_made_anew(
 
 
 def test_note_that_names_anothers_version_is_an_error(home: Path, tmp_path: Path) -> None:
+    claim_and_pass(home, tmp_path, 1)
     with Repository.open(home) as repository:
         version = repository.register(RUN, "churn").version
-        repository.register(RUN, "churn", again=True)
         note = tmp_path / "store" / registration_done("churn", version.owner)
-        note.write_bytes(RegistrationDone(version.owner, "churn", 2).to_bytes())
+        note.write_bytes(RegistrationDone(version.owner, "churn", 1).to_bytes())
 
         with pytest.raises(IntegrityError, match="another registration"):
             repository.register(RUN, "churn")
         [finding] = repository.verify(deep=True).findings
-        assert (finding.kind, finding.where) == ("version", "churn/1")
+        assert (finding.kind, finding.where) == ("version", "churn/2")
 
 
 def test_lost_claim_is_found_by_a_deep_verify(home: Path, tmp_path: Path) -> None:
@@ -343,14 +383,19 @@ def test_answer_lost_on_the_claim_is_read_back(home: Path, tmp_path: Path) -> No
             assert repository.register(RUN, "churn", again=True).version.version == n
 
 
-def test_claim_that_was_lost_with_nothing_written_is_an_error_and_no_version(
-    home: Path, tmp_path: Path
+def test_claim_that_was_lost_is_sent_again_and_then_unknown(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick_pauses(monkeypatch)
     with Repository.open(home) as repository:
-        set_backend(repository, Faulty(tmp_path / "store", "lost", only="/registrations/"))
+        backend = Faulty(tmp_path / "store", *["lost"] * 99, only="/registrations/")
+        set_backend(repository, backend)
 
-        with pytest.raises(BackendUnreachable):
+        with pytest.raises(OutcomeUnknown, match="registrations"):
             repository.register(RUN, "churn")
+        assert len({data for _, data in backend.sent}) == 1
+        assert repository.runs_at_backend.open_intents() == []
+        backend.faults = ["lost"] * 3
         assert repository.register(RUN, "churn").version.version == 1
 
 

@@ -97,7 +97,12 @@ def registration_done(experiment: str, owner: str) -> str:
 
 def numbered(sequence: str, number: int) -> str:
     """Return the key of record `number` of a sequence."""
-    return f"{sequence}/{number:08d}.json"
+    return f"{sequence}/{digits(number)}.json"
+
+
+def digits(number: int) -> str:
+    """Return a number as it is spelled in keys."""
+    return f"{number:08d}"
 
 
 def number_of(key: str) -> int | None:
@@ -122,8 +127,8 @@ def segment_number(name: str) -> int | None:
 
 def _number(found: re.Match[str] | None) -> int | None:
     number = int(found[1]) if found else 0
-    # Only as it is written here: 000000001.json is not the record of number 1.
-    return number if number and found and found[1] == f"{number:08d}" else None
+    # Only as `numbered` spells it: 000000001.json is not the record of number 1.
+    return number if number and found and found[1] == digits(number) else None
 
 
 def probe(round_id: str) -> str:
@@ -144,6 +149,7 @@ class HomePaths:
         self.head = root / "HEAD"
         self.refs = root / "refs"
         self.objects = root / "objects"
+        self.manifests = root / "manifests"
         self.staging = root / "staging"
         self.model_repository = root / "model-repository"
         self.intents = root / "intents"
@@ -229,6 +235,10 @@ class HomePaths:
     def hooks(self) -> Path:
         """Return how far in the journal the service has come with its hooks."""
         return self.service / "hooks.json"
+
+    def manifest(self, run: str, revision: int) -> Path:
+        """Return where the copy of a revision's manifest is kept."""
+        return self.manifests / run[:2] / f"{run}~{revision}.json"
 
     def cached(self, sha256: str, name: str) -> Path:
         """Return where a pulled artifact is cached."""

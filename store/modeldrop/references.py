@@ -24,7 +24,7 @@ from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.names import WHOLE_RUN, is_experiment, parse_guid, parse_guid_prefix, printable
 from modeldrop.records import Artifact, Json, Revision, Version
-from modeldrop.runs import COMMITTED, Runs, choose_artifact
+from modeldrop.runs import COMMITTED, Runs, Shown, choose_artifact
 from modeldrop.versions import Versions
 
 LAST: Final = "@last"
@@ -210,6 +210,16 @@ class References:
         if reference.revision is not None:
             return self._runs.revision(run, reference.revision)
         return self._runs.committed(run)
+
+    def shown(self, reference: RunReference) -> Shown:
+        """Return the revision that `revision` does, and what was seen of its files on the way.
+
+        Raises:
+            RunNotFound: there is no such run or revision.
+        """
+        if reference.revision is None and reference.whole:
+            return self._runs.shown(reference.run) or Shown(self.revision(reference))
+        return Shown(self.revision(reference))
 
     def about(self, reference: str) -> Callable[[str], bool]:
         """Return what tells whether a journal entry's `about` concerns what is named."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from modeldrop import founding, listing, locks, references
 from modeldrop.backend import open_backend
+from modeldrop.backend.patience import patiently
 from modeldrop.errors import (
     ArtifactNotFound,
     ConfigError,
@@ -48,10 +49,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 # What is made for the id that the home has.
-_OF_THE_ID: Final = (
-    *("journal", "runs_at_backend", "versions_at_backend"),
-    *("sync", "_references"),
-)
+_OF_THE_ID: Final = ("journal", "runs_at_backend", "versions_at_backend", "sync", "_references")
 
 
 class Repository:
@@ -61,6 +59,7 @@ class Repository:
         """Use `Repository.open` or `Repository.init`."""
         self.home = home
         self._checked = False
+        self._claimed = False
 
     @classmethod
     def open(cls, home: Path | str | None = None) -> Self:
@@ -213,8 +212,7 @@ class Repository:
     def _storing(self) -> Storing:
         from modeldrop.intake import Storing  # noqa: PLC0415 - not needed to register
 
-        connections = self.backend.capabilities.connections
-        return Storing(self.runs_at_backend, self.transfer, connections)
+        return Storing(self.runs_at_backend, self.transfer, self.backend.capabilities.connections)
 
     # Writing
 
@@ -228,6 +226,13 @@ class Repository:
         if self._checked:
             return
         founding.check_repository(self.home, self.backend)
+        self._claim_home()
+        self._checked = True
+
+    def _claim_home(self) -> None:
+        """Have this home be this host's, with a journal of its own, if it was copied."""
+        if self._claimed:
+            return
         before = self.home.id
         old = self.home.claim()
         if self.home.id != before:
@@ -235,7 +240,7 @@ class Repository:
             for part in _OF_THE_ID:
                 self.__dict__.pop(part, None)
         founding.begin_journal(self.home, self.journal, old)
-        self._checked = True
+        self._claimed = True
 
     def upload(self, run: str, path: Path | str, *, moved: Progress = lambda _: None) -> Committed:
         """Store a file or a folder as an artifact of a run, without staging; return its revision.
@@ -282,7 +287,8 @@ class Repository:
         if artifact and reference.artifact and artifact != reference.artifact:
             message = f"{run} names {reference.artifact!r}, and {artifact!r} was asked for"
             raise InvalidName(message, hint="name the artifact once")
-        revision = self._references.revision(reference)
+        shown = patiently(lambda: self._references.shown(reference))
+        revision = shown.revision
         experiment = experiment or revision.experiment
         if experiment is None:
             message = f"run {revision.run} names no experiment"
@@ -292,8 +298,10 @@ class Repository:
         except ArtifactNotFound as error:
             references.add_earlier(error, revision)
             raise
-        self._check_stored(chosen)
-        self.ready_to_write()
+        if unseen := shown.unseen(chosen):
+            patiently(lambda: self.transfer.require(unseen))
+        # Whether the backend is still this home's is asked under the lock.
+        self._claim_home()
         return self.versions_at_backend.register(
             experiment,
             revision,
@@ -438,7 +446,7 @@ class Repository:
                 raise
         with locks.hold(self.home.paths.service_lock(), what="the service's work", timeout=0):
             self.home.disown(self.home.id)
-            self._checked = False
+            self._checked = self._claimed = False
             self.ready_to_write()
         return self.sync.push(timeout=timeout)
 
@@ -482,13 +490,6 @@ class Repository:
     @cached_property
     def _references(self) -> References:
         return References(self.home, self.journal, self.runs_at_backend, self.versions_at_backend)
-
-    def _check_stored(self, artifact: Artifact) -> None:
-        from modeldrop.transfer import Transfer, damage  # noqa: PLC0415
-
-        missing = Transfer.missing(self.transfer, artifact)
-        if missing:
-            raise damage(artifact, missing, self.backend.url)
 
     def _request(self) -> Request:
         return Request(str(uuid.uuid4()), self.home.user)

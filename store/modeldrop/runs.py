@@ -7,10 +7,11 @@ file that it names is at the backend and was checked there.
 from __future__ import annotations
 
 import functools
+import itertools
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from modeldrop import layout, locks
@@ -27,12 +28,15 @@ from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import First, Ledger, Request, begin_sequences
+from modeldrop.manifests import Manifests
 from modeldrop.names import RUN_FILES, WHOLE_RUN, parse_guid_prefix, printable
 from modeldrop.records import Artifact, Intent, Refused, RepositoryRecord, Revision, now
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
 
+# As many names as any store lists in one request.
+_PAGE: Final = 1000
 # How long a group waits for another process's, in seconds: its runs can go alone instead.
 _GROUP_TIMEOUT: Final = 5.0
 
@@ -48,6 +52,20 @@ class Draft:
     refused: tuple[Refused, ...]
     lost: frozenset[str] = frozenset()
     """Keys of the last revision that were looked for, and whose bytes are not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A revision, and what is known to be stored of its files."""
+
+    revision: Revision
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """The size of each file that was seen at the backend, by its key."""
+
+    def unseen(self, artifact: Artifact) -> Artifact | None:
+        """Return the part of an artifact whose files were not seen with their sizes, if any."""
+        files = [file for file in artifact.files if self.sizes.get(file.key) != file.size]
+        return replace(artifact, files=tuple(files)) if files else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,7 @@ class Runs:
         self._backend = backend
         self._journal = journal
         self._intents = Intents(home.paths.intents)
+        self._copies = Manifests(home.paths, backend)
 
     @property
     def url(self) -> str:
@@ -129,6 +148,35 @@ class Runs:
             )
         return found
 
+    def shown(self, run: str) -> Shown | None:
+        """Return a run's last revision and what is stored of it, by one listing of its folder.
+
+        None where one request doesn't show all of it, or the run isn't committed: then ask for
+        each thing by itself. The manifest is taken from the home where it has been kept.
+
+        Raises:
+            RecordDamaged: the manifest isn't what was written.
+        """
+        if not self._backend.capabilities.lists_by_prefix:
+            return None
+        page = list(itertools.islice(self._backend.walk(run), _PAGE))
+        folder = layout.revisions(run)
+        numbers = [layout.number_of(file.key) or 0 for file in page if _is_in(file.key, folder)]
+        number = len(numbers)
+        # There are no gaps; a listing has no digest, and is not taken at its word where it has one.
+        if len(page) == _PAGE or not number or sorted(numbers) != list(range(1, number + 1)):
+            return None
+        sizes = {file.key: file.size for file in page}
+        key = layout.numbered(folder, number)
+        revision = self._copies.kept(run, number, sizes[key])
+        if revision is None:
+            found = self._fetch(run, number)
+            if found is None:
+                return None
+            revision, data = found
+            self._copies.keep(revision, data)
+        return Shown(revision, sizes)
+
     def guids(self, prefix: str = "") -> Iterator[str]:
         """Yield the GUIDs of the runs at the backend, in no particular order."""
         for name in self._backend.children("", prefix):
@@ -188,6 +236,7 @@ class Runs:
             first = (last.revision if last else 0) + 1
             appended = ledger.append(make, request, owner=owner, at=first, accept=accept)
             revision = mine.get(appended.data) or self.parse(appended.data, appended.number)
+            self._copies.keep(revision, appended.data)
             return Committed(revision, created=appended.created)
 
     def commit_firsts(
@@ -290,6 +339,11 @@ class Runs:
         return Sequence(self._backend, layout.revisions(run))
 
     def _read(self, run: str, number: int) -> Revision | None:
+        found = self._fetch(run, number)
+        return found[0] if found else None
+
+    def _fetch(self, run: str, number: int) -> tuple[Revision, bytes] | None:
+        """Return a revision and its manifest as it is stored."""
         sequence = self._sequence(run)
         data = sequence.read(number)
         if data is None:
@@ -298,7 +352,7 @@ class Runs:
         if (revision.run, revision.revision) != (run, number):
             message = f"{self._backend.url}/{sequence.key(number)} is the manifest of another run"
             raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
-        return revision
+        return revision, data
 
 
 class _Revisions:
@@ -366,6 +420,10 @@ def check_backend(home: Home, backend: Backend) -> None:
 @functools.lru_cache(maxsize=4)
 def _repository_in(data: bytes, where: str) -> str:
     return RepositoryRecord.from_bytes(data, where).repository
+
+
+def _is_in(key: str, folder: str) -> bool:
+    return key.startswith(f"{folder}/")
 
 
 def adds_nothing(draft: Draft, last: Revision) -> bool:

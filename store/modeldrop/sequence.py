@@ -25,6 +25,7 @@ from typing import Final
 
 from modeldrop import layout
 from modeldrop.backend.base import Backend
+from modeldrop.backend.patience import patiently
 from modeldrop.errors import BackendError, BackendRefused, BucketNotFound, OutcomeUnknown
 from modeldrop.records import owner_of
 
@@ -33,8 +34,12 @@ from modeldrop.records import owner_of
 _ATTEMPTS: Final = 8
 _PAUSE_FIRST: Final = 0.05
 _PAUSE_MOST: Final = 8.0
+# A store that goes silent takes a minute for each attempt, and gets no second one.
+_LONGEST: Final = 45.0
 # After so many conflicts in a row, look how far the others have come.
 _GALLOP_AFTER: Final = 4
+# As many names as any store lists in one request.
+_PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +67,59 @@ class Sequence:
 
     def read(self, number: int) -> bytes | None:
         """Return record `number`, or None if it is absent."""
-        return self._backend.read(self.key(number)) if number > 0 else None
+        if number <= 0:
+            return None
+        return patiently(lambda: self._backend.read(self.key(number)))
 
     def last(self, seen: int = 0) -> int:
-        """Return the newest number, 0 if there is none, by galloping from one that was seen.
+        """Return the newest number, 0 if there is none, going on from one that was seen.
 
-        Costs about twice the logarithm of how many were added since; never lists.
+        Costs about twice the logarithm of how many were added since, or one request where one
+        listing shows it.
         """
+        return self._listed(seen)[0] if self._lists(seen) else self._gallop(seen)
+
+    def since(self, seen: int) -> tuple[int, bool]:
+        """Return the newest number as `last` does, and whether the one that was seen is there.
+
+        Where it isn't, that is what was asked of the store, whatever a listing said. At 999, 1999 …
+        it isn't looked for where a listing would show it, and taken to be there.
+        """
+        if not self._lists(seen):
+            there = not seen or self.exists(seen)
+            return (self._gallop(seen) if there else seen), there
+        newest, there = self._listed(seen)
+        return newest, there or self.exists(seen)
+
+    def _lists(self, seen: int) -> bool:
+        return seen > 0 and self._backend.capabilities.lists_by_prefix
+
+    def _listed(self, seen: int) -> tuple[int, bool]:
+        """Return what one listing shows of the numbers from one that was seen on.
+
+        It lists the names that begin as that number and the next one do: ten numbers mostly, and
+        never more than a page holds, or it gallops.
+        """
+        spelled = layout.digits(seen)
+        prefix = spelled.rstrip("9")[:-1]
+        span = 10 ** (len(spelled) - len(prefix))
+        if span > _PAGE:
+            # Once in a thousand numbers: the look at the one that was seen would cost a request
+            # more than there are for a registration, and isn't what keeps numbers apart.
+            return self._gallop(seen), True
+        names = patiently(lambda: list(self._backend.children(self.folder, prefix)))
+        numbers = {number for name in names if (number := layout.number_of(name))}
+        newest = max(numbers, default=0)
+        if not numbers.issuperset(range(seen, newest + 1)):
+            # There are no gaps, and a listing has no digest: what was seen flipped or behind is
+            # asked for number by number.
+            return self._gallop(seen), seen in numbers
+        # Past the last number that it could show there may be more.
+        if newest >= seen and (newest + 1) % span == 0:
+            newest = self.last(newest)
+        return max(newest, seen), seen in numbers
+
+    def _gallop(self, seen: int) -> int:
         low, step = seen, 1
         while self.exists(low + step):
             low += step
@@ -84,7 +135,7 @@ class Sequence:
 
     def exists(self, number: int) -> bool:
         """Return whether record `number` is there."""
-        return self._backend.stat(self.key(number)) is not None
+        return patiently(lambda: self._backend.stat(self.key(number))) is not None
 
     def numbers(self) -> list[int]:
         """Return all numbers that are there, in order, by listing: for those who look for gaps."""
@@ -136,13 +187,13 @@ class Sequence:
         number, conflicts = at, 0
         while True:
             data = make(number)
-            found = self._create(number, data, owner)
+            found = create_once(self._backend, self.key(number), data, owner)
             if found is None:
                 return Appended(number, data, created=True, conflicts=conflicts)
             if self._owner(number, found) == owner:
                 return Appended(number, found, created=found == data, conflicts=conflicts)
             conflicts += 1
-            if not shared and conflicts % _GALLOP_AFTER == 0:
+            if not shared and (self._lists(number) or conflicts % _GALLOP_AFTER == 0):
                 newest = self.last(number)
                 if newest != number:
                     number, found = newest, self.read(newest)
@@ -150,41 +201,62 @@ class Sequence:
                 return Appended(number, found, created=False, conflicts=conflicts)
             number += 1
             time.sleep(random.uniform(0, min(0.01 * 2 ** min(conflicts, 6), 0.5)))  # noqa: S311 - jitter, no secret
-
-    def _create(self, number: int, data: bytes, owner: str) -> bytes | None:
-        """Create a record; return None if that is known to have worked, else what is there."""
-        key = self.key(number)
-        pause, answered, refused = _PAUSE_FIRST, False, True
-        trouble: BackendError | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                if self._backend.create(key, data):
-                    return None
-                answered, refused = True, False
-            except BackendError as error:
-                trouble = error
-                refused = refused and isinstance(error, BackendRefused | BucketNotFound)
-            found: bytes | None = None
-            try:
-                found = self._backend.read(key)
-            except BackendError as error:
-                trouble = trouble or error
-            # Ours, but no call has answered yet: the backend failed after making it visible,
-            # perhaps before making it durable. Asked once more, it either confirms or fails.
-            if found is not None and (answered or self._owner(number, found) != owner):
-                return found
-            if found is None and trouble is not None and refused:
-                # The store said no each time, so it did not happen.
-                raise trouble
-            time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter, no secret
-            pause = min(pause * 2, _PAUSE_MOST)
-        why = trouble or "the store says that it is there, and doesn't show it"
-        message = f"whether {self._backend.url}/{key} was written is unknown: {why}"
-        raise OutcomeUnknown(
-            message,
-            hint="run the same command again: it finds out, and does nothing twice",
-            detail={"key": key, "owner": owner},
-        ) from trouble
+            if shared:
+                # Others are at it, and to see that a number is taken costs half of trying it.
+                there = self.find(owner, number)
+                if not isinstance(there, int):
+                    self.confirm(there[0])
+                    return Appended(*there, created=False, conflicts=conflicts)
+                number = there
 
     def _owner(self, number: int, data: bytes) -> str:
-        return owner_of(data, f"{self._backend.url}/{self.key(number)}")
+        return _owner(self._backend, self.key(number), data)
+
+
+def create_once(backend: Backend, key: str, data: bytes, owner: str) -> bytes | None:
+    """Create a record if it is absent; return None if it was, else the record that is there.
+
+    What is there may be what this call sent, where an answer was lost: the owner tells.
+
+    Raises:
+        OutcomeUnknown: the store doesn't say whether it happened.
+        BackendError: it did not happen.
+    """
+    pause, answered, refused = _PAUSE_FIRST, False, True
+    trouble: BackendError | None = None
+    until = time.monotonic() + _LONGEST
+    for attempt in range(_ATTEMPTS):
+        if attempt and time.monotonic() > until:
+            break
+        try:
+            if backend.create(key, data):
+                return None
+            answered, refused = True, False
+        except BackendError as error:
+            trouble = error
+            refused = refused and isinstance(error, BackendRefused | BucketNotFound)
+        found: bytes | None = None
+        try:
+            found = backend.read(key)
+        except BackendError as error:
+            trouble = trouble or error
+        # Ours, but no call has answered yet: the backend failed after making it visible,
+        # perhaps before making it durable. Asked once more, it either confirms or fails.
+        if found is not None and (answered or _owner(backend, key, found) != owner):
+            return found
+        if found is None and trouble is not None and refused:
+            # The store said no each time, so it did not happen.
+            raise trouble
+        time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter, no secret
+        pause = min(pause * 2, _PAUSE_MOST)
+    why = trouble or "the store says that it is there, and doesn't show it"
+    message = f"whether {backend.url}/{key} was written is unknown: {why}"
+    raise OutcomeUnknown(
+        message,
+        hint="run the same command again: it finds out, and does nothing twice",
+        detail={"key": key, "owner": owner},
+    ) from trouble
+
+
+def _owner(backend: Backend, key: str, data: bytes) -> str:
+    return owner_of(data, f"{backend.url}/{key}")

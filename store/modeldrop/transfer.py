@@ -286,6 +286,16 @@ class Transfer:
         every = self._in_parallel(lambda file, _: self.holds(file), artifact.files)
         return [file.path for file, there in every if not there]
 
+    def require(self, artifact: Artifact) -> None:
+        """Return if all of the artifact's files are stored with their sizes.
+
+        Raises:
+            ArtifactDamaged: they aren't; the message names those that are missing.
+        """
+        missing = self.missing(artifact)
+        if missing:
+            raise damage(artifact, missing, self._backend.url)
+
     def damaged(self, artifact: Artifact, moved: Progress = lambda _: None) -> list[str]:
         """Return the paths of the artifact's files whose stored bytes aren't what was recorded.
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from typing import Final
 
 from modeldrop import layout, locks
 from modeldrop.backend.base import Backend
+from modeldrop.backend.patience import patiently
 from modeldrop.errors import (
     BackendError,
     CounterDamaged,
@@ -50,11 +53,15 @@ from modeldrop.records import (
     registration_owner,
 )
 from modeldrop.runs import check_backend
-from modeldrop.sequence import Sequence
+from modeldrop.sequence import Sequence, create_once
 
 _log = logging.getLogger(__name__)
 
 REGISTERED: Final = "registered"
+
+# How long a crowd makes others wait at most, and for how long it is expected to be there still.
+_LONGEST_WAIT: Final = 8.0
+_REMEMBERED: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class Versions:
         self._backend = backend
         self._journal = journal
         self._intents = Intents(home.paths.intents)
+        self._crowds: dict[str, _Crowd] = {}
 
     def experiments(self) -> Iterator[str]:
         """Yield the names of the experiments at the backend, in no particular order."""
@@ -157,21 +165,25 @@ class Versions:
             experiment, revision.run, artifact.artifact, artifact.sha256, nonce
         )
         what = f"the experiment {experiment}"
+        crowd = self._crowds.setdefault(experiment, _Crowd())
+        crowd.wait()
         with (
             locks.hold(self._home.paths.counter_lock(experiment), what=what),
             _hinted(experiment, again=again),
         ):
             # Before settling: what an empty mount point lacks was not undone.
-            check_backend(self._home, self._backend)
+            patiently(lambda: check_backend(self._home, self._backend))
             # What the version will refer to.
             self._backend.confirm(
                 layout.numbered(layout.revisions(revision.run), revision.revision)
             )
             sequence = self._sequence(experiment)
-            ledger = Ledger(sequence, self._intents, self._journal, _Meaning(self, experiment))
+            meaning = _Meaning(self, experiment)
+            ledger = Ledger(sequence, self._intents, self._journal, meaning)
             ledger.settle()
-            seen = self.counter(experiment)
-            if seen and not sequence.exists(seen):
+            seen = self.counter(experiment) or 0
+            newest, there = sequence.since(seen)
+            if not there:
                 raise self._lost(experiment, seen)
             claim = Registration(
                 owner=owner,
@@ -180,11 +192,11 @@ class Versions:
                 artifact=artifact.artifact,
                 sha256=artifact.sha256,
                 nonce=nonce,
-                starts_at=sequence.last(seen or 0) + 1,
+                starts_at=newest + 1,
                 claimed_by=by,
                 claimed_at=now(),
             )
-            starts_at = self._claim(claim)
+            first = starts_at = self._claim(claim)
             _log.debug("step: claimed")
             if starts_at != claim.starts_at:
                 # Claimed before: it may have its version already.
@@ -194,6 +206,7 @@ class Versions:
                     self.bring_forward(experiment, found.version)
                     return Registered(found, created=False)
                 starts_at = found
+            meaning.first = first
 
             def make(number: int) -> bytes:
                 return Version(
@@ -212,7 +225,10 @@ class Versions:
                     registered_at=claim.claimed_at,
                 ).to_bytes()
 
-            appended = ledger.append(make, request, owner=owner, at=starts_at, shared=True)
+            begun = time.monotonic()
+            # With a nonce the owner is this request's alone, and others' numbers needn't be read.
+            appended = ledger.append(make, request, owner=owner, at=starts_at, shared=not again)
+            crowd.met(appended.conflicts, time.monotonic() - begun)
             version = self.parse(appended.data, experiment, appended.number)
             return Registered(version, created=appended.created)
 
@@ -266,6 +282,7 @@ class Versions:
     def note_done(self, version: Version) -> None:
         """Note which version a registration came to, so that nobody has to read far again.
 
+        Not needed where it stands at the number that the claim names, which is read first.
         Whoever finds the note missing and learns the answer writes it, so failing to is no error.
         """
         done = RegistrationDone(version.owner, version.experiment, version.version)
@@ -318,27 +335,22 @@ class Versions:
     def _claim(self, claim: Registration) -> int:
         """Make the claim unless it is there; return the number from which on to look."""
         key = layout.registration(claim.experiment, claim.owner)
-        try:
-            if self._backend.create(key, claim.to_bytes()):
-                return claim.starts_at
-        except BackendError:
-            # Whether it was written is read back; without an answer there, the error stands.
-            data = self._backend.read(key)
-            if data is None:
-                raise
-        else:
-            data = self._backend.read(key)
+        data = create_once(self._backend, key, claim.to_bytes(), claim.owner)
         if data is None:
-            message = f"{self._backend.url}/{key} is neither there nor absent"
-            raise OutcomeUnknown(message, hint="register it again: nothing happens twice")
+            return claim.starts_at
         return Registration.from_bytes(data, f"{self._backend.url}/{key}").starts_at
 
     def _look_up(
         self, experiment: str, owner: str, starts_at: int, sequence: Sequence
     ) -> Version | int:
         """Return the version of a registration that was claimed, or where to go on from."""
+        first = self._read(experiment, starts_at)
+        if first is None:
+            return starts_at
+        if first.owner == owner:
+            return first
         key = layout.registration_done(experiment, owner)
-        data = self._backend.read(key)
+        data = patiently(lambda: self._backend.read(key))
         if data is not None:
             done = RegistrationDone.from_bytes(data, f"{self._backend.url}/{key}")
             noted = self.version(experiment, done.version)
@@ -349,7 +361,7 @@ class Versions:
                 )
                 raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
             return noted
-        found = sequence.find(owner, starts_at)
+        found = sequence.find(owner, starts_at + 1)
         if isinstance(found, int):
             return found
         version = self.parse(found[1], experiment, found[0])
@@ -402,12 +414,38 @@ def _hinted(experiment: str, *, again: bool) -> Iterator[None]:
         raise
 
 
+class _Crowd:
+    """How much others register at the same time, by what this process has met.
+
+    Whoever waits after it has looked has to read all that others append meanwhile; whoever waits
+    before it looks gets past them for nothing. So the pause that a crowd asks for is made before
+    the next registration, twice as long after each that met others and half as long otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._pause = 0.0
+        self._met_at = time.monotonic()
+
+    def wait(self) -> None:
+        if time.monotonic() - self._met_at > _REMEMBERED:
+            self._pause = 0.0
+        time.sleep(random.uniform(0, self._pause))  # noqa: S311 - jitter, no secret
+
+    def met(self, others: int, seconds: float) -> None:
+        self._met_at = time.monotonic()
+        self._pause = (
+            min(max(2 * self._pause, seconds), _LONGEST_WAIT) if others else self._pause / 2
+        )
+
+
 class _Meaning:
     """What an experiment's records mean to the counter, to registrations and to the journal."""
 
     def __init__(self, versions: Versions, experiment: str) -> None:
         self._versions = versions
         self._experiment = experiment
+        self.first: int | None = None
+        """The number that the claim names, where that is known."""
 
     def entry(self, number: int, data: bytes, request: Request) -> NewEntry | None:
         version = self._versions.parse(data, self._experiment, number)
@@ -434,4 +472,5 @@ class _Meaning:
     def settled(self, number: int, data: bytes) -> None:
         version = self._versions.parse(data, self._experiment, number)
         self._versions.bring_forward(self._experiment, number)
-        self._versions.note_done(version)
+        if number != self.first:
+            self._versions.note_done(version)

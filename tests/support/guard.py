@@ -39,8 +39,12 @@ def main() -> int:
     signal.set_wakeup_fd(wake)
 
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
-    select.select([sys.stdin.fileno(), woken], [], [])
-    wanted = server.poll() is not None
+    wanted = True
+    while wanted and server.poll() is None:
+        ready, _, _ = select.select([sys.stdin.fileno(), woken], [], [])
+        # A server that was stopped or goes on again sends SIGCHLD as one that ended does.
+        signals = os.read(woken, 64) if woken in ready else b""
+        wanted = sys.stdin.fileno() not in ready and signal.SIGTERM not in signals
 
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):

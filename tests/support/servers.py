@@ -188,6 +188,24 @@ class Server(ABC):
         raise ServerFailed(message)
 
 
+# moto looks whether an object is there, and puts it there, in two steps that two of its threads may
+# take at the same time: under load two of sixteen have won. S3 does it in one.
+_ATOMIC_MOTO: Final = """
+import threading
+import moto.server
+serve, one_at_a_time = moto.server.run_simple, threading.Lock()
+def atomic(host, port, app, **options):
+    def answer(environ, start_response):
+        if "HTTP_IF_NONE_MATCH" not in environ:
+            return app(environ, start_response)
+        with one_at_a_time:
+            return list(app(environ, start_response))
+    serve(host, port, answer, **options)
+moto.server.run_simple = atomic
+moto.server.main()
+"""
+
+
 class MotoServer(Server):
     """S3 as moto plays it: a condition on a PUT holds; any credentials will do."""
 
@@ -196,8 +214,8 @@ class MotoServer(Server):
     def command(self, folder: Path) -> list[str]:
         """See `Server.command`."""
         del folder  # it keeps everything in memory
-        program = _program("moto_server", "python -m pip install --group servers")
-        return [program, "-H", "127.0.0.1", "-p", "0"]
+        _program("moto_server", "python -m pip install --group servers")
+        return [sys.executable, "-c", _ATOMIC_MOTO, "-H", "127.0.0.1", "-p", "0"]
 
     @property
     def env(self) -> Mapping[str, str]:

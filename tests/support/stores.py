@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modeldrop import Repository
-from modeldrop.backend.base import Stored
+from modeldrop.backend.base import Capabilities, Stored
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, BackendUnreachable
 from modeldrop.intake import drop
@@ -78,6 +79,14 @@ class Counting(LocalBackend):
     def children(self, folder: str, prefix: str = "") -> Iterator[str]:
         self.asked["children"] += 1
         return super().children(folder, prefix)
+
+
+class Listing(Counting):
+    """Says that a listing by prefix is one request, as an object store does."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, lists_by_prefix=True)
 
 
 class Faulty(Counting):

@@ -21,7 +21,7 @@ from azure.core import MatchConditions
 from fsspec.asyn import sync
 
 from modeldrop.backend import failures
-from modeldrop.backend.driver import Listed, Unfinished
+from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import credentials_hint, without_secrets
 from modeldrop.errors import BackendRefused
@@ -37,6 +37,8 @@ _LIMITS: Final[Mapping[str, Any]] = {
     "read_timeout": 30,
     "retry_total": 0,
 }
+# Less than this isn't waited for; none at all would mean for ever.
+_LEAST: Final = 0.01
 _PAGE: Final = 5000
 _WRONG_DIGEST: Final = frozenset({"Md5Mismatch", "InvalidMd5"})
 # Larger bodies must be files, and of what is put whole azure-core makes bytes again.
@@ -49,6 +51,7 @@ class AzureDriver:
     """A container."""
 
     exclusive_create = True
+    lists_by_prefix = True
     most_parts = 50_000
 
     def __init__(self, container: str, options: Mapping[str, object]) -> None:
@@ -84,16 +87,21 @@ class AzureDriver:
             data: bytes = await stream.readall()
             return data
 
-        found: bytes = self.run(work)
+        found: bytes = self.run(work, ANSWER_SECONDS if start is None else None)
         return found
 
     def create(self, key: str, data: bytes) -> None:
         """Put with `If-None-Match: *`."""
-        self._put(key, data, overwrite=False)
+        put = self._blob(key).upload_blob
+        # The store refuses what isn't what its digest says: no damaged record takes a number.
+        self.run(
+            lambda: put(data, overwrite=False, validate_content=True, **_LIMITS), ANSWER_SECONDS
+        )
 
     def size(self, key: str) -> int:
         """Return the size by one HEAD."""
-        found = self.run(lambda: self._blob(key).get_blob_properties(**_LIMITS))
+        ask = self._blob(key).get_blob_properties
+        found = self.run(lambda: ask(**_LIMITS), ANSWER_SECONDS)
         return int(found.size)
 
     def checks_digests(self, key: str) -> bool:
@@ -168,7 +176,7 @@ class AzureDriver:
 
     def delete(self, key: str) -> None:
         """Delete a blob."""
-        self.run(lambda: self._blob(key).delete_blob(**_LIMITS))
+        self.run(lambda: self._blob(key).delete_blob(**_LIMITS), ANSWER_SECONDS)
 
     def close(self) -> None:
         """Close the connections now: left to the collector, they'd be closed with a warning."""
@@ -177,22 +185,24 @@ class AzureDriver:
         if close is not None:
             sync(self._fs.loop, close, timeout=5)
 
-    def run(self, work: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - azure's own
-        """Do a request, and do it again after a failure that may pass."""
+    def run(self, work: Callable[[], Awaitable[Any]], seconds: float | None = None) -> Any:  # noqa: ANN401 - azure's own
+        """Do a request, and do it again after a failure that may pass; for so long altogether."""
+        until = None if seconds is None else time.monotonic() + seconds
         for attempt in range(_TRIES - 1):
             try:
-                return sync(self._fs.loop, work)
+                return sync(self._fs.loop, work, timeout=_left(until))
             except Exception as error:
-                if not failures.is_transient(error):
+                if not failures.is_transient(error) or _left(until) == _LEAST:
                     raise
             time.sleep(_PAUSE_SECONDS * 2**attempt * (1 + random.random()))  # noqa: S311 - no secret
-        return sync(self._fs.loop, work)
+        return sync(self._fs.loop, work, timeout=_left(until))
 
     def _put(
         self, key: str, data: bytes, *, overwrite: bool, headers: Mapping[str, str] | None = None
     ) -> None:
         more = {} if headers is None else {"headers": dict(headers)}
-        self.run(lambda: self._blob(key).upload_blob(data, overwrite=overwrite, **more, **_LIMITS))
+        put = self._blob(key).upload_blob
+        self.run(lambda: put(data, overwrite=overwrite, **more, **_LIMITS), ANSWER_SECONDS)
 
     @staticmethod
     def _refuses(work: Callable[[], object]) -> bool:
@@ -224,10 +234,14 @@ class AzureDriver:
 
         while True:
             # Each page is a request of its own, that can be made again.
-            entries, token = self.run(work)
+            entries, token = self.run(work, ANSWER_SECONDS)
             yield entries
             if not token:
                 return
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(until - time.monotonic(), _LEAST)
 
 
 class _Blocks:

@@ -33,6 +33,9 @@ class Capabilities:
     # apart. Where it isn't, and the writer's bytes weren't `checked` either, the transfer reads
     # it back and hashes it.
     proves_writes: bool
+    # Whether listing what begins with a text is one request for each page of names, and looking at
+    # each of them would be one as well. Where it isn't, a look is cheap and a listing long.
+    lists_by_prefix: bool
     # How many transfers at a time are worth while.
     connections: int
     # How many bytes at a time are worth sending.

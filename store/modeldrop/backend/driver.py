@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+ANSWER_SECONDS: Final = 45
+"""How long a request about one record may take, a client's own tries and pauses included.
+
+Where a connection goes silent, the client waits half a minute for each of its tries. Bytes take as
+long as they take: for them only the silence counts.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class Driver(Protocol):
     """One store, connected. Every method may be called from several threads."""
 
     exclusive_create: bool
+    # Whether `pages` is one request a page.
+    lists_by_prefix: bool
     # How many parts a file may have.
     most_parts: int
     endpoint: str | None

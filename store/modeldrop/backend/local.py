@@ -71,6 +71,7 @@ class LocalBackend:
         """What it can do; `exclusive_create` turns false if the file system is found without."""
         return Capabilities(
             exclusive_create=self._exclusive,
+            lists_by_prefix=False,
             # The count was checked and fsync succeeded; a disk that lies isn't promised for.
             proves_writes=True,
             connections=_CONNECTIONS,

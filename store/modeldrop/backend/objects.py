@@ -76,6 +76,7 @@ class ObjectBackend:
         """What it can do."""
         return Capabilities(
             exclusive_create=self._connection().driver.exclusive_create,
+            lists_by_prefix=self._connection().driver.lists_by_prefix,
             # ETags aren't digests, and checksums differ from server to server.
             proves_writes=False,
             connections=_CONNECTIONS,

@@ -23,6 +23,7 @@ _COPY: Final = 2**20
 class PlainDriver:
     """A bucket or a folder of a store that has no driver of its own here."""
 
+    lists_by_prefix = False
     most_parts = 10_000
     endpoint: str | None = None
 

@@ -8,6 +8,8 @@ where that is the same thing.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import random
 import time
@@ -19,7 +21,7 @@ from fsspec.asyn import sync
 
 from modeldrop.backend import failures
 from modeldrop.backend.direct import Body, Direct, NotDirect
-from modeldrop.backend.driver import Listed, Unfinished
+from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
 
@@ -46,6 +48,7 @@ class S3Driver:
     """A bucket."""
 
     exclusive_create = True
+    lists_by_prefix = True
     most_parts = 10_000
 
     def __init__(self, bucket: str, options: Mapping[str, object]) -> None:
@@ -67,22 +70,26 @@ class S3Driver:
 
     def check(self, prefix: str) -> None:
         """List one key: a HEAD of the bucket says less, and needs a right more."""
-        self._call("list_objects_v2", Prefix=prefix, MaxKeys=1)
+        self._call("list_objects_v2", Prefix=prefix, MaxKeys=1, timeout=ANSWER_SECONDS)
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """Return bytes by one GET: with more than one connection s3fs asks for the size first."""
         path = f"{self._bucket}/{key}"
-        return _patiently(
-            lambda: bytes(self._fs.cat_file(path, start=start, end=end, max_concurrency=1))
-        )
+        ask: dict[str, Any] = {"start": start, "end": end, "max_concurrency": 1}
+        if start is None:
+            ask["timeout"] = ANSWER_SECONDS
+        return _patiently(lambda: bytes(self._fs.cat_file(path, **ask)))
 
     def create(self, key: str, data: bytes) -> None:
         """Put with `If-None-Match: *`, in one part: some servers ignore it for several."""
-        self._fs.pipe_file(f"{self._bucket}/{key}", data, mode="create")
+        path = f"{self._bucket}/{key}"
+        # Most stores refuse what isn't what it says, so that no damaged record takes a number.
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        self._fs.pipe_file(path, data, mode="create", ContentMD5=digest, timeout=ANSWER_SECONDS)
 
     def size(self, key: str) -> int:
         """Return the size by one HEAD."""
-        return int(self._call("head_object", Key=key)["ContentLength"])
+        return int(self._call("head_object", Key=key, timeout=ANSWER_SECONDS)["ContentLength"])
 
     def checks_digests(self, key: str) -> bool:
         """Try it, where bytes go past s3fs; from then on a digest goes along with them."""
@@ -145,7 +152,7 @@ class S3Driver:
 
     def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
         """Yield pages of up to a thousand keys."""
-        ask: dict[str, Any] = {"Prefix": start}
+        ask: dict[str, Any] = {"Prefix": start, "timeout": ANSWER_SECONDS}
         if not deep:
             ask["Delimiter"] = "/"
         while True:
@@ -160,7 +167,7 @@ class S3Driver:
 
     def delete(self, key: str) -> None:
         """Delete an object; S3 says the same whether it was there."""
-        self._call("delete_object", Key=key)
+        self._call("delete_object", Key=key, timeout=ANSWER_SECONDS)
 
     def close(self) -> None:
         """Close the connections now: left to the collector, they'd be closed with a warning."""
@@ -171,6 +178,7 @@ class S3Driver:
             sync(self._fs.loop, creator.__aexit__, None, None, None, timeout=5)
 
     def _call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401 - botocore's own
+        # A `timeout` among them is fsspec's, for all of the call with its retries.
         return _patiently(lambda: self._fs.call_s3(method, Bucket=self._bucket, **arguments))
 
 
