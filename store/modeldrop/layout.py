@@ -38,6 +38,18 @@ def new_upload_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
 
 
+def upload_began(key: str) -> datetime | None:
+    """Return when the upload that a file's key is of began, or None if it is no such key."""
+    run, _, rest = key.partition("/")
+    upload = rest.partition("/")[0].partition("-")[0]
+    if not is_run_folder(run):
+        return None
+    try:
+        return datetime.strptime(upload, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def encode_path(path: str) -> str:
     """Return the part of a key that stands for a path relative to a run.
 

@@ -3,8 +3,9 @@
 Sending. The bytes that are hashed are the bytes that are sent: each chunk is read once, and goes
 to the hash and to the backend. Hashing runs in a second thread, a few chunks behind; the chunks
 are read into the same few buffers again and again, so that memory stays bounded and no page is
-cleared twice. Afterwards the stored size is compared, and where the backend doesn't prove its
-writes, the file is read back and hashed again.
+cleared twice. Where the store checked a digest with each request, as it was shown to do, that is
+the check; otherwise the stored size is compared afterwards, and where the backend doesn't prove
+its writes, the file is read back and hashed again.
 
 Pulling. Bytes are hashed while they are written to a temporary name, synced, and only what has
 the recorded digest gets the final name, whole. A crash leaves temporary files, never a part. A
@@ -28,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from modeldrop import files
+from modeldrop import files, ranges
 from modeldrop.backend.base import Backend
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, Interrupted, SourceChanged
@@ -40,9 +41,9 @@ _CHUNK: Final = 512 * 1024
 # How many chunks the hash may be behind.
 _BEHIND: Final = 7
 # What large files in flight may hold in buffers, all together, and medium ones once more; a
-# backend that sends in parts has about four of them for each file.
+# backend that sends in parts has about five of them for each file.
 _BUDGET: Final = 128 * 2**20
-_PARTS_HELD: Final = 4
+_PARTS_HELD: Final = 5
 # Up to here a file has turns of its own, so that no small one waits behind the gigabytes of others.
 _MEDIUM: Final = 16 * 2**20
 # How long a large file waits for its turn before it is asked again whether it still wants one.
@@ -163,13 +164,15 @@ class Transfer:
         """
         with self._turn(size, unchanged):
             unchanged()
-            sent = self._send(fd, key, size, unchanged, moved)
-            self._check_arrived(key, sent)
+            sent, checked = self._send(fd, key, size, unchanged, moved)
+            if not checked:
+                self._check_arrived(key, sent)
             return sent
 
     def _send(
         self, fd: int, key: str, size: int, unchanged: Callable[[], None], moved: Progress
-    ) -> Sent:
+    ) -> tuple[Sent, bool]:
+        """Return what was sent, and whether the store compared it with digests on its way."""
         writer = self._backend.writer(key, size)
         try:
             with _Hash(size) as digest:
@@ -185,7 +188,7 @@ class Transfer:
         except BaseException:
             writer.abort()
             raise
-        return sent
+        return sent, writer.checked
 
     def send_in(
         self, batch: Batch, fd: int, key: str, size: int, unchanged: Callable[[], None]
@@ -355,11 +358,14 @@ class Transfer:
         source = self._backend.source(file.key)
         if source is None:
             return False
-        with source, place.open("xb") as out, _Hash(file.size) as digest:
-            while data := source.read(_CHUNK):
-                digest.update(data)
-                out.write(data)
-                moved(len(data))
+        with source, place.open("x+b") as out, _Hash(file.size) as digest:
+            if ranges.is_worth_while(source, file.size):
+                ranges.save(source, file.size, out.fileno(), moved, digest.update)
+            else:
+                while data := source.read(_CHUNK):
+                    digest.update(data)
+                    out.write(data)
+                    moved(len(data))
             out.flush()
             files.sync_file(out.fileno())
             return digest.sent() == Sent(file.sha256, file.size)

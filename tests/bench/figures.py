@@ -14,13 +14,18 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Figure:
-    """One comparison: seconds of ours and of what it is held against, and the most it may be."""
+    """One comparison: seconds of ours and of what it is held against, and the most it may be.
+
+    Of something else than time, `unit` says what, and `scale` how it is shown.
+    """
 
     name: str
     ours: float
     theirs: float
     bar: float
     peer: str
+    unit: str = "ms"
+    scale: float = 1000
 
     @property
     def ratio(self) -> float:
@@ -33,7 +38,8 @@ class Figure:
     def line(self) -> str:
         verdict = "met" if self.is_met else "MISSED"
         return (
-            f"{self.name:<44}{1000 * self.ours:>9.1f} ms{1000 * self.theirs:>9.1f} ms"
+            f"{self.name:<44}{self.scale * self.ours:>9.1f} {self.unit:<2}"
+            f"{self.scale * self.theirs:>9.1f} {self.unit:<2}"
             f"{self.ratio:>7.2f}{self.bar:>7.2f}  {verdict:<7} {self.peer}"
         )
 

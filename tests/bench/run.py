@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench import service
+from bench import service, transfer
 from bench.figures import BIN, Figure, in_turns
 from modeldrop import Repository, layout
 from modeldrop.intake import drop
@@ -145,12 +145,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--large", type=float, default=4, help="GiB of the one large file")
-    parser.add_argument("--only", choices=("commands", "growth", "service"))
+    parser.add_argument("--only", choices=("commands", "growth", "service", "transfer"))
     options = parser.parse_args()
     chosen: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
         "commands": commands,
         "growth": growth,
         "service": lambda folder, _: service.figures(folder, int(options.large * 2**30)),
+        "transfer": lambda folder, _: transfer.figures(folder),
     }
     print(f"{'':<44}{'ours':>12}{'peer':>12}{'ratio':>7}{'bar':>7}")
     missed = 0

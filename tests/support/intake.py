@@ -152,6 +152,9 @@ class Meddling:
 
 
 class _Writer:
+    # What it meddles with comes after whatever a store could check.
+    checked = False
+
     def __init__(self, backend: Meddling, writer: Writer, key: str) -> None:
         self._backend = backend
         self._writer = writer

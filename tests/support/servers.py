@@ -13,6 +13,7 @@ A server is there once it has answered over HTTP, not once some time has passed.
 | server | create if absent | what for |
 |---|---|---|
 | `MotoServer` | holds | S3; checks neither signature nor checksum |
+| `TlsMotoServer` | holds | the same over TLS, with a certificate for a name of one's choice |
 | `AzuriteServer` | holds | Azure; checks the signature |
 | `RcloneS3Server` | does not hold | S3 that has to be refused |
 """
@@ -21,6 +22,7 @@ import http.client
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -41,8 +43,8 @@ _GUARD: Final = Path(__file__).with_name("guard.py")
 _BIN: Final = Path(sys.executable).parent
 """Where the programs of this environment are, on the path or not."""
 
-_ADDRESS: Final = re.compile(r"http://127\.0\.0\.1:([1-9][0-9]*)")
-"""How each of the three announces its address; port 0, which it was asked for, is not it."""
+_ADDRESS: Final = re.compile(r"https?://127\.0\.0\.1:([1-9][0-9]*)")
+"""How each of them announces its address; port 0, which it was asked for, is not it."""
 
 
 class ServerMissing(Exception):
@@ -65,6 +67,7 @@ class Server(ABC):
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self._tls: ssl.SSLContext | None = None
 
     @abstractmethod
     def command(self, folder: Path) -> list[str]:
@@ -93,7 +96,7 @@ class Server(ABC):
     @property
     def endpoint(self) -> str:
         """Its address, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def folder(self) -> Path:
@@ -102,6 +105,11 @@ class Server(ABC):
             message = f"{self.name} is not running"
             raise ServerFailed(message)
         return self._folder
+
+    @property
+    def said(self) -> str:
+        """What the running server has written so far; moto writes a line for each request."""
+        return self._log.read_text(errors="replace")
 
     def __enter__(self) -> Self:
         self.start()
@@ -169,8 +177,8 @@ class Server(ABC):
         while time.monotonic() < deadline:
             # Looked at before the log is read, so that last words are never missed.
             alive = self._process.poll() is None
-            said = self._log.read_text(errors="replace")
-            if (found := _ADDRESS.search(said)) and _answers(port := int(found[1])):
+            said = self.said
+            if (found := _ADDRESS.search(said)) and _answers(port := int(found[1]), self._tls):
                 return port
             if not alive:
                 message = f"{self.name} ended at once. It said:\n{said}"
@@ -219,8 +227,40 @@ class MotoServer(Server):
         name = name or _fresh_name()
         # Moto asks for no signature, so that no client has to be imported, which takes half a
         # second. `us-east-1` is where a bucket goes that names no other place.
-        _request(self.port, "PUT", f"/{name}")
+        _request(self.port, "PUT", f"/{name}", self._tls)
         return f"s3://{name}"
+
+
+class TlsMotoServer(MotoServer):
+    """`MotoServer` over TLS, with a certificate of a CA of its own, good for one name."""
+
+    def __init__(self, certified: str) -> None:
+        """Have a certificate for a name or address; clients come to 127.0.0.1 in any case."""
+        super().__init__()
+        self._certified = certified
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        # Takes a while to import, which tests without TLS need not pay for.
+        from support import certificates  # noqa: PLC0415
+
+        certificate, key = certificates.make(folder, self._certified)
+        self._tls = ssl.create_default_context(cafile=certificates.authority(folder))
+        # To see whether it is there, whatever its name.
+        self._tls.check_hostname = False
+        return [*super().command(folder), "-c", str(certificate), "-k", str(key)]
+
+    @property
+    def authority(self) -> Path:
+        """The file with the certificate of its CA."""
+        from support import certificates  # noqa: PLC0415 - as above
+
+        return certificates.authority(self.folder / "data")
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What an S3 client reads, its CA included."""
+        return {**super().env, "AWS_CA_BUNDLE": str(self.authority)}
 
 
 class AzuriteServer(Server):
@@ -357,9 +397,17 @@ def _fresh_name() -> str:
     return f"modeldrop-{uuid.uuid4().hex[:16]}"
 
 
-def _answers(port: int) -> bool:
+def _connection(
+    port: int, timeout: float, tls: ssl.SSLContext | None
+) -> http.client.HTTPConnection:
+    if tls is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=tls)
+
+
+def _answers(port: int, tls: ssl.SSLContext | None = None) -> bool:
     """Say whether an HTTP server is there; "forbidden" is an answer too."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = _connection(port, 5, tls)
     try:
         connection.request("GET", "/")
         connection.getresponse().read()
@@ -370,9 +418,9 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _request(port: int, method: str, path: str) -> None:
+def _request(port: int, method: str, path: str, tls: ssl.SSLContext | None) -> None:
     """Send a request without a body, and raise `ServerFailed` unless it succeeded."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_TIMEOUT)
+    connection = _connection(port, START_TIMEOUT, tls)
     try:
         connection.request(method, path, headers={"Content-Length": "0"})
         answer = connection.getresponse()

@@ -7,6 +7,8 @@ reported after minutes.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import os
 import random
@@ -15,10 +17,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 from adlfs import AzureBlobFileSystem
+from azure.core import MatchConditions
 from fsspec.asyn import sync
 
 from modeldrop.backend import failures
-from modeldrop.backend.driver import ANSWER_SECONDS, Listed
+from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
+from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import credentials_hint, without_secrets
 from modeldrop.errors import BackendRefused
 
@@ -36,6 +40,7 @@ _LIMITS: Final[Mapping[str, Any]] = {
 # Less than this isn't waited for; none at all would mean for ever.
 _LEAST: Final = 0.01
 _PAGE: Final = 5000
+_WRONG_DIGEST: Final = frozenset({"Md5Mismatch", "InvalidMd5"})
 # Larger bodies must be files, and of what is put whole azure-core makes bytes again.
 _ONE_PIECE: Final = 2**20
 # Where the account has a hierarchical namespace, folders are listed as blobs that say so.
@@ -99,10 +104,20 @@ class AzureDriver:
         found = self.run(lambda: ask(**_LIMITS), ANSWER_SECONDS)
         return int(found.size)
 
-    def put(self, key: str, data: bytes) -> None:
+    def checks_digests(self, key: str) -> bool:
+        """Try it with a blob, and with a block that is never committed."""
+        wrong = _digest(b"another")
+        if not self._refuses(lambda: self._put(key, b"one", overwrite=True, headers=wrong)):
+            self.delete(key)
+            return False
+        blob = self._blob(key)
+        stage = lambda: blob.stage_block(_block_id(1), b"one", headers=wrong, **_LIMITS)  # noqa: E731 - one line, used once
+        return self._refuses(lambda: self.run(stage))
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Put a whole blob: in one request, or in two if it is large."""
         if len(data) <= _ONE_PIECE:
-            self._put(key, data, overwrite=True)
+            self._put(key, bytes(data), overwrite=True, headers=_digest(data))
             return
         blocks = self.begin(key)
         blocks.send(1, data)
@@ -111,6 +126,49 @@ class AzureDriver:
     def begin(self, key: str) -> _Blocks:
         """Begin a blob of blocks; nothing is sent yet."""
         return _Blocks(self, self._blob(key))
+
+    def open(self, key: str, start: int, end: int | None) -> None:
+        """Return None: all requests share one loop, in which a body is copied several times."""
+        del key, start, end
+
+    def unfinished(self, start: str) -> Iterator[list[Unfinished]]:
+        """Yield pages of blobs that have blocks and were never committed."""
+        token: str | None = None
+
+        async def work() -> tuple[list[Unfinished], str | None]:
+            ask = {"name_starts_with": start, "include": ["uncommittedblobs"]}
+            pages = self._container.list_blobs(**ask, **_LIMITS).by_page(token)
+            async for page in pages:
+                # They are listed with no bytes, as empty ones are.
+                found = [each async for each in page]
+                names = [
+                    Unfinished(each.name, each.last_modified) for each in found if not each.size
+                ]
+                return names, pages.continuation_token
+            return [], None
+
+        while True:
+            found, token = self.run(work)
+            yield [each for each in found if not self._is_committed(each.key)]
+            if not token:
+                return
+
+    def end(self, unfinished: Unfinished) -> None:
+        """Commit no block, and delete the empty blob that this makes."""
+        blob = self._blob(unfinished.key)
+        missing = MatchConditions.IfMissing
+        self.run(lambda: blob.commit_block_list([], match_condition=missing, **_LIMITS))
+        self.run(lambda: blob.delete_blob(**_LIMITS))
+
+    def _is_committed(self, key: str) -> bool:
+        """Return whether a blob can be read: to a HEAD, one that wasn't committed is absent."""
+        try:
+            self.size(key)
+        except Exception as error:
+            if failures.kind_of(error) not in {Kind.ABSENT, Kind.NOT_FOUND}:
+                raise
+            return False
+        return True
 
     def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
         """Yield pages of up to five thousand names."""
@@ -139,9 +197,22 @@ class AzureDriver:
             time.sleep(_PAUSE_SECONDS * 2**attempt * (1 + random.random()))  # noqa: S311 - no secret
         return sync(self._fs.loop, work, timeout=_left(until))
 
-    def _put(self, key: str, data: bytes, *, overwrite: bool) -> None:
+    def _put(
+        self, key: str, data: bytes, *, overwrite: bool, headers: Mapping[str, str] | None = None
+    ) -> None:
+        more = {} if headers is None else {"headers": dict(headers)}
         put = self._blob(key).upload_blob
-        self.run(lambda: put(data, overwrite=overwrite, **_LIMITS), ANSWER_SECONDS)
+        self.run(lambda: put(data, overwrite=overwrite, **more, **_LIMITS), ANSWER_SECONDS)
+
+    @staticmethod
+    def _refuses(work: Callable[[], object]) -> bool:
+        try:
+            work()
+        except Exception as error:
+            if not _WRONG_DIGEST.intersection(failures.codes_of(error)):
+                raise
+            return True
+        return False
 
     def _blob(self, key: str) -> Any:  # noqa: ANN401 - azure's own
         return self._container.get_blob_client(key)
@@ -175,18 +246,24 @@ def _left(until: float | None) -> float | None:
 
 class _Blocks:
     parallel = 2
+    views = False
 
     def __init__(self, driver: AzureDriver, blob: Any) -> None:  # noqa: ANN401 - azure's own
         self._driver = driver
         self._blob = blob
         self._sent: set[int] = set()
 
-    def send(self, number: int, part: bytes) -> None:
+    def send(self, number: int, part: bytes | memoryview) -> None:
+        headers = _digest(part)
         self._driver.run(
             # Bytes as they are would be sent in one go, and hold up the loop that all requests
             # share. A new file for each attempt: the one before has been read.
             lambda: self._blob.stage_block(
-                _block_id(number), io.BytesIO(part), length=len(part), **_LIMITS
+                _block_id(number),
+                io.BytesIO(part),
+                length=len(part),
+                headers=headers,
+                **_LIMITS,
             )
         )
         self._sent.add(number)
@@ -199,6 +276,12 @@ class _Blocks:
 
     def discard(self) -> None:
         """Do nothing: Azure drops blocks that weren't committed after a week, and at no request."""
+
+
+def _digest(data: bytes | memoryview) -> dict[str, str]:
+    """Return the header by which Azure knows bytes that changed on their way."""
+    digest = hashlib.md5(data, usedforsecurity=False).digest()
+    return {"Content-MD5": base64.b64encode(digest).decode()}
 
 
 def _block_id(number: int) -> str:

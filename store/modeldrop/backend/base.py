@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import InvalidName
@@ -29,7 +30,8 @@ class Capabilities:
     # Whether `create` has one winner; the probe measures it, this only says it is worth trying.
     exclusive_create: bool
     # Whether a file whose `Writer.finish` returned is known to be what was written, its size
-    # apart. Where it isn't, the transfer reads it back and hashes it.
+    # apart. Where it isn't, and the writer's bytes weren't `checked` either, the transfer reads
+    # it back and hashes it.
     proves_writes: bool
     # Whether listing what begins with a text is one request for each page of names, and looking at
     # each of them would be one as well. Where it isn't, a look is cheap and a listing long.
@@ -71,6 +73,11 @@ def check_key(key: str) -> str:
 class Writer(Protocol):
     """One file on its way into the backend: invisible under its key until `finish`."""
 
+    @property
+    def checked(self) -> bool:
+        """Whether the store takes no byte, and ends no file, that a digest sent along disowns."""
+        ...
+
     def write(self, data: bytes | memoryview) -> None:
         """Send the next bytes."""
         ...
@@ -102,6 +109,20 @@ class Source(Protocol):
         trace: TracebackType | None,
     ) -> None:
         """Let go of the file."""
+        ...
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A source that can be read in several places at a time."""
+
+    # How many bytes the file has.
+    size: int
+    # How many seconds passed until the store began its answer.
+    waited: float
+
+    def within(self, start: int, end: int) -> Source:
+        """Return another source, of the bytes from `start` to before `end`."""
         ...
 
 
@@ -185,6 +206,13 @@ class Backend(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete a file, if it is there."""
+        ...
+
+    def end_unfinished(self, before: datetime) -> list[str]:
+        """End the uploads of ours that began before a time and came to no end; return their keys.
+
+        They are seen nowhere and paid for all the same. Whoever still sends to one gets an error.
+        """
         ...
 
     def local_path(self, key: str) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
 ANSWER_SECONDS: Final = 45
@@ -26,13 +27,40 @@ class Listed:
     size: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A large file that was begun and neither made visible nor forgotten."""
+
+    key: str
+    begun_at: datetime
+    # What the store calls it, where one key may have several.
+    upload: str = ""
+
+
+class Body(Protocol):
+    """The bytes of a file, as they come."""
+
+    # How many the whole file has.
+    total: int
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`, and none at the end of what was asked for."""
+        ...
+
+    def close(self) -> None:
+        """Ask for no more."""
+        ...
+
+
 class Upload(Protocol):
     """A large file that is sent in parts and becomes visible whole."""
 
     # How many parts may be under way at a time.
     parallel: int
+    # Whether a view of a buffer is sent as it is.
+    views: bool
 
-    def send(self, number: int, part: bytes) -> None:
+    def send(self, number: int, part: bytes | memoryview) -> None:
         """Send part `number`, from 1 on; all but the last have the same size."""
         ...
 
@@ -75,12 +103,35 @@ class Driver(Protocol):
         """Return a file's size, by asking for that file alone."""
         ...
 
-    def put(self, key: str, data: bytes) -> None:
+    def checks_digests(self, key: str) -> bool:
+        """Return whether the store refuses bytes that aren't what a digest sent along says.
+
+        It is tried, with a key that is free and stays so. If it does, a digest goes along with
+        all that is put or sent afterwards.
+        """
+        ...
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Write a file that is no larger than a part."""
         ...
 
     def begin(self, key: str) -> Upload:
         """Begin a file of several parts."""
+        ...
+
+    def open(self, key: str, start: int, end: int | None) -> Body | None:
+        """Return the bytes from `start` to before `end` or to the end, by one request.
+
+        None where bytes don't come that way: then they are read.
+        """
+        ...
+
+    def unfinished(self, start: str) -> Iterator[list[Unfinished]]:
+        """Yield pages of the large files under `start` that were begun and came to no end."""
+        ...
+
+    def end(self, unfinished: Unfinished) -> None:
+        """Have the store forget what it has of such a file; it may raise if it has nothing."""
         ...
 
     def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:

@@ -37,6 +37,7 @@ class Kind(enum.Enum):
     EXISTS = enum.auto()  # create-if-absent found it there
     REFUSED = enum.auto()  # credentials or permissions
     UNREACHABLE = enum.auto()  # no answer
+    UNTRUSTED = enum.auto()  # a certificate that is another's, or of nobody known
     BUSY = enum.auto()  # the server answered that it can't just now
     OTHER = enum.auto()
 
@@ -98,6 +99,8 @@ _BY_CLASS: Final[Mapping[str, Kind]] = {
     "ResourceNotFoundError": Kind.NOT_FOUND,
 }
 
+_UNTRUSTED: Final = "SSLCertVerificationError"
+
 _MOST_TEXT: Final = 300
 _HIDDEN: Final = "[hidden]"
 _SCRUBBERS: Final = (
@@ -138,6 +141,9 @@ def kind_of(error: BaseException) -> Kind:
     for status in (status for each in chain for status in _statuses(each)):
         if status in _BY_STATUS:
             return _BY_STATUS[status]
+    # The cause, where all around it are connections that failed.
+    if any(cls.__name__ == _UNTRUSTED for each in chain for cls in type(each).__mro__):
+        return Kind.UNTRUSTED
     for each in chain:
         for cls in type(each).__mro__:
             if cls.__name__ in _BY_CLASS:
@@ -148,6 +154,11 @@ def kind_of(error: BaseException) -> Kind:
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that an exception of a client library carries, if any."""
     return next((status for each in _chain(error) for status in _statuses(each)), None)
+
+
+def codes_of(error: BaseException) -> list[str]:
+    """Return the error codes that an exception of a client library carries."""
+    return [code for each in _chain(error) for code in _codes(each)]
 
 
 def is_transient(error: BaseException) -> bool:
@@ -162,7 +173,7 @@ def failed(
     kind = kind_of(error)
     why = describe(error)
     detail: Detail = {"operation": doing, "place": place}
-    codes = [code for each in _chain(error) for code in _codes(each)]
+    codes = codes_of(error)
     if codes:
         detail["code"] = scrub(codes[0])
     if kind is Kind.UNREACHABLE:
@@ -170,6 +181,14 @@ def failed(
         return BackendUnreachable(
             f"can't {doing} {place}: no answer{where}: {why}",
             hint="check the network and the endpoint; doing it again is safe",
+            detail=detail,
+        )
+    if kind is Kind.UNTRUSTED:
+        return BackendUnreachable(
+            f"can't {doing} {place}: the certificate of {endpoint or 'the store'} "
+            f"isn't to be trusted: {why}",
+            hint="see that the address is the store's, by a name in its certificate; "
+            "if it is signed by a CA of your own, name that one's PEM file (S3: AWS_CA_BUNDLE)",
             detail=detail,
         )
     if kind is Kind.BUSY:

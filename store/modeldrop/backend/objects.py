@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from modeldrop import layout
 from modeldrop.backend import failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
 from modeldrop.backend.failures import Kind
-from modeldrop.backend.streams import PartWriter, RangeSource
+from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
 from modeldrop.backend.urls import Address, credentials_hint
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import ConfigError, DriverMissing, ModeldropError
 from modeldrop.files import TEMP_PREFIX
 
 if TYPE_CHECKING:
-    from modeldrop.backend.driver import Driver, Listed
+    from modeldrop.backend.driver import Driver, Listed, Unfinished
 
 _CONNECTIONS: Final = 8
 _PART: Final = 8 * 2**20
@@ -41,7 +45,9 @@ class _Connection:
         self.driver = driver
         self.pid = os.getpid()
         self.bucket_seen = False
-        # Two parts of each transfer are on their way at a time.
+        self.checks_digests: bool | None = None
+        self.lock = threading.Lock()
+        # Up to four parts of each of the few large files that may be in flight.
         self.pool = ThreadPoolExecutor(2 * _CONNECTIONS, thread_name_prefix="modeldrop-backend")
 
 
@@ -127,11 +133,27 @@ class ObjectBackend:
             least = size * 10 // (9 * connection.driver.most_parts) + 1
             part = max(_PART, -(-least // _MIB) * _MIB)
             return PartWriter(
-                connection.driver, connection.pool, full, part, lambda doing: self._told(doing, key)
+                connection.driver,
+                connection.pool,
+                full,
+                part,
+                lambda doing: self._told(doing, key),
+                checked=self._checks_digests(connection),
             )
 
-    def source(self, key: str) -> RangeSource | None:
+    def source(self, key: str) -> RangeSource | StreamSource | None:
         """Open a stored file, or return None if it is known to be absent."""
+        full = self._key(key)
+        with self._told("read", key):
+            driver = self._driver
+            began = time.monotonic()
+            opened = self._unless_absent(lambda: (driver.open(full, 0, None),))
+            if opened is None:
+                return None
+            if opened[0] is not None:
+                waited = time.monotonic() - began
+                told = lambda doing: self._told(doing, key)  # noqa: E731 - as for the others
+                return StreamSource(driver, full, opened[0], told, waited=waited)
         found = self.stat(key)
         if found is None:
             return None
@@ -166,6 +188,35 @@ class ObjectBackend:
         full = self._key(key)
         with self._told("delete", key):
             self._unless_absent(lambda: self._driver.delete(full))
+
+    def end_unfinished(self, before: datetime) -> list[str]:
+        """End the uploads below runs that began before a time and came to no end."""
+        start = self._start("")
+        ended = []
+        for each in self._unfinished(start):
+            key = each.key[len(start) :]
+            # Others may use the bucket: ours are uploads of runs, or tries of `_checks_digests`.
+            began = layout.upload_began(key)
+            if began is None and not key.startswith(f"{layout.PROBES}/"):
+                continue
+            # By both clocks, the store's and the one of the host that sent.
+            if max(each.begun_at, began or each.begun_at) < before and self._end(each, key):
+                ended.append(key)
+        return ended
+
+    def _end(self, unfinished: Unfinished, key: str) -> bool:
+        with self._told("end", key):
+            try:
+                self._driver.end(unfinished)
+            except Exception as error:
+                # It came to its end meanwhile.
+                gone = {Kind.ABSENT, Kind.NOT_FOUND, Kind.EXISTS}
+                if failures.kind_of(error) not in gone and "NoSuchUpload" not in failures.codes_of(
+                    error
+                ):
+                    raise
+                return False
+            return True
 
     def local_path(self, key: str) -> Path | None:
         """Return None: only the store can open it."""
@@ -231,6 +282,24 @@ class ObjectBackend:
             if page is None:
                 return
             yield from page
+
+    def _unfinished(self, start: str) -> Iterator[Unfinished]:
+        with self._told("list", None):
+            pages = self._driver.unfinished(start)
+        while True:
+            with self._told("list", None):
+                page = self._missing_is_bucket(lambda: next(pages, None))
+            if page is None:
+                return
+            yield from page
+
+    def _checks_digests(self, connection: _Connection) -> bool:
+        """Return whether the store checks digests, which is tried once in a connection."""
+        with connection.lock:
+            if connection.checks_digests is None:
+                key = self._key(layout.probe(secrets.token_hex(16)))
+                connection.checks_digests = connection.driver.checks_digests(key)
+            return connection.checks_digests
 
     def _unless_absent(self, ask: Callable[[], _T]) -> _T | None:
         """Return the answer, or None if the key is absent from a bucket that is there."""

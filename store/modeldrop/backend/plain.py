@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import fsspec
 
-from modeldrop.backend.driver import Listed
+from modeldrop.backend.driver import Listed, Unfinished
 from modeldrop.backend.urls import GCS, Address
 from modeldrop.files import TEMP_PREFIX
 
@@ -74,10 +74,15 @@ class PlainDriver:
             raise FileNotFoundError(key)
         return int(found["size"])
 
-    def put(self, key: str, data: bytes) -> None:
+    def checks_digests(self, key: str) -> bool:
+        """Return False: fsspec has no way to send one."""
+        del key
+        return False
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Write a whole file."""
         if self._in_bucket:
-            self._fs.pipe_file(self._path(key), data)
+            self._fs.pipe_file(self._path(key), bytes(data))
             return
         upload = self.begin(key)
         try:
@@ -97,6 +102,19 @@ class PlainDriver:
         self._fs.makedirs(folder, exist_ok=True)
         temp = f"{folder}/{TEMP_PREFIX}{secrets.token_hex(8)}"
         return _Stream(self._fs, self._fs.open(temp, "wb"), temp, path)
+
+    def open(self, key: str, start: int, end: int | None) -> None:
+        """Return None: what fsspec opens reads ahead on its own account."""
+        del key, start, end
+
+    def unfinished(self, start: str) -> Iterator[list[Unfinished]]:
+        """Yield nothing: fsspec has no way to ask for it."""
+        del start
+        yield from ()
+
+    def end(self, unfinished: Unfinished) -> None:
+        """Do nothing: none is ever found."""
+        del unfinished
 
     def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
         """Yield a page for each folder."""
@@ -136,6 +154,7 @@ class PlainDriver:
 class _Stream:
     # The parts go through one open file, one after another.
     parallel = 1
+    views = False
 
     def __init__(self, fs: Any, file: Any, temp: str | None, path: str) -> None:  # noqa: ANN401 - fsspec's own
         self._fs = fs
@@ -143,7 +162,7 @@ class _Stream:
         self._temp = temp
         self._path = path
 
-    def send(self, number: int, part: bytes) -> None:
+    def send(self, number: int, part: bytes | memoryview) -> None:
         del number
         view = memoryview(part)
         for start in range(0, len(view), _COPY):

@@ -2,7 +2,8 @@
 
 s3fs's files and listings do more than is asked of them (`info` falls back to a listing, a file
 that is collected as garbage commits what it has), so requests go through its `call_s3`, one for
-each method here, with s3fs's session, retries and credentials.
+each method here, with s3fs's session, retries and credentials. Bytes go past it, as `direct` says,
+where that is the same thing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import s3fs
 from fsspec.asyn import sync
 
 from modeldrop.backend import failures
-from modeldrop.backend.driver import ANSWER_SECONDS, Listed
+from modeldrop.backend.direct import Body, Direct, NotDirect
+from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
+from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
 
 # botocore tries a connection again, and s3fs an answer that breaks off. An address that doesn't
@@ -32,6 +35,8 @@ _READ_SECONDS: Final = 30
 _PATIENT_TRIES: Final = 3
 _PAUSE_SECONDS: Final = 0.2
 _TOO_MANY: Final = 429
+_BAD_DIGEST: Final = "BadDigest"
+_PAGE: Final = 1000
 # botocore's 10 would put the probe's 16 racers one after another.
 _CONNECTIONS: Final = 32
 
@@ -49,10 +54,13 @@ class S3Driver:
     def __init__(self, bucket: str, options: Mapping[str, object]) -> None:
         """Connect; no request is sent, but for credentials from a machine's role."""
         self._bucket = bucket
+        arguments = _arguments(options)
         self._fs = s3fs.S3FileSystem(
-            **_arguments(options), use_listings_cache=False, skip_instance_cache=True
+            **arguments, use_listings_cache=False, skip_instance_cache=True
         )
         self._fs.retries = _TRIES
+        self._direct = Direct.connect(self._fs, bucket, arguments)
+        self._checks = False
         address = str(self._fs.s3.meta.endpoint_url)
         self.endpoint = None if ".amazonaws.com" in address else without_secrets(address)
 
@@ -83,13 +91,64 @@ class S3Driver:
         """Return the size by one HEAD."""
         return int(self._call("head_object", Key=key, timeout=ANSWER_SECONDS)["ContentLength"])
 
-    def put(self, key: str, data: bytes) -> None:
-        """Put a whole object."""
-        self._call("put_object", Key=key, Body=data)
+    def checks_digests(self, key: str) -> bool:
+        """Try it, where bytes go past s3fs; from then on a digest goes along with them."""
+        direct = self._direct
+        if direct is not None:
+            try:
+                self._checks = _twice(lambda: direct.refuses_wrong_digests(key))
+            except NotDirect:
+                self._direct = None
+            except Exception as error:
+                untrusted = failures.kind_of(error) is Kind.UNTRUSTED
+                if untrusted or failures.is_transient(error):
+                    raise
+                # Not every server knows the header, and not everybody may write everywhere.
+        return self._checks
 
-    def begin(self, key: str) -> _Multipart:
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Put a whole object."""
+        direct = self._direct
+        if direct is not None and self._checks:
+            _twice(lambda: direct.put(key, data))
+        else:
+            self._call("put_object", Key=key, Body=bytes(data))
+
+    def begin(self, key: str) -> _Multipart | _Checked:
         """Begin a multipart upload."""
-        return _Multipart(self, key, self._call("create_multipart_upload", Key=key)["UploadId"])
+        upload: str = self._call("create_multipart_upload", Key=key)["UploadId"]
+        direct = self._direct
+        if direct is not None and self._checks:
+            return _Checked(self, key, upload, direct)
+        return _Multipart(self, key, upload)
+
+    def open(self, key: str, start: int, end: int | None) -> Body | None:
+        """Return the bytes as they come, where they go past s3fs."""
+        direct = self._direct
+        if direct is not None:
+            try:
+                return _twice(lambda: direct.open(key, start, end))
+            except NotDirect:
+                self._direct = None
+        return None
+
+    def unfinished(self, start: str) -> Iterator[list[Unfinished]]:
+        """Yield pages of up to a thousand multipart uploads."""
+        ask: dict[str, Any] = {"Prefix": start, "MaxUploads": _PAGE}
+        while True:
+            page = self._call("list_multipart_uploads", **ask)
+            yield [
+                Unfinished(each["Key"], each["Initiated"], each["UploadId"])
+                for each in page.get("Uploads", ())
+            ]
+            if not page.get("IsTruncated"):
+                return
+            ask["KeyMarker"] = page["NextKeyMarker"]
+            ask["UploadIdMarker"] = page["NextUploadIdMarker"]
+
+    def end(self, unfinished: Unfinished) -> None:
+        """Have the store forget the parts of an upload."""
+        self._call("abort_multipart_upload", Key=unfinished.key, UploadId=unfinished.upload)
 
     def pages(self, start: str, *, deep: bool) -> Iterator[list[Listed]]:
         """Yield pages of up to a thousand keys."""
@@ -112,6 +171,8 @@ class S3Driver:
 
     def close(self) -> None:
         """Close the connections now: left to the collector, they'd be closed with a warning."""
+        if self._direct is not None:
+            self._direct.close()
         creator = getattr(self._fs, "_s3creator", None)
         if creator is not None:
             sync(self._fs.loop, creator.__aexit__, None, None, None, timeout=5)
@@ -123,14 +184,15 @@ class S3Driver:
 
 class _Multipart:
     parallel = 2
+    views = False
 
     def __init__(self, driver: S3Driver, key: str, upload: str) -> None:
         self._driver = driver
         self._of = {"Key": key, "UploadId": upload}
         self._parts: dict[int, str] = {}
 
-    def send(self, number: int, part: bytes) -> None:
-        sent = self._driver._call("upload_part", **self._of, PartNumber=number, Body=part)  # noqa: SLF001 - same module
+    def send(self, number: int, part: bytes | memoryview) -> None:
+        sent = self._driver._call("upload_part", **self._of, PartNumber=number, Body=bytes(part))  # noqa: SLF001 - same module
         self._parts[number] = sent["ETag"]
 
     def complete(self) -> None:
@@ -141,6 +203,42 @@ class _Multipart:
 
     def discard(self) -> None:
         self._driver._call("abort_multipart_upload", **self._of)  # noqa: SLF001 - same module
+
+
+class _Checked(_Multipart):
+    """Parts of which the store checks the digests."""
+
+    parallel = 4
+    views = True
+
+    def __init__(self, driver: S3Driver, key: str, upload: str, direct: Direct) -> None:
+        super().__init__(driver, key, upload)
+        self._direct = direct
+        self._key = key
+        self._upload = upload
+
+    def send(self, number: int, part: bytes | memoryview) -> None:
+        self._parts[number] = _twice(
+            lambda: self._direct.send(self._key, self._upload, number, part)
+        )
+
+
+def _twice(work: Callable[[], _T]) -> _T:
+    """Do a request past s3fs, with the tries that s3fs and botocore have together."""
+
+    def tried() -> _T:
+        try:
+            return work()
+        except Exception as error:
+            # Bytes that changed on their way are sent again too.
+            if not failures.is_transient(error) and _BAD_DIGEST not in failures.codes_of(error):
+                raise
+            if failures.status_of(error) == _TOO_MANY:
+                raise
+        time.sleep(_PAUSE_SECONDS * (1 + random.random()))  # noqa: S311 - no secret
+        return work()
+
+    return _patiently(tried)
 
 
 def _patiently(work: Callable[[], _T]) -> _T:

@@ -1,6 +1,7 @@
 """Large files to and from an object store: parts on their way while the next one is filled.
 
-Memory is bounded by the size of a part: two are on their way, one is filled or drained.
+Memory is bounded by the size of a part: as many as the driver takes at a time are on their way,
+one is filled or drained.
 """
 
 from __future__ import annotations
@@ -12,45 +13,60 @@ from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Final, Self
 
-from modeldrop.backend.driver import Driver, Upload
+from modeldrop.backend import failures
+from modeldrop.backend.driver import Body, Driver, Upload
 from modeldrop.errors import BackendError
 
 # Turns whatever a client library raised into one of ours, for the operation that it is told.
 Told = Callable[[str], contextlib.AbstractContextManager[None]]
 
 _AHEAD: Final = 1
+# How often in a row an answer may break off without a byte.
+_BREAKS: Final = 2
 
 
 class PartWriter:
     """A file on its way into an object store: one request if it fits a part, otherwise several."""
 
     def __init__(
-        self, driver: Driver, pool: Executor, key: str, part_size: int, told: Told
+        self,
+        driver: Driver,
+        pool: Executor,
+        key: str,
+        part_size: int,
+        told: Told,
+        *,
+        checked: bool = False,
     ) -> None:
-        """Send nothing yet."""
+        """Send nothing yet; `checked` says that the driver sends digests and the store checks."""
         self._driver = driver
         self._pool = pool
         self._key = key
         self._part_size = part_size
         self._told = told
+        self.checked = checked
+        # A part is filled where another one was: new memory for each costs as much as a copy.
         self._part = bytearray()
+        self._filled = 0
+        self._free: list[bytearray] = []
         self._upload: Upload | None = None
-        self._under_way: deque[Future[None]] = deque()
+        self._under_way: deque[tuple[Future[None], bytearray]] = deque()
         self._number = 0
         self._sent = 0
         self._closed = False
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send the next bytes; waits while two parts are on their way."""
+        """Send the next bytes; waits while as many parts are on their way as may be."""
         with self._told("write"):
             view = memoryview(data).cast("B")
             while view:
                 # Only when more is to come: what fits one part is sent whole, by `finish`.
-                if len(self._part) == self._part_size:
+                if self._filled == self._part_size:
                     self._send()
-                room = self._part_size - len(self._part)
-                self._part += view[:room]
-                view = view[room:]
+                count = min(self._part_size - self._filled, len(view))
+                self._part[self._filled : self._filled + count] = view[:count]
+                self._filled += count
+                view = view[count:]
 
     def finish(self) -> None:
         """Make the file visible under its key."""
@@ -59,29 +75,29 @@ class PartWriter:
                 message = f"{self._key} was finished or aborted before"
                 raise BackendError(message)
             if self._upload is None:
-                self._sent = len(self._part)
-                self._driver.put(self._key, bytes(self._part))
+                self._sent = self._filled
+                self._driver.put(self._key, memoryview(self._part)[: self._filled])
             else:
-                if self._part:
+                if self._filled:
                     self._send()
                 while self._under_way:
-                    self._under_way.popleft().result()
+                    self._arrived()
                 self._complete(self._upload)
             self._closed = True
-            self._part = bytearray()
+            self._drop()
 
     def abort(self) -> None:
         """Have the store forget the parts. Never raises."""
         if self._closed:
             return
         self._closed = True
-        for each in self._under_way:
+        for each, _ in self._under_way:
             each.cancel()
         # A part that arrives after the upload was ended would stay, and be paid for.
         while self._under_way:
             with contextlib.suppress(BaseException):
-                self._under_way.popleft().result()
-        self._part = bytearray()
+                self._arrived()
+        self._drop()
         if self._upload is not None:
             with contextlib.suppress(Exception):
                 self._upload.discard()
@@ -90,11 +106,28 @@ class PartWriter:
         if self._upload is None:
             self._upload = self._driver.begin(self._key)
         while len(self._under_way) >= self._upload.parallel:
-            self._under_way.popleft().result()
-        part, self._part = bytes(self._part), bytearray()
+            self._arrived()
         self._number += 1
-        self._sent += len(part)
-        self._under_way.append(self._pool.submit(self._upload.send, self._number, part))
+        self._sent += self._filled
+        part: bytes | memoryview = memoryview(self._part)[: self._filled]
+        buffer = self._part
+        self._filled = 0
+        if self._upload.views:
+            self._part = self._free.pop() if self._free else bytearray()
+        else:
+            # It would make a copy of its own, which two buffers would be held for.
+            part, buffer = bytes(part), bytearray()
+        self._under_way.append((self._pool.submit(self._upload.send, self._number, part), buffer))
+
+    def _arrived(self) -> None:
+        sending, buffer = self._under_way.popleft()
+        sending.result()
+        if buffer:
+            self._free.append(buffer)
+
+    def _drop(self) -> None:
+        self._part, self._filled = bytearray(), 0
+        self._free.clear()
 
     def _complete(self, upload: Upload) -> None:
         try:
@@ -164,3 +197,79 @@ class RangeSource:
             message = f"{self._key}: asked for {end - start} bytes at {start}, got {len(data)}"
             raise BackendError(message, hint="doing it again is safe")
         return data
+
+
+class StreamSource:
+    """A stored file being read as one answer, taken up where it breaks off."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        key: str,
+        body: Body,
+        told: Told,
+        start: int = 0,
+        end: int | None = None,
+        waited: float = 0.0,
+    ) -> None:
+        """Take the answer to a request for the bytes from `start` to before `end`."""
+        self._driver = driver
+        self._key = key
+        self._body: Body | None = body
+        self._told = told
+        self.size = body.total
+        self.waited = waited
+        self._at = start
+        self._end = body.total if end is None else min(end, body.total)
+
+    def within(self, start: int, end: int) -> StreamSource:
+        """Return another source, of a range of the same file; both may be read at the same time."""
+        with self._told("read"):
+            return StreamSource(
+                self._driver, self._key, self._open(start, end), self._told, start, end
+            )
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`, and none at the end."""
+        with self._told("read"):
+            for attempt in range(_BREAKS + 1):
+                if self._at == self._end:
+                    return b""
+                try:
+                    if self._body is None:
+                        self._body = self._open(self._at, self._end)
+                    data = self._body.read(size)
+                except Exception as error:
+                    self._let_go()
+                    if attempt == _BREAKS or not failures.is_transient(error):
+                        raise
+                    continue
+                self._at += len(data)
+                return data
+            raise AssertionError
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ask for no more."""
+        self._let_go()
+
+    def _open(self, start: int, end: int) -> Body:
+        body = self._driver.open(self._key, start, end)
+        if body is None or body.total != self.size:
+            # A key is written once.
+            message = f"{self._key}: the file isn't what it was when it was opened"
+            raise BackendError(message, hint="doing it again is safe")
+        return body
+
+    def _let_go(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()

@@ -1,0 +1,333 @@
+"""Requests to S3 that carry a file's bytes, made in the thread that asks.
+
+s3fs copies a body several times, on one thread for all requests, and has no way to send a digest
+along. So what carries bytes goes past it, with s3fs's addresses, credentials and settings, over
+connections of its own, and with a `Content-MD5` in every request that sends.
+
+It is there to be quick, never to be another way of setting something up: whoever asks for what
+isn't known here (`None` from `connect`, `NotDirect` later) goes through s3fs, which knows it all.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Self
+from urllib.parse import quote, urlsplit
+from xml.sax.saxutils import unescape
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.httpsession import where
+from botocore.utils import get_environ_proxies
+from fsspec.asyn import sync
+
+from modeldrop.backend.connections import Answer, Connections
+from modeldrop.errors import ConfigError
+
+# What s3fs was given beyond these may change a request in ways that are unknown here.
+_OPTIONS: Final = frozenset(
+    {"endpoint_url", "region_name", "profile", "anon", "client_kwargs", "config_kwargs"}
+)
+_CLIENT: Final = frozenset({"endpoint_url", "region_name", "verify"})
+_CONFIG: Final = frozenset(
+    {
+        *("s3", "connect_timeout", "read_timeout", "max_pool_connections", "retries", "proxies"),
+        *("request_checksum_calculation", "response_checksum_validation"),
+    }
+)
+_ADDRESSING: Final = frozenset({"addressing_style"})
+# botocore renews credentials a quarter of an hour before they end.
+_CREDENTIALS_SECONDS: Final = 60
+# A redirect to the bucket's region, and what a server answers that signs in another way.
+_ELSEWHERE: Final = frozenset({301, 302, 307, 308})
+_OTHERWISE: Final = frozenset(
+    {"AuthorizationHeaderMalformed", "SignatureDoesNotMatch", "NotImplemented"}
+)
+_REFUSED_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
+_FAILED: Final = 300
+_NAME: Final = "k"
+# Directory buckets sign with keys of their own.
+_EXPRESS: Final = "--x-s3"
+
+
+class NotDirect(Exception):
+    """The request has to be made through s3fs."""
+
+
+class _Unsigned(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
+    """Signs all but the body, whose digest is among the headers."""
+
+    def payload(self, request: Any) -> str:  # noqa: ANN401 - botocore's own
+        del request
+        return "UNSIGNED-PAYLOAD"
+
+
+class Body:
+    """The bytes of an answer, as they come."""
+
+    def __init__(self, held: Answer, size: int, total: int) -> None:
+        """Take an answer with `size` bytes to come, of a file that has `total`."""
+        self._held = held
+        self._left = size
+        self.total = total
+        if not size:
+            held.finish()
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`, and none at the end.
+
+        Raises:
+            HTTPClientError: it broke off.
+        """
+        if not self._left:
+            return b""
+        data = self._held.read(min(size, self._left))
+        if not data:
+            raise HTTPClientError(error="the answer was cut short")
+        self._left -= len(data)
+        if not self._left:
+            self._held.finish()
+        return data
+
+    def close(self) -> None:
+        """Let go of the connection, with what is still to come."""
+        if self._left:
+            self._held.drop()
+
+
+class Direct:
+    """One bucket."""
+
+    def __init__(self, base: str, region: str, fs: Any, connections: Connections) -> None:  # noqa: ANN401 - s3fs's own
+        """Use `connect`."""
+        self._base = base
+        self._region = region
+        self._fs = fs
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._credentials: Credentials | None = None
+        self._until = 0.0
+
+    @classmethod
+    def connect(cls, fs: Any, bucket: str, options: Mapping[str, object]) -> Self | None:  # noqa: ANN401 - s3fs's own
+        """Return the bucket as s3fs reaches it, or None where only s3fs can.
+
+        Raises:
+            ConfigError: the certificates that are to be trusted can't be read.
+        """
+        client: Mapping[str, Any] = _mapping(options.get("client_kwargs"))
+        config: Mapping[str, Any] = _mapping(options.get("config_kwargs"))
+        if (
+            options.get("anon")
+            or set(options) - _OPTIONS
+            or set(client) - _CLIENT
+            or set(config) - _CONFIG
+            or set(_mapping(config.get("s3"))) - _ADDRESSING
+        ):
+            return None
+        try:
+            url = sync(
+                fs.loop,
+                fs.s3.generate_presigned_url,
+                "get_object",
+                Params={"Bucket": bucket, "Key": _NAME},
+            )
+        except Exception:  # noqa: BLE001 - without credentials, say: s3fs tells of it when it is used
+            return None
+        parts = urlsplit(url)
+        settings = fs.s3.meta.config
+        region = fs.s3.meta.region_name
+        if (
+            settings.signature_version != "s3v4"
+            or not region
+            or bucket.endswith(_EXPRESS)
+            or not parts.path.endswith(f"/{_NAME}")
+        ):
+            return None
+        base = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(_NAME)}"
+        verify = client.get("verify")
+        if (
+            not (verify is None or verify is True or isinstance(verify, str))
+            or settings.client_cert
+            or settings.proxies
+            or get_environ_proxies(base)
+        ):
+            return None
+        tls = None
+        if parts.scheme == "https":
+            tls = _trusting(_bundle(verify, fs))
+        return cls(base, region, fs, Connections(urlsplit(base), settings, tls))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.close()
+
+    def refuses_wrong_digests(self, key: str) -> bool:
+        """Return whether the server refuses bytes that aren't what their digest says.
+
+        It is tried, in one request and in a part of several, with a key that is free and stays so.
+        """
+        body, wrong = b"one", {"Content-MD5": digest_of(b"another")}
+        if not self._refuses("PUT", key, {}, wrong, body):
+            self._ask("DELETE", key).text()
+            return False
+        upload = self.begin(key)
+        try:
+            part = {"partNumber": "1", "uploadId": upload}
+            return self._refuses("PUT", key, part, wrong, body)
+        finally:
+            # Some servers have forgotten it by then. What stays is ended with the other unfinished.
+            with contextlib.suppress(Exception):
+                self._ask("DELETE", key, {"uploadId": upload}).text()
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Put a whole object, of which the server checks the digest."""
+        self._ask("PUT", key, {}, {"Content-MD5": digest_of(data)}, data).text()
+
+    def begin(self, key: str) -> str:
+        """Begin a multipart upload, and return its id."""
+        answer = self._ask("POST", key, {"uploads": ""}).text()
+        found = re.search("<UploadId>([^<]+)</UploadId>", answer)
+        if found is None:
+            raise HTTPClientError(error="the answer names no upload")
+        return unescape(found[1])
+
+    def send(self, key: str, upload: str, number: int, data: bytes | memoryview) -> str:
+        """Send a part, of which the server checks the digest, and return its tag."""
+        answer = self._ask(
+            "PUT",
+            key,
+            {"partNumber": str(number), "uploadId": upload},
+            {"Content-MD5": digest_of(data)},
+            data,
+        )
+        answer.text()
+        return str(answer.headers["ETag"])
+
+    def open(self, key: str, start: int, end: int | None) -> Body:
+        """Return an object's bytes from `start` on, to before `end` if that is given."""
+        headers = {}
+        if start or end is not None:
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        answer = self._ask("GET", key, {}, headers)
+        length = answer.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdecimal()):
+            # Without it, an answer that was cut short looks like a whole one.
+            answer.drop()
+            raise NotDirect("no length")
+        size = int(length)
+        # Some servers answer 200 to a range, which they give all the same.
+        about = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        first, total = (int(about[1]), int(about[2])) if about else (0, size)
+        if first != start or size != min(total if end is None else end, total) - start:
+            answer.drop()
+            raise HTTPClientError(error=f"asked for bytes from {start} on, got others")
+        return Body(answer, size, total)
+
+    def _refuses(
+        self, method: str, key: str, query: Mapping[str, str], headers: dict[str, str], body: bytes
+    ) -> bool:
+        try:
+            self._ask(method, key, query, headers, body).text()
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _REFUSED_DIGEST:
+                raise
+            return True
+        return False
+
+    def _ask(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | memoryview = b"",
+    ) -> Answer:
+        url = f"{self._base}{quote(key, safe='/~')}"
+        if query:
+            url += "?" + "&".join(f"{name}={quote(each, safe='~')}" for name, each in query.items())
+        request = AWSRequest(
+            method=method,
+            url=url,
+            headers=dict(headers or {}),
+            data=body,
+        )
+        _Unsigned(self._signing(), "s3", self._region).add_auth(request)
+        answer = self._connections.send(request.prepare())
+        if answer.status >= _FAILED:
+            raise _told(answer, method)
+        return answer
+
+    def _signing(self) -> Credentials:
+        """Return the credentials as they are now; s3fs's client renews them."""
+        with self._lock:
+            if self._credentials is None or time.monotonic() > self._until:
+                holder = self._fs.s3._request_signer._credentials  # noqa: SLF001 - of the session, a role's would be asked for again
+                now = sync(self._fs.loop, holder.get_frozen_credentials)
+                self._credentials = Credentials(now.access_key, now.secret_key, now.token)
+                self._until = time.monotonic() + _CREDENTIALS_SECONDS
+            return self._credentials
+
+
+def digest_of(data: bytes | memoryview) -> str:
+    """Return the digest that goes along with bytes: against accidents, so that MD5 will do."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _bundle(verify: object, fs: Any) -> str:  # noqa: ANN401 - s3fs's own
+    """Return the file of certificates to trust, in the order in which botocore looks for it."""
+    for named in (
+        verify,
+        fs.session.get_config_variable("ca_bundle"),
+        os.environ.get("REQUESTS_CA_BUNDLE"),
+    ):
+        if named is not None:
+            return str(where() if named is True else named)
+    return str(where())
+
+
+def _trusting(bundle: str) -> ssl.SSLContext:
+    """Return what checks certificates and whose they are: http.client leaves it to this."""
+    try:
+        context = ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        message = f"the certificates to trust can't be read: {bundle}: {error}"
+        raise ConfigError(
+            message,
+            hint="`verify`, ca_bundle, AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE has to name a PEM file; "
+            "s3fs takes no folder",
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _told(answer: Answer, method: str) -> Exception:
+    """Return the exception that botocore's client would raise, or `NotDirect`."""
+    text = answer.text()
+    code = re.search("<Code>([^<]*)</Code>", text)
+    why = re.search("<Message>([^<]*)</Message>", text)
+    name = unescape(code[1]) if code else str(answer.status)
+    if answer.status in _ELSEWHERE or name in _OTHERWISE:
+        return NotDirect(name)
+    error: Exception = ClientError(
+        {
+            "Error": {"Code": name, "Message": unescape(why[1]) if why else ""},
+            "ResponseMetadata": {"HTTPStatusCode": answer.status},
+        },
+        method,
+    )
+    return error
