@@ -143,8 +143,6 @@ class Repository:
 
     def close(self) -> None:
         """Let go of threads and connections."""
-        if "transfer" in self.__dict__:
-            self.transfer.close()
         if "backend" in self.__dict__:
             self.backend.close()
 

@@ -37,6 +37,7 @@ COMMITTED: Final = "committed"
 
 # As many names as any store lists in one request.
 _PAGE: Final = 1000
+_GROUP: Final = "a group of runs"
 # How long a group waits for another process's, in seconds: its runs can go alone instead.
 _GROUP_TIMEOUT: Final = 5.0
 
@@ -251,10 +252,7 @@ class Runs:
             ModeldropError, OSError: some of it failed, and `commit` tells what became of each.
         """
         # Not the lock of each run: that two writers began the same one shows by its sequence.
-        group = locks.hold(
-            self._home.paths.group_lock(), what="a group of runs", timeout=_GROUP_TIMEOUT
-        )
-        with group:
+        with locks.hold(self._home.paths.group_lock(), what=_GROUP, timeout=_GROUP_TIMEOUT):
             self.check_backend()
             folders = [layout.revisions(draft.run) for draft, _ in drafts]
             settling = {each.sequence for each in self._intents.of_any(frozenset(folders))}
@@ -264,10 +262,8 @@ class Runs:
             for number, (draft, request) in enumerate(drafts):
                 if folders[number] in settling:
                     continue
-                revision = self._revision(draft, 1, str(uuid.uuid4()), at, request)
-                made[number] = revision
-                entry = _entry(revision, request)
-                data = revision.to_bytes()
+                revision = made[number] = self._revision(draft, 1, str(uuid.uuid4()), at, request)
+                data, entry = revision.to_bytes(), _entry(revision, request)
                 firsts.append(First(folders[number], revision.owner, data, request, entry))
             if not firsts:
                 return [None] * len(drafts)
@@ -311,7 +307,7 @@ class Runs:
     def _settle(self, run: str, ledger: Ledger) -> None:
         if self._intents.of(layout.revisions(run)):
             # What a group has begun is no dead request's while somebody holds this.
-            with locks.hold(self._home.paths.group_lock(), what="a group of runs"):
+            with locks.hold(self._home.paths.group_lock(), what=_GROUP):
                 ledger.settle()
 
     def parse(self, data: bytes, number: int | None = None) -> Revision:
@@ -324,8 +320,7 @@ class Runs:
 
     def entry(self, revision: Revision, request: Request) -> NewEntry | None:
         """Return the entry that says that this home committed a revision; None if it didn't."""
-        data = revision.to_bytes()
-        return _Revisions(self, {data: revision}).entry(revision.revision, data, request)
+        return _entry(revision, request) if revision.home == self._home.id else None
 
     def home_id(self) -> str:
         """Return the id of the home that commits here."""

@@ -133,9 +133,6 @@ class Transfer:
         self._turns = threading.BoundedSemaphore(count)
         self._turns_medium = threading.BoundedSemaphore(count)
 
-    def close(self) -> None:
-        """Do nothing: nothing is held."""
-
     @property
     def shares_waits(self) -> bool:
         """Whether `send_in` sends anything."""
