@@ -140,9 +140,12 @@ def azurite() -> Iterator[AzuriteServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rclone_s3() -> Iterator[RcloneS3Server]:
-    """An S3 server whose create-if-absent does not hold; one for each worker."""
+    """An S3 server whose create-if-absent does not hold; one for each file of tests.
+
+    After a connection that broke off in the middle it keeps a processor busy for good.
+    """
     with _running(RcloneS3Server()) as server:
         yield server
 
