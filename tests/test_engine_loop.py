@@ -90,7 +90,8 @@ def test_a_single_scan_ends_though_marked_runs_change_during_each_upload(
     meddle(repository, disturb)
     began = time.monotonic()
     found = scan(repository)
-    assert time.monotonic() - began < 10
+    # Far more than it takes; one that didn't end would be stopped by the test's own limit.
+    assert time.monotonic() - began < 60
     assert {found[run].state for run in runs} == {"settling"}
 
 

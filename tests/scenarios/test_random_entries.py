@@ -52,7 +52,8 @@ def check(folder: Path, random: Random, count: int) -> Batch:
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 60))
-@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow])
+# How many entries, and how odd they are, is what is drawn: that is large and slow as it is meant.
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_random_entries_are_stored_or_reported_each(random: Random, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(Path(folder), random, count)
