@@ -140,12 +140,9 @@ def azurite() -> Iterator[AzuriteServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rclone_s3() -> Iterator[RcloneS3Server]:
-    """An S3 server whose create-if-absent does not hold; one for each file of tests.
-
-    After a connection that broke off in the middle it keeps a processor busy for good.
-    """
+    """An S3 server whose create-if-absent does not hold; one for each worker."""
     with _running(RcloneS3Server()) as server:
         yield server
 

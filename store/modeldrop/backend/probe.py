@@ -48,7 +48,7 @@ def race(
     for _ in range(rounds + _SPARE):
         found = _round(backend, racers)
         most = max(most, found.winners)
-        if found.winners > 1 or not found.kept:
+        if found.breach:
             break
         held += found.winners
         if held == rounds:
@@ -109,10 +109,10 @@ def _client(url: str) -> str:
 
 @dataclass(slots=True)
 class _Found:
-    """How many won one round, and whether what is stored is what the winner wrote."""
+    """How many won one round, and whether that, or what is stored, breaks the condition."""
 
     winners: int
-    kept: bool
+    breach: bool
 
 
 @dataclass(slots=True)
@@ -136,6 +136,10 @@ def _round(backend: Backend, racers: int) -> _Found:
         errors = [racer.error for racer in line_up if racer.error is not None]
         if len(errors) == racers:
             raise errors[0]
+        winners = [racer for racer in line_up if racer.won]
+        if len(winners) > 1:
+            # No need to read: a server that the race has brought to a halt is judged all the same.
+            return _Found(len(winners), breach=True)
         return _judge(line_up, backend.read(key))
     finally:
         # What is left, should even this fail, is a file in a folder that nothing reads.
@@ -154,9 +158,10 @@ def _run(backend: Backend, key: str, racer: _Racer, start: threading.Barrier) ->
 
 
 def _judge(racers: Sequence[_Racer], stored: bytes | None) -> _Found:
-    winners = [racer for racer in racers if racer.won]
-    if winners:
-        return _Found(len(winners), stored == winners[0].data)
+    """Judge a round with at most one winner by what is stored."""
+    for racer in racers:
+        if racer.won:
+            return _Found(1, breach=stored != racer.data)
     # Nobody was told: the winner's answer was lost. That the record is one of theirs is no
     # proof, and no breach either, but nothing there after somebody was turned away is one.
-    return _Found(0, any(racer.data == stored for racer in racers))
+    return _Found(0, breach=all(racer.data != stored for racer in racers))
