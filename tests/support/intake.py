@@ -23,8 +23,8 @@ from modeldrop.intake.drops import Drop, Job, Outcome, Watch
 from modeldrop.intake.flights import Flight
 from modeldrop.ledger import Request
 from modeldrop.names import RECEIPT, new_guid
+from modeldrop.pulling import pull
 from modeldrop.records import Artifact, Revision, StoredFile
-from modeldrop.transfer import Transfer
 from support import killing
 
 QUICK = {
@@ -286,8 +286,8 @@ def die_pulling(url: str, key: str, sha256: str, size: int, target: str) -> None
         if arrived >= size // 2:
             killing.die()
 
-    transfer = Transfer(open_backend(url, {}, None))
-    transfer.pull(Artifact.of_file(StoredFile("model", sha256, size, key)), Path(target), moved)
+    artifact = Artifact.of_file(StoredFile("model", sha256, size, key))
+    pull(open_backend(url, {}, None), artifact, Path(target), moved)
 
 
 def jobs_of(repository: Repository, runs: Iterable[str]) -> list[Job]:
