@@ -41,15 +41,13 @@ Peer = Callable[[Path | str, Path | str], list[str]]
 
 
 class Server(RcloneS3Server):
-    """One that remembers what its folders hold: to look anew at each request isn't copying."""
+    """One with a bucket for each round."""
 
     def command(self, folder: Path) -> list[str]:
         """See `RcloneS3Server.command`."""
         for bucket in _buckets():
             (folder / bucket).mkdir()
-        command = super().command(folder)
-        at = command.index("--dir-cache-time")
-        return [*command[:at], *command[at + 2 :]]
+        return super().command(folder)
 
     def at(self, url: str) -> Path:
         """Return where it keeps what is at a URL."""
