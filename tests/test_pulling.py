@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from modeldrop import batch, files
 from modeldrop.backend import Backend, open_backend
 from modeldrop.copies import is_copy
 from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, InvalidName
 from modeldrop.pulling import pull
 from modeldrop.records import Artifact, StoredFile
 from modeldrop.transfer import Transfer
+from modeldrop.unfinished import PREFIX
 from support.artifacts import KEY, MIB, data_of, digest, folder_of, left_in, put
 from support.children import started
 from support.intake import Meddling, die_pulling
@@ -63,7 +68,7 @@ def test_nothing_has_the_final_name_before_all_is_verified(local: Backend, tmp_p
     seen: set[str] = set()
     pull(local, artifact, target, lambda _: seen.update(left_in(target.parent)))
     assert seen
-    assert all(name.startswith(".tmp-") for name in seen)
+    assert all(name.startswith(PREFIX) for name in seen)
 
 
 def test_other_content_under_the_name_is_a_conflict_and_stays(
@@ -115,7 +120,7 @@ def test_two_pulls_to_one_place_both_succeed(local: Backend, tmp_path: Path) -> 
         assert set(pool.map(pull_once, range(4))) == {target}
     assert is_copy(target, artifact)
     assert "model" in left_in(tmp_path)
-    assert not [name for name in left_in(tmp_path) if name.startswith(".tmp-")]
+    assert not [name for name in left_in(tmp_path) if name.startswith((".tmp-", PREFIX))]
 
 
 @pytest.mark.parametrize("damage", ["flipped", "shorter", "gone"])
@@ -192,7 +197,7 @@ def test_an_interrupted_pull_doesnt_wait_for_the_other_files(
         pull(local, artifact, tmp_path / "out" / "model", interrupt)
     # The other three of them alone would be 96 MiB.
     assert arrived < 64 * MIB
-    assert left_in(tmp_path / "out") == []
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_the_error_of_one_file_ends_all_at_once_and_is_the_one_that_is_told(
@@ -201,11 +206,11 @@ def test_the_error_of_one_file_ends_all_at_once_and_is_the_one_that_is_told(
     artifact = folder_of(local, {f"{n}": bytes(32 * MIB) for n in range(4)})
     arrived: list[int] = []
 
-    def source(key: str) -> object:
+    def source(key: str, start: int) -> object:
         if key == artifact.files[3].key:
             assert comes_true(lambda: bool(arrived))
             raise BackendError("503 of one file")
-        return local.source(key)
+        return local.source(key, start)
 
     failing = Meddling(local, lambda _, data: data)
     failing.source = source  # type: ignore[attr-defined] # in front of the backend's
@@ -213,7 +218,7 @@ def test_the_error_of_one_file_ends_all_at_once_and_is_the_one_that_is_told(
         pull(failing.as_backend(), artifact, tmp_path / "out" / "model", arrived.append)
     # The other three of them alone would be 96 MiB.
     assert sum(arrived) < 64 * MIB
-    assert left_in(tmp_path / "out") == []
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_killed_while_it_pulls_leaves_nothing_under_the_final_name(
@@ -222,9 +227,54 @@ def test_killed_while_it_pulls_leaves_nothing_under_the_final_name(
     data = data_of(6 * MIB)
     artifact = Artifact.of_file(put(local, KEY, data))
     target = tmp_path / "out" / "model"
-    with started(die_pulling, local.url, KEY, digest(data), len(data), target) as child:
+    size = len(data)
+    with started(die_pulling, local.url, KEY, digest(data), size, target, size // 2) as child:
         child.say()
         assert child.was_killed()
-    assert [name[:5] for name in left_in(target.parent)] == [".tmp-"]
+    assert left_in(target.parent) == [f"{PREFIX}{artifact.sha256}-1"]
     pull(local, artifact, target)
     assert target.read_bytes() == data
+    assert left_in(target.parent) == ["model"]
+
+
+@pytest.mark.parametrize("how", ["together", "each by itself"])
+def test_nothing_gets_its_name_before_it_is_on_the_disk(
+    local: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    artifact = folder_of(local, {"a": b"1", "b": b"2", "deep/c": b"3"})
+    target = tmp_path / "model"
+    monkeypatch.setattr(batch, "go_together", lambda *_: how == "together")
+    synced: list[tuple[str, bool]] = []
+    sync_path, sync_folder = files.sync_path, files.sync_folder
+
+    def noted(name: str, sync: Callable[[Any], None]) -> Callable[[Any], None]:
+        def note(what: Any) -> None:  # noqa: ANN401 - a path or a descriptor
+            synced.append((name, target.exists()))
+            sync(what)
+
+        return note
+
+    monkeypatch.setattr(files, "sync_whole", noted("whole", lambda _: None))
+    monkeypatch.setattr(files, "sync_path", noted("file", sync_path))
+    monkeypatch.setattr(files, "sync_folder", noted("folder", sync_folder))
+    pull(local, artifact, target)
+    # At the end the folder that the name is in, and the one that it was in.
+    names = {"together": ["whole"], "each by itself": ["file"] * 3 + ["folder"] * 2}[how]
+    assert [name for name, named in synced if not named] == names
+    assert [name for name, named in synced if named] == ["folder"] * 2
+
+
+@pytest.mark.parametrize("how", ["sync_whole", "sync_path"])
+def test_what_the_disk_didnt_take_gets_no_name_and_leaves_nothing(
+    local: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    artifact = folder_of(local, {"a": b"1", "b": b"2", "c": b"3"})
+    monkeypatch.setattr(batch, "go_together", lambda *_: how == "sync_whole")
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, how, fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        pull(local, artifact, tmp_path / "out" / "model")
+    assert left_in(tmp_path / "out") == []

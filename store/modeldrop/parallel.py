@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from modeldrop.errors import Interrupted
 from modeldrop.records import StoredFile
@@ -31,35 +31,50 @@ def in_parallel(
     if len(every) == 1:
         yield every[0], work(every[0], moved)
         return
-    stop = threading.Event()
-    causes: list[BaseException] = []
-
-    def check() -> None:
-        # Whoever failed or was interrupted doesn't wait for gigabytes of the others.
-        if stop.is_set():
-            message = "stopped, since another file failed"
-            raise Interrupted(message)
-
-    def counted(size: int) -> None:
-        check()
-        moved(size)
-
-    def one(file: StoredFile) -> T:
-        try:
-            check()
-            return work(file, counted)
-        except BaseException as error:
-            causes.append(error)
-            stop.set()
-            raise
-
+    shared = _Shared(every, work, moved)
     with ThreadPoolExecutor(threads) as pool:
         try:
-            yield from zip(every, pool.map(one, every), strict=True)
+            for each in [pool.submit(shared.some) for _ in range(min(threads, len(every)))]:
+                each.result()
         except BaseException:
-            # Results come in order; what went wrong first is what has to be said.
-            if causes:
-                raise causes[0] from None
+            # They are looked at in turn; what went wrong first is what has to be said.
+            if shared.causes:
+                raise shared.causes[0] from None
             raise
         finally:
-            stop.set()
+            shared.stop.set()
+    yield from ((file, shared.done[number]) for number, file in enumerate(every))
+
+
+class _Shared(Generic[T]):
+    def __init__(
+        self, every: list[StoredFile], work: Callable[[StoredFile, Progress], T], moved: Progress
+    ) -> None:
+        self._every = every
+        self._work = work
+        self._moved = moved
+        # To take the next number is one step of the interpreter, and costs far less than a task
+        # of a pool for each file.
+        self._numbers = iter(range(len(every)))
+        self.done: dict[int, T] = {}
+        self.stop = threading.Event()
+        self.causes: list[BaseException] = []
+
+    def some(self) -> None:
+        """Do what nobody has begun, one after the other."""
+        try:
+            for number in self._numbers:
+                if self.stop.is_set():
+                    return
+                self.done[number] = self._work(self._every[number], self._counted)
+        except BaseException as error:
+            self.causes.append(error)
+            self.stop.set()
+            raise
+
+    def _counted(self, size: int) -> None:
+        # Whoever failed or was interrupted doesn't wait for gigabytes of the others.
+        if self.stop.is_set():
+            message = "stopped, since another file failed"
+            raise Interrupted(message)
+        self._moved(size)

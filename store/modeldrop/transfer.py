@@ -49,7 +49,7 @@ class Sent:
     size: int
 
 
-class _Hash:
+class Hash:
     """A sha256 of what it is fed; for what takes longer, in a thread, a few chunks behind."""
 
     def __init__(self, size: int) -> None:
@@ -150,7 +150,7 @@ class Transfer:
         """Return what was sent, and whether the store compared it with digests on its way."""
         writer = self._backend.writer(key, size)
         try:
-            with _Hash(size) as digest:
+            with Hash(size) as digest:
                 for chunk in _chunks(fd, size):
                     digest.update(chunk)
                     writer.write(chunk)
@@ -220,7 +220,7 @@ class Transfer:
             SourceChanged: the file changed meanwhile.
         """
         unchanged()
-        with _Hash(size) as digest:
+        with Hash(size) as digest:
             for chunk in _chunks(fd, size):
                 digest.update(chunk)
                 moved(len(chunk))
@@ -250,7 +250,7 @@ class Transfer:
         source = self._backend.source(key)
         if source is None:
             return None
-        with source, _Hash(size) as digest:
+        with source, Hash(size) as digest:
             while data := source.read(_CHUNK):
                 digest.update(data)
                 moved(len(data))

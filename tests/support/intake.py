@@ -276,14 +276,14 @@ def die_during_the_bytes(home: str, after: int) -> None:
     scan_in_child(home)
 
 
-def die_pulling(url: str, key: str, sha256: str, size: int, target: str) -> None:
-    """Pull a file, and die when half of it has arrived."""
+def die_pulling(url: str, key: str, sha256: str, size: int, target: str, at: int) -> None:
+    """Pull a file, and die when so many bytes of it have arrived."""
     arrived = 0
 
     def moved(count: int) -> None:
         nonlocal arrived
         arrived += count
-        if arrived >= size // 2:
+        if arrived >= at:
             killing.die()
 
     artifact = Artifact.of_file(StoredFile("model", sha256, size, key))
