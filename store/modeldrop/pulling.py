@@ -182,9 +182,11 @@ class _Pull:
         if source is None:
             return _Outcome.GONE
         with source:
-            if isinstance(source, Ranged) and source.size != file.size:
+            large = file.size > _LARGE
+            # Of a smaller one, the bytes that come tell it as quickly.
+            if large and isinstance(source, Ranged) and source.size != file.size:
                 return _Outcome.GONE
-            if file.size > _LARGE and ranges.is_worth_while(source, file.size):
+            if large and ranges.is_worth_while(source, file.size):
                 digest = hashlib.sha256()
                 note = partial(self._gathered.note, self._numbers[file.path])
                 ranges.save(source, file.size, fd, arrived, note, moved, digest.update)

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import select
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult
 
@@ -31,8 +32,15 @@ class Connections:
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = False
 
-    def send(self, request: Any, seconds: float | None = None) -> Answer:  # noqa: ANN401 - botocore's own
-        """Send a signed request, and return its answer as soon as it begins.
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | memoryview,
+        seconds: float | None = None,
+    ) -> Answer:
+        """Send a request, and return its answer as soon as it begins.
 
         No silence may be longer than `seconds`, or than the settings say.
 
@@ -44,8 +52,7 @@ class Connections:
         try:
             most = self._settings.read_timeout
             connection.sock.settimeout(most if seconds is None else min(most, seconds))
-            path = request.url.partition(self._address.netloc)[2]
-            connection.request(request.method, path, request.body or None, dict(request.headers))
+            connection.request(method, path, body or None, headers)
             return Answer(self, connection, connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             connection.close()

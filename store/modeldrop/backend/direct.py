@@ -24,16 +24,14 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import unescape
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.httpsession import where
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from modeldrop.backend.connections import Answer, Connections
+from modeldrop.backend.signing import Signer
 from modeldrop.errors import ConfigError
 
 # What s3fs was given beyond these may change a request in ways that are unknown here.
@@ -58,20 +56,13 @@ _OTHERWISE: Final = frozenset(
 _REFUSED_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 _FAILED: Final = 300
 _NAME: Final = "k"
+_PORTS: Final = {"http": 80, "https": 443}
 # Directory buckets sign with keys of their own.
 _EXPRESS: Final = "--x-s3"
 
 
 class NotDirect(Exception):
     """The request has to be made through s3fs."""
-
-
-class _Unsigned(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
-    """Signs all but the body, whose digest is among the headers."""
-
-    def payload(self, request: Any) -> str:  # noqa: ANN401 - botocore's own
-        del request
-        return "UNSIGNED-PAYLOAD"
 
 
 class Body:
@@ -119,14 +110,17 @@ class Direct:
         connections: Connections,
     ) -> None:
         """Use `connect`."""
-        self._base = base
+        parts = urlsplit(base)
+        self._path = parts.path
+        # Without the port that its scheme has anyway, as in every request's own header.
+        self._host = parts.netloc.removesuffix(f":{_PORTS[parts.scheme]}")
         self.endpoint = endpoint
         """The address of the server."""
         self._region = region
         self._holder = holder
         self._connections = connections
         self._lock = threading.Lock()
-        self._credentials: Credentials | None = None
+        self._signer: Signer | None = None
         self._until = 0.0
 
     @classmethod
@@ -282,29 +276,27 @@ class Direct:
         body: bytes | memoryview = b"",
         seconds: float | None = None,
     ) -> Answer:
-        url = f"{self._base}{quote(key, safe='/~')}"
-        if query:
-            url += "?" + "&".join(f"{name}={quote(each, safe='~')}" for name, each in query.items())
-        request = AWSRequest(
-            method=method,
-            url=url,
-            headers=dict(headers or {}),
-            data=body,
+        path = f"{self._path}{quote(key, safe='/~')}"
+        asked = "&".join(
+            f"{name}={quote(each, safe='~')}" for name, each in sorted((query or {}).items())
         )
-        _Unsigned(self._signing(), "s3", self._region).add_auth(request)
-        answer = self._connections.send(request.prepare(), seconds)
+        signed = self._signing().signed(method, path, asked, headers or {})
+        whole = f"{path}?{asked}" if asked else path
+        answer = self._connections.send(method, whole, signed, body, seconds)
         if answer.status >= _FAILED:
             raise _told(answer, method)
         return answer
 
-    def _signing(self) -> Credentials:
-        """Return the credentials as they are now; botocore renews them."""
+    def _signing(self) -> Signer:
+        """Return what signs with the credentials as they are now; botocore renews them."""
         with self._lock:
-            if self._credentials is None or time.monotonic() > self._until:
+            if self._signer is None or time.monotonic() > self._until:
                 now = self._holder.get_frozen_credentials()
-                self._credentials = Credentials(now.access_key, now.secret_key, now.token)
+                self._signer = Signer(
+                    self._host, self._region, now.access_key, now.secret_key, now.token
+                )
                 self._until = time.monotonic() + _CREDENTIALS_SECONDS
-            return self._credentials
+            return self._signer
 
 
 def digest_of(data: bytes | memoryview) -> str:
