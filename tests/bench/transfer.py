@@ -165,7 +165,7 @@ def _both_ways(
         (pulled,) = (place / "ours").iterdir()
         assert _digest(pulled) == _digest(model)
         # Its bytes only: the service goes on writing records there.
-        shutil.rmtree(server.at(f"s3://home/models/{run}"))
+        _forget(model, server.at(f"s3://home/models/{run}"))
         for name, command in peers.items():
             url = f"s3://round-{number}/{name}/{model.name}"
             up = _timed(command(model, url), env, _LONG)
@@ -176,13 +176,19 @@ def _both_ways(
             took.setdefault((name, "down"), []).append(
                 _timed(command(url, target), env, max(5.0, _PATIENCE * down))
             )
-            shutil.rmtree(server.at(f"s3://round-{number}/{name}"))
-        shutil.rmtree(place)
+            _forget(model, server.at(f"s3://round-{number}/{name}"))
+        _forget(model, place)
     for way in ("up", "down"):
         ours = statistics.median(took["ours", way])
         for name in peers:
             theirs = statistics.median(took[name, way])
             yield Figure(f"{what} {way}", ours, theirs, 1, name)
+
+
+def _forget(model: Path, folder: Path) -> None:
+    """Remove copies of a large model; where many files were just removed, new ones take longer."""
+    if model.is_file():
+        shutil.rmtree(folder)
 
 
 def _installed(server: Server) -> dict[str, Peer]:
