@@ -177,30 +177,55 @@ def test_what_is_left_out_again_gets_no_name(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["00", "03"]
 
 
-def test_after_a_failure_the_names_that_were_given_can_be_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str]
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_written_under_its_own_name_lasts_before_any_name_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
-    folders = [tmp_path / each for each in ("a", "b", "c")]
-    for each in folders:
-        each.mkdir()
-    real = files.link_if_absent
-
-    def fail(temp: Path | str, path: Path | str) -> bool:
-        if str(path).endswith("b/file"):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(temp, path)
-
-    monkeypatch.setattr(files, "link_if_absent", fail)
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
+    folder, made, records = tmp_path / "made" / "folder", tmp_path / "made", tmp_path / "records"
+    folder.mkdir(parents=True)
+    records.mkdir()
     with Batch() as batch:
-        for each in folders:
-            batch.create(str(each / "file"), DATA)
+        written = batch.write(str(folder / "bytes"), DATA)
+        batch.folder(str(made))
+        batch.create(str(records / "record"), DATA)
+        assert (folder / "bytes").read_bytes() == DATA
+        lasted = [written.created]
+        batch.sync()
+        lasted.append(written.created)
+        assert lasted == [False, True]
+        assert names(records) == []
+        if together:
+            assert waits == ["whole"]
+        else:
+            assert sorted(waits) == sorted(["made", "folder", "bytes", "temp"])
+        waits.clear()
+        batch.finish()
+        # What lasts already isn't waited for again.
+        assert waits == ["records"]
+    assert (folder / "bytes").read_bytes() == (records / "record").read_bytes() == DATA
+
+
+def test_what_is_written_under_its_own_name_and_does_not_last_goes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_path", fail)
+    monkeypatch.setattr(files, "sync_whole", fail)
+    (tmp_path / "taken").write_bytes(b"old")
+    with Batch() as batch:
+        written = batch.write(str(tmp_path / "bytes"), DATA)
+        with pytest.raises(FileExistsError):
+            batch.write(str(tmp_path / "taken"), DATA)
+        unwanted = batch.write(str(tmp_path / "unwanted"), DATA)
+        batch.drop([unwanted])
         with pytest.raises(OSError, match="Input/output error"):
             batch.finish()
-        waits.clear()
-        batch.keep_names()
-        assert sorted(waits) == ["a", "b", "c"]
-    assert [os.listdir(each) for each in folders] == [["file"], [], []]
+        assert not written.created
+    assert os.listdir(tmp_path) == ["taken"]
+    assert (tmp_path / "taken").read_bytes() == b"old"
 
 
 def test_failures_of_the_disk_are_listened_for_before_anything_is_written(

@@ -193,10 +193,12 @@ def begin_sequences(
     requests = [each.request.id for each in firsts]
     try:
         intents.begin_in(batch, opened)
-        batch.give_names()
+        # Written with the rest, so that one wait is enough for all of it; without its name it isn't
+        # there.
+        records = [_first_in(batch, backend, each) for each in firsts]
+        batch.sync()
         arrived()
         _log.debug("step: intent written")
-        records = [_first_in(batch, backend, each) for each in firsts]
     except BaseException:
         # Nothing was appended yet.
         intents.end(*requests)

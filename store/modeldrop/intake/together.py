@@ -88,7 +88,7 @@ def store_together(runs: Runs, transfer: Transfer, jobs: Sequence[Job]) -> list[
             raise
         except Exception as error:  # noqa: BLE001 - each is told by itself what is wrong
             _log.debug("%d runs are stored one by one: %r", len(jobs), error)
-            _keep(batch, begun)
+            _keep(begun)
     return outcomes
 
 
@@ -150,8 +150,8 @@ def _commit(
 ) -> None:
     def arrived() -> None:
         for each in begun:
-            for key, sent, pending in each.sent:
-                transfer.check_batch(key, sent, pending)
+            for key, sent, _ in each.sent:
+                transfer.check_batch(key, sent)
         _log.debug("step: bytes stored")
 
     drafts = [each.draft() for each in begun]
@@ -164,13 +164,8 @@ def _commit(
             outcomes[each.number] = Outcome(committed, each.files, draft.refused, each.seen_at)
 
 
-def _keep(batch: Batch, begun: Sequence[_Begun]) -> None:
-    """Take note of what a group that failed has sent, once that lasts: it isn't sent again."""
-    try:
-        batch.keep_names()
-    except OSError as error:
-        _log.debug("what was sent is sent again: %s", error)
-        return
+def _keep(begun: Sequence[_Begun]) -> None:
+    """Take note of what a group that failed has sent, where that lasts: it isn't sent again."""
     for each in begun:
         if all(pending.created for _, _, pending in each.sent):
             for seen in each.wanted.files:
