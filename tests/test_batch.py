@@ -178,32 +178,36 @@ def test_what_is_left_out_again_gets_no_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_what_is_written_under_its_own_name_lasts_before_any_name_is_given(
+def test_a_name_that_is_to_come_later_is_given_once_the_others_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
     monkeypatch.setattr(files, "syncs_whole", lambda _: together)
-    folder, made, records = tmp_path / "made" / "folder", tmp_path / "made", tmp_path / "records"
-    folder.mkdir(parents=True)
-    records.mkdir()
+    first, records, notes = tmp_path / "first", tmp_path / "records", tmp_path / "notes"
+    for each in (first, records, notes):
+        each.mkdir()
     with Batch() as batch:
-        written = batch.write(str(folder / "bytes"), DATA)
-        batch.folder(str(made))
-        batch.create(str(records / "record"), DATA)
-        assert (folder / "bytes").read_bytes() == DATA
-        lasted = [written.created]
-        batch.sync()
-        lasted.append(written.created)
+        bytes_, note = batch.create(str(first / "b"), DATA), batch.write(str(notes / "n"), DATA)
+        record = batch.create(str(records / "record"), DATA)
+        batch.folder(str(tmp_path))
+        assert (notes / "n").read_bytes() == DATA
+        lasted = [note.lasts]
+        batch.give_names(but=[record])
+        lasted.append(note.lasts)
         assert lasted == [False, True]
-        assert names(records) == []
-        if together:
-            assert waits == ["whole"]
-        else:
-            assert sorted(waits) == sorted(["made", "folder", "bytes", "temp"])
+        # All bytes by one wait, and what isn't a name of this batch's lasts with them.
+        alone = ["n", "notes", "temp", "temp", tmp_path.name]
+        assert sorted(waits) == (["whole"] if together else alone)
+        assert (names(first), names(records)) == (["b"], [])
+        lasted = [bytes_.lasts]
+        waits.clear()
+        batch.sync()
+        lasted.append(bytes_.lasts)
+        assert (lasted, waits) == ([False, True], ["first"])
         waits.clear()
         batch.finish()
-        # What lasts already isn't waited for again.
         assert waits == ["records"]
-    assert (folder / "bytes").read_bytes() == (records / "record").read_bytes() == DATA
+        assert record.created
+    assert (records / "record").read_bytes() == DATA
 
 
 def test_what_is_written_under_its_own_name_and_does_not_last_goes_again(
@@ -223,7 +227,7 @@ def test_what_is_written_under_its_own_name_and_does_not_last_goes_again(
         batch.drop([unwanted])
         with pytest.raises(OSError, match="Input/output error"):
             batch.finish()
-        assert not written.created
+        assert not written.lasts
     assert os.listdir(tmp_path) == ["taken"]
     assert (tmp_path / "taken").read_bytes() == b"old"
 

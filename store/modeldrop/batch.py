@@ -4,11 +4,10 @@ Purpose: what belongs to many small runs is written at the price of one. A file 
 twice, for its bytes and for its name. A batch waits twice as well, however many files it has.
 
 Calling sequence: `create` and `replace` put each file down under a temporary name, `extend` writes
-to one that has its name, and `write` to a new one that nothing refers to yet; `finish` waits for
-all the bytes, gives the names in the order of the calls, and waits for all the names. Where
-something is to be looked at in between, `sync` is the first of these waits alone. Where another
-file follows whose name is to come after those, `give_names` leaves the last wait to that one's
-first. `close` drops what has no name yet, and what was written and not waited for. For one thread.
+to one that has its name, and `write` to a new one that may be torn; `finish` waits for all the
+bytes, gives the names in the order of the calls, and waits for all the names. Where a name is to
+come after others last, `give_names` gives those, `sync` waits for them, and `finish` gives the
+rest. `close` drops what has no name yet, and what was written and not waited for. For one thread.
 
 What readers see: of what has a temporary name, nothing before `finish`, then one whole file after
 the other. What a crash leaves: temporary files, any part of what was written, and any number of
@@ -49,7 +48,7 @@ _UNWRITTEN: Final = (b"Dirty:", b"Writeback:")
 class Pending:
     """A file that gets its name, or lasts under it, with its batch."""
 
-    __slots__ = ("created", "exclusive", "path", "temp")
+    __slots__ = ("created", "exclusive", "lasts", "path", "temp")
 
     def __init__(self, path: str, temp: str, *, exclusive: bool) -> None:
         """Be written under a temporary name, or under its own."""
@@ -57,10 +56,9 @@ class Pending:
         self.temp = temp
         self.exclusive = exclusive
         self.created = False
-        """Whether the batch gave it its name; a file that had that already is left as it was.
-
-        Of one that is written under its own name, whether it lasts.
-        """
+        """Whether the batch gave it its name; a file that had that already is left as it was."""
+        self.lasts = False
+        """Whether that was waited for, too."""
 
 
 class Batch:
@@ -69,9 +67,11 @@ class Batch:
     def __init__(self) -> None:
         """Begin with none."""
         self._pending: list[Pending] = []
-        # Of these the ones whose bytes don't last yet; and those under their own names.
+        # Of these the ones whose bytes don't last yet; those under their own names; and those whose
+        # names don't last yet.
         self._unsynced: list[Pending] = []
         self._written: list[Pending] = []
+        self._given: list[Pending] = []
         self._extended: list[tuple[int, int]] = []
         # Folders with entries that are to last before the next name is given, and those with names
         # that were given.
@@ -96,9 +96,9 @@ class Batch:
         return self._add(path, data, mode, exclusive=False)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> Pending:
-        """Write a new file under its own name, which nothing refers to before it is waited for.
+        """Write a new file under its own name, for readers who know a part of it from the whole.
 
-        Until then a crash leaves any part of it, as does who looks at it.
+        Until it is waited for, a crash leaves any part of it, and that is what they see.
 
         Raises:
             FileExistsError: it is there already.
@@ -113,6 +113,7 @@ class Batch:
         except BaseException:
             _remove(written)
             raise
+        written.created = True
         self._written.append(written)
         return written
 
@@ -135,7 +136,7 @@ class Batch:
         self._folders[path] = self._device_of(path)
 
     def sync(self) -> None:
-        """Make all bytes last, and all that was written under its own name; gives no name.
+        """Make all bytes last, and all names that were given so far; gives no name.
 
         Raises:
             OSError: the disk failed; nothing that was written since the last wait may be relied on.
@@ -146,27 +147,31 @@ class Batch:
         for each in [*self._written, *self._unsynced]:
             unsynced.append((self._devices[os.path.dirname(each.path)], each.temp))
         self._wait(unsynced)
-        for each in self._written:
-            each.created = True
-        self._written, self._unsynced, self._extended = [], [], []
-        self._folders, self._named = {}, {}
+        self._unsynced, self._extended, self._folders = [], [], {}
+        self._last()
 
-    def give_names(self) -> None:
+    def give_names(self, *, but: Collection[Pending] = ()) -> None:
         """Make the bytes of every file last, and give the names, which don't last yet.
 
-        They do once the next names are given, or the batch is finished: to wait for them then
-        costs nothing more.
+        They do once the next names are given, or the batch is synced or finished: to wait for
+        them with the next bytes costs nothing more. Those in `but` get theirs the next time.
 
         Raises:
             As `finish` does.
         """
         self.sync()
-        while self._pending:
-            each = self._pending[0]
-            _give_name(each)
-            folder = os.path.dirname(each.path)
-            self._named[folder] = self._devices[folder]
-            del self._pending[0]
+        later = frozenset(but)
+        waiting = [each for each in self._pending if each in later]
+        self._pending = [each for each in self._pending if each not in later]
+        try:
+            while self._pending:
+                each = self._pending[0]
+                _give_name(each)
+                folder = os.path.dirname(each.path)
+                self._named[folder] = self._devices[folder]
+                self._given.append(self._pending.pop(0))
+        finally:
+            self._pending += waiting
 
     def finish(self) -> None:
         """Make every file of the batch last, whole and under its name; the batch is empty then.
@@ -177,7 +182,12 @@ class Batch:
         """
         self.give_names()
         self._wait([(device, folder) for folder, device in self._named.items()])
-        self._named = {}
+        self._last()
+
+    def _last(self) -> None:
+        for each in [*self._written, *self._given]:
+            each.lasts = True
+        self._written, self._given, self._named = [], [], {}
 
     def drop(self, unwanted: Collection[Pending]) -> None:
         """Leave files out again that have no name yet, or weren't waited for."""

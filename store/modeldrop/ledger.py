@@ -193,9 +193,10 @@ def begin_sequences(
     requests = [each.request.id for each in firsts]
     try:
         intents.begin_in(batch, opened)
-        # Written with the rest, so that one wait is enough for all of it; without its name it isn't
-        # there.
+        # Written with the rest, so that all bytes wait at once; they get their names once those of
+        # the rest last.
         records = [_first_in(batch, backend, each) for each in firsts]
+        batch.give_names(but=records)
         batch.sync()
         arrived()
         _log.debug("step: intent written")

@@ -187,8 +187,7 @@ class Transfer:
         """Have a small open file sent to a unique, free key with a batch; return what arrives.
 
         None where the backend shares no waits; then nothing was done. All of the file is in memory
-        meanwhile. Once the batch has waited, `check_batch` tells whether it did arrive; until then
-        any part of it may be under the key.
+        meanwhile. Once the batch is finished, `check_batch` tells whether it did arrive.
 
         Raises:
             SourceChanged: the file changed meanwhile.
@@ -200,15 +199,18 @@ class Transfer:
         unchanged()
         sent = Sent(hashlib.sha256(data).hexdigest(), len(data))
         _check_size(sent, size)
-        pending = self._backend.write_in(batch, key, data)
+        pending = self._backend.create_in(batch, key, data)
         return None if pending is None else (sent, pending)
 
-    def check_batch(self, key: str, sent: Sent) -> None:
-        """Return if what a batch has sent, and waited for, is at the backend.
+    def check_batch(self, key: str, sent: Sent, pending: Pending) -> None:
+        """Return if what a batch has sent is at the backend.
 
         Raises:
             BackendError: it is not.
         """
+        if not pending.created:
+            message = f"{self._backend.url}/{key} is there already"
+            raise BackendError(message, hint="`modeldrop verify` looks at the whole backend")
         self._check_arrived(key, sent)
 
     @contextlib.contextmanager

@@ -40,8 +40,7 @@ class Capabilities:
     connections: int
     # How many bytes at a time are worth sending.
     chunk_size: int
-    # Whether `write_in` and `create_in` take small files and records, which wait for the disk
-    # together then.
+    # Whether `create_in` takes small files and records, which wait for the disk together then.
     shares_waits: bool = False
 
 
@@ -176,19 +175,9 @@ class Backend(Protocol):
         ...
 
     def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
-        """Have a record created with a batch, if it is absent then.
+        """Have a small file or record created with a batch, if it is absent then.
 
         None where this backend waits for nothing that could be shared; then nothing was done.
-        """
-        ...
-
-    def write_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
-        """Have a small file stored with a batch, under a key that nothing refers to before.
-
-        Until the batch has waited, any part of it may be there. None as for `create_in`.
-
-        Raises:
-            BackendError: the key is taken, or the backend failed.
         """
         ...
 

@@ -123,23 +123,11 @@ class LocalBackend:
                 files.sync_folder(folder)
 
     def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
-        """Have a record created with what else is in the batch, if it is absent."""
-        return self._put_in(batch, key, batch.create, data)
-
-    def write_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
-        """Have a small file stored with what else is in the batch, under a key never used before.
-
-        Who looks at it before the batch has waited may see a part.
-        """
-        return self._put_in(batch, key, batch.write, data)
-
-    def _put_in(
-        self, batch: Batch, key: str, put: Callable[[str, bytes], Pending], data: bytes
-    ) -> Pending:
+        """Have a small file or record created with what else is in the batch, if it is absent."""
         path = self._path(key)
         with self._told("create", path):
             made: list[str] = []
-            pending = self._in_folder(path, lambda: put(path, data), made)
+            pending = self._in_folder(path, lambda: batch.create(path, data), made)
             for folder in made:
                 batch.folder(folder)
             return pending

@@ -117,8 +117,6 @@ class ObjectBackend:
         del batch, key, data
         return None
 
-    write_in = create_in
-
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file by one request, or None if it is known to be absent."""
         full = self._key(key)

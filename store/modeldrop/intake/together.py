@@ -150,8 +150,8 @@ def _commit(
 ) -> None:
     def arrived() -> None:
         for each in begun:
-            for key, sent, _ in each.sent:
-                transfer.check_batch(key, sent)
+            for key, sent, pending in each.sent:
+                transfer.check_batch(key, sent, pending)
         _log.debug("step: bytes stored")
 
     drafts = [each.draft() for each in begun]
@@ -167,6 +167,6 @@ def _commit(
 def _keep(begun: Sequence[_Begun]) -> None:
     """Take note of what a group that failed has sent, where that lasts: it isn't sent again."""
     for each in begun:
-        if all(pending.created for _, _, pending in each.sent):
+        if all(pending.created and pending.lasts for _, _, pending in each.sent):
             for seen in each.wanted.files:
                 each.job.drop.attempts.note(seen, each.files[seen.path])
