@@ -25,6 +25,7 @@ class Relay:
         self._free_at = 0.0
         self._closing = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
 
     @property
@@ -45,6 +46,9 @@ class Relay:
         self._closing.set()
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        with self._lock:
+            for connection in self._open:
+                _end(connection)
         for each in self._threads:
             each.join()
 
@@ -55,29 +59,25 @@ class Relay:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self._port))
+            with self._lock:
+                self._open += [client, server]
             for source, target in ((client, server), (server, client)):
                 each = threading.Thread(target=self._pump, args=(source, target, source is server))
                 self._threads.append(each)
                 each.start()
 
     def _pump(self, source: socket.socket, target: socket.socket, down: bool) -> None:
-        source.settimeout(0.1)
-        while not self._closing.is_set():
-            try:
-                data = source.recv(_CHUNK)
-                if not data:
-                    break
+        # Until either side has closed its connection.
+        with contextlib.suppress(OSError):
+            while data := source.recv(_CHUNK):
                 if down:
                     self._wait(len(data))
                 target.sendall(data)
-            except TimeoutError:
-                continue
-            except OSError:
-                break
-        for each in (source, target):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        source.close()
+        with self._lock:
+            for each in (source, target):
+                _end(each)
+            self._open.remove(source)
+            source.close()
 
     def _wait(self, size: int) -> None:
         with self._lock:
@@ -85,3 +85,9 @@ class Relay:
             self._free_at = max(self._free_at, time.monotonic()) + size / self._rate
             pause = self._free_at - time.monotonic()
         self._closing.wait(max(pause, 0))
+
+
+def _end(connection: socket.socket) -> None:
+    """Have whoever reads from a connection or writes to it see its end."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
