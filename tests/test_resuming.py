@@ -313,18 +313,41 @@ def test_a_failure_before_anything_arrived_leaves_nothing(local: Backend, tmp_pa
     assert left_in(tmp_path / "out") == []
 
 
-def test_where_nothing_can_be_locked_a_pull_is_alone_and_leaves_nothing(
-    local: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("without", ["locks", "modes"])
+def test_where_nobody_can_tell_who_is_at_it_a_pull_is_alone_and_leaves_nothing(
+    local: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str
 ) -> None:
     def refused(_: int) -> bool:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(locks, "_try", refused)
+    if without == "locks":
+        monkeypatch.setattr(locks, "_try", refused)
+    else:
+        monkeypatch.setattr(unfinished, "_is_private", lambda _: False)
     artifact = folder_of(local, {"a": data_of(MIB), "b": data_of(MIB, 2)})
     target = tmp_path / "out" / "model"
     interrupted(local, artifact, target, MIB)
     assert left_in(target.parent) == []
     pull(local, artifact, target)
+    assert left_in(target.parent) == ["model"]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link", "a link to a folder"])
+def test_what_stands_where_a_file_should_arrive_is_removed(
+    local: Backend, tmp_path: Path, kind: str
+) -> None:
+    artifact = Artifact.of_file(put(local, KEY, data_of(MIB)))
+    target = tmp_path / "out" / "model"
+    content = interrupted(local, artifact, target, MIB // 2) / "content"
+    content.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    if kind == "a folder":
+        content.mkdir()
+    else:
+        content.symlink_to(tmp_path / ("elsewhere" if "folder" in kind else "nowhere"))
+    pull(local, artifact, target)
+    assert target.read_bytes() == data_of(MIB)
+    assert left_in(tmp_path / "elsewhere") == []
     assert left_in(target.parent) == ["model"]
 
 

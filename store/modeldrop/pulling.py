@@ -118,7 +118,8 @@ class _Pull:
         """Make what the files are put into, and return it; what doesn't belong there goes."""
         content = self._gathered.content
         if not self._fresh and not self._is_part(content):
-            shutil.rmtree(content) if content.is_dir() else content.unlink()
+            is_folder = content.is_dir() and not content.is_symlink()
+            shutil.rmtree(content) if is_folder else content.unlink()
             self._fresh = True
         if self._artifact.type == "file":
             return set()
@@ -155,7 +156,7 @@ class _Pull:
         resumed = not self._fresh and place.exists()
         for attempt in range(_READINGS + resumed):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            fd = os.open(place, flags, 0o644)
+            fd = os.open(place, flags, 0o666)
             try:
                 if attempt:
                     self._gathered.forget(self._numbers[file.path])

@@ -15,7 +15,6 @@ than is on the disk after a power loss, so nothing in it is believed before it w
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
@@ -108,7 +107,8 @@ def gather(target: Path, artifact: Artifact) -> Iterator[Unfinished]:
             if not _is_worth_keeping(error, unfinished):
                 _remove(unfinished.folder)
             elif isinstance(error, BackendError):
-                error.hint = f"{error.hint}; the same pull goes on with what has arrived"
+                goes_on = "the same pull goes on with what has arrived"
+                error.hint = f"{error.hint}; {goes_on}" if error.hint else goes_on
             raise
         unfinished.close()
         _remove(unfinished.folder)
@@ -131,31 +131,38 @@ def clean(folder: Path, sha256: str) -> None:
 
 def _take(target: Path, sha256: str, held: contextlib.ExitStack) -> Path:
     """Return a folder that only this user can write to, locked until `held` ends."""
-    for number in itertools.count(1):
+    for number in range(1, _MOST + 1):
         folder = target.parent / f"{PREFIX}{sha256}-{number}"
-        made = not os.path.lexists(folder)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(0o700)
-        if _is_private(folder):
-            try:
-                held.enter_context(locks.hold(folder / _LOCK, what="the pull", timeout=0))
-            except Locked:
-                continue
-            except OSError:
-                # A file system without locks: nobody could tell whether somebody is at it.
-                if made:
-                    _remove(folder)
-                break
-            # The one before may have removed it while this one waited.
+        made = _made(folder)
+        if not made and not _is_private(folder):
+            continue
+        try:
             if _is_private(folder):
-                # How old it is counts from the last pull that was at it.
-                os.utime(folder)
-                return folder
-        if number >= _MOST:
-            break
+                held.enter_context(locks.hold(folder / _LOCK, what="the pull", timeout=0))
+                # The one before may have removed it while this one waited.
+                if _is_private(folder):
+                    # How old it is counts from the last pull that was at it.
+                    os.utime(folder)
+                    return folder
+        except Locked:
+            continue
+        except OSError:
+            pass
+        # A file system without modes or locks: nobody could tell who else is at it.
+        if made:
+            _remove(folder)
+        break
     alone = files.temp_beside(target)
     alone.mkdir(0o700)
     return alone
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir(0o700)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _is_private(folder: Path) -> bool:
