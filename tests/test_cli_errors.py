@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from modeldrop import errors, records
+from modeldrop import errors, form, records
 from modeldrop.backend import Backend, probe
 from modeldrop.layout import HomePaths
 from modeldrop.locks import hold
@@ -59,7 +59,7 @@ class Case:
 def _newer_home(home: Path) -> None:
     record = home / "home.json"
     fields = {**json.loads(record.read_bytes()), "format": 2, "needs": "modeldrop 7.0"}
-    fields["record_sha256"] = hashlib.sha256(records.canonical(fields)).hexdigest()
+    fields["record_sha256"] = hashlib.sha256(form.canonical(fields)).hexdigest()
     record.write_text(json.dumps(fields), "utf-8")
 
 

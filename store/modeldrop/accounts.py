@@ -16,13 +16,14 @@ from typing import Final
 
 from modeldrop.backend.base import Backend
 from modeldrop.errors import IntegrityError, InvalidName, JournalChanged, RecordDamaged
+from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Copies, Entry, Journal
 from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import first_difference, read
 from modeldrop.layout import numbered, revisions, versions
-from modeldrop.records import Head, Json, PushedRecord, Revision, Version
+from modeldrop.records import Head, PushedRecord, Revision, Version
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
 from modeldrop.versions import REGISTERED

@@ -20,10 +20,11 @@ from modeldrop.errors import (
     RunNotFound,
     VersionNotFound,
 )
+from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.names import WHOLE_RUN, is_experiment, parse_guid, parse_guid_prefix, printable
-from modeldrop.records import Artifact, Json, Revision, Version
+from modeldrop.records import Artifact, Revision, Version
 from modeldrop.runs import COMMITTED, Runs, Shown, choose_artifact
 from modeldrop.versions import Versions
 

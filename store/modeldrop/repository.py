@@ -28,12 +28,13 @@ from modeldrop.errors import (
     InvalidName,
     JournalForked,
 )
+from modeldrop.form import Json
 from modeldrop.home import Home, open_home
 from modeldrop.journal import Entry, Journal
 from modeldrop.ledger import Request
 from modeldrop.listing import Damaged
 from modeldrop.names import WHOLE_RUN, check_experiment, check_guid
-from modeldrop.records import Artifact, Json, Revision, Version
+from modeldrop.records import Artifact, Revision, Version
 from modeldrop.references import References, Resolved
 from modeldrop.runs import Committed, Runs, choose_artifact
 from modeldrop.versions import Registered, Versions

@@ -24,13 +24,14 @@ from modeldrop.errors import (
     IntegrityError,
     RunNotFound,
 )
+from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.manifests import Manifests
 from modeldrop.names import RUN_FILES, WHOLE_RUN, parse_guid_prefix, printable
-from modeldrop.records import Artifact, Intent, Refused, RepositoryRecord, Revision, now
+from modeldrop.records import Artifact, Intent, Refused, RepositoryRecord, Revision
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"

@@ -19,10 +19,11 @@ from modeldrop.errors import (
     ModeldropError,
     NotFound,
 )
+from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.names import printable
-from modeldrop.records import Artifact, Json, RepositoryRecord, Revision, Version
+from modeldrop.records import Artifact, RepositoryRecord, Revision, Version
 from modeldrop.runs import Runs, choose_artifact
 from modeldrop.transfer import Transfer
 from modeldrop.versions import Versions

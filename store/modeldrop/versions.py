@@ -36,6 +36,7 @@ from modeldrop.errors import (
     VersionNotFound,
 )
 from modeldrop.files import write_durable
+from modeldrop.form import damaged, now
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
@@ -48,8 +49,6 @@ from modeldrop.records import (
     RegistrationDone,
     Revision,
     Version,
-    damaged,
-    now,
     registration_owner,
 )
 from modeldrop.runs import check_backend

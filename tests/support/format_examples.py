@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+from modeldrop.form import Record
 from modeldrop.journal import NewEntry, lines
 from modeldrop.records import (
     Artifact,
@@ -14,7 +15,6 @@ from modeldrop.records import (
     Intent,
     Probe,
     PushedRecord,
-    Record,
     Refused,
     Registration,
     RegistrationDone,

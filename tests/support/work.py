@@ -14,9 +14,9 @@ from modeldrop import Repository, files, locks
 from modeldrop import batch as batches
 from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
+from modeldrop.form import seal
 from modeldrop.intake import afterwards, walk
 from modeldrop.names import new_guid
-from modeldrop.records import seal
 from modeldrop.sequence import Sequence
 from support import killing
 from support.intake import make_run
