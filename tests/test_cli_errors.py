@@ -136,7 +136,7 @@ CASES: Final = (
          lambda home: (home / "config.toml").write_text("[service]\nquite_time = 1\n", "utf-8")),
     Case("counter damaged", ("register", RUN, "-e", "churn", "--artifact", "other.bin"),
          errors.CounterDamaged, 20, "the version counter of churn can.t be read: .* it is empty",
-         "remove .*churn: the next registration counts at the backend, not from 1",
+         "remove .*churn: the next version is counted at the backend, not from 1",
          _damage_counter),
     Case("journal damaged", ("log",), errors.JournalDamaged, 20, r".*journal\.jsonl.* byte \d+.*",
          ".+", _damage_journal),

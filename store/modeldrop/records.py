@@ -203,6 +203,43 @@ class RegistrationDone(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class AliasMove(Record):
+    """`experiments/<experiment>/aliases/<alias>/<S>.json`: where an alias was put, and why."""
+
+    kind: ClassVar[str] = "alias-move"
+    owner: str
+    experiment: str
+    alias: str
+    move: int
+    version: int | None  # None: the alias was removed
+    sha256: str | None
+    before: int | None  # the version that it was on until then
+    reason: str
+    home: str
+    host: str
+    moved_by: str
+    moved_at: str
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, object], where: str) -> Self:
+        """Return the move, which names a version with its digest or neither."""
+        read = super(AliasMove, cls).from_json(found, where)
+        if (read.version is None) != (read.sha256 is None):
+            raise damaged(where, "one of its fields 'version' and 'sha256' is null, the other not")
+        return read
+
+    @property
+    def name(self) -> str:
+        """What the alias is named by: `churn@champion`."""
+        return f"{self.experiment}@{self.alias}"
+
+    @property
+    def reference(self) -> str:
+        """What this move is named by: `churn@champion~4`."""
+        return f"{self.name}~{self.move}"
+
+
+@dataclass(frozen=True, slots=True)
 class HomeRecord(Record):
     """`home.json`: which home this is, and of which machine and backend."""
 
@@ -237,9 +274,42 @@ class Counter(Record):
     """`refs/<experiment>`: the last version that this home has seen; a hint, never the truth."""
 
     kind: ClassVar[str] = "counter"
+    counts: ClassVar[str] = "version"
     experiment: str
     version: int
     repository: str
+
+    @property
+    def name(self) -> str:
+        """What it is named by: the experiment."""
+        return self.experiment
+
+    @property
+    def number(self) -> int:
+        """How far it has counted."""
+        return self.version
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCounter(Record):
+    """`refs/<experiment>@<alias>`: the last move of it that this home has seen; a hint."""
+
+    kind: ClassVar[str] = "move-counter"
+    counts: ClassVar[str] = "move"
+    experiment: str
+    alias: str
+    move: int
+    repository: str
+
+    @property
+    def name(self) -> str:
+        """What it is named by: `churn@champion`."""
+        return f"{self.experiment}@{self.alias}"
+
+    @property
+    def number(self) -> int:
+        """How far it has counted."""
+        return self.move
 
 
 @dataclass(frozen=True, slots=True)
