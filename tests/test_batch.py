@@ -177,30 +177,59 @@ def test_what_is_left_out_again_gets_no_name(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["00", "03"]
 
 
-def test_after_a_failure_the_names_that_were_given_can_be_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str]
+@pytest.mark.parametrize("together", [True, False])
+def test_a_name_that_is_to_come_later_is_given_once_the_others_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
-    folders = [tmp_path / each for each in ("a", "b", "c")]
-    for each in folders:
+    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
+    first, records, notes = tmp_path / "first", tmp_path / "records", tmp_path / "notes"
+    for each in (first, records, notes):
         each.mkdir()
-    real = files.link_if_absent
-
-    def fail(temp: Path | str, path: Path | str) -> bool:
-        if str(path).endswith("b/file"):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(temp, path)
-
-    monkeypatch.setattr(files, "link_if_absent", fail)
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
     with Batch() as batch:
-        for each in folders:
-            batch.create(str(each / "file"), DATA)
+        bytes_, note = batch.create(str(first / "b"), DATA), batch.write(str(notes / "n"), DATA)
+        record = batch.create(str(records / "record"), DATA)
+        batch.folder(str(tmp_path))
+        assert (notes / "n").read_bytes() == DATA
+        lasted = [note.lasts]
+        batch.give_names(but=[record])
+        lasted.append(note.lasts)
+        assert lasted == [False, True]
+        # All bytes by one wait, and what isn't a name of this batch's lasts with them.
+        alone = ["n", "notes", "temp", "temp", tmp_path.name]
+        assert sorted(waits) == (["whole"] if together else alone)
+        assert (names(first), names(records)) == (["b"], [])
+        lasted = [bytes_.lasts]
+        waits.clear()
+        batch.sync()
+        lasted.append(bytes_.lasts)
+        assert (lasted, waits) == ([False, True], ["first"])
+        waits.clear()
+        batch.finish()
+        assert waits == ["records"]
+        assert record.created
+    assert (records / "record").read_bytes() == DATA
+
+
+def test_what_is_written_under_its_own_name_and_does_not_last_goes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_path", fail)
+    monkeypatch.setattr(files, "sync_whole", fail)
+    (tmp_path / "taken").write_bytes(b"old")
+    with Batch() as batch:
+        written = batch.write(str(tmp_path / "bytes"), DATA)
+        with pytest.raises(FileExistsError):
+            batch.write(str(tmp_path / "taken"), DATA)
+        unwanted = batch.write(str(tmp_path / "unwanted"), DATA)
+        batch.drop([unwanted])
         with pytest.raises(OSError, match="Input/output error"):
             batch.finish()
-        waits.clear()
-        batch.keep_names()
-        assert sorted(waits) == ["a", "b", "c"]
-    assert [os.listdir(each) for each in folders] == [["file"], [], []]
+        assert not written.lasts
+    assert os.listdir(tmp_path) == ["taken"]
+    assert (tmp_path / "taken").read_bytes() == b"old"
 
 
 def test_failures_of_the_disk_are_listened_for_before_anything_is_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -16,9 +17,7 @@ from typing import cast
 import pytest
 
 from modeldrop import Repository, files, locks
-from modeldrop.backend.local import LocalBackend
-from modeldrop.batch import Batch, Pending
-from modeldrop.errors import BackendError, Interrupted, Locked
+from modeldrop.errors import Interrupted, Locked, RecordDamaged
 from modeldrop.files import TEMP_PREFIX
 from modeldrop.intake import Storing, memory, walk
 from modeldrop.intake.agenda import Tracked
@@ -233,6 +232,32 @@ def test_what_a_dead_group_had_begun_is_settled_run_by_run(repository: Repositor
     check_stored_once(repository, runs)
 
 
+@pytest.mark.parametrize("cut", [0, 1, 200])
+def test_intents_that_a_crash_tore_are_none_and_go_with_the_next_group(
+    repository: Repository, cut: int
+) -> None:
+    runs = make_runs(repository, 3)
+    home = repository.home.paths
+    assert dies(store_together_in_child, home.root, list(runs), at="intent written")
+    (left,) = home.intents.iterdir()
+    lines = left.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3
+    # As a power loss before the wait may leave it: nothing, a part of a line, pages of zeros.
+    left.write_bytes(lines[0][:cut])
+    left.with_name(f"{new_guid()}.group.jsonl").write_bytes(bytes(4096) + lines[2])
+
+    assert len(Repository.open(home.root).runs_at_backend.open_intents()) == 0
+    assert all(each is not None for each in store_together(repository, runs).values())
+    check_stored_once(repository, runs)
+    assert list(home.intents.iterdir()) == []
+
+
+def test_a_single_intent_that_is_damaged_is_said_to_be(repository: Repository) -> None:
+    (repository.home.paths.intents / f"{new_guid()}.jsonl").write_bytes(b"{")
+    with pytest.raises(RecordDamaged):
+        repository.runs_at_backend.open_intents()
+
+
 def test_a_group_that_is_under_way_is_not_taken_for_a_dead_one(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,7 +337,7 @@ def test_what_a_group_that_failed_has_sent_lasts_before_a_revision_names_it(
     runs = make_runs(repository, 3)
     steps: list[str] = []
     sync_path, sync_folder = files.sync_path, files.sync_folder
-    create_in, begun = LocalBackend.create_in, itertools.count()
+    link, begun = files.link_if_absent, itertools.count()
     root = repository.home.paths.model_repository
 
     def note_path(path: str) -> None:
@@ -323,15 +348,15 @@ def test_what_a_group_that_failed_has_sent_lasts_before_a_revision_names_it(
         steps.append(str(path))
         sync_folder(path)
 
-    def full(self: LocalBackend, batch: Batch, key: str, data: bytes) -> Pending | None:
-        if "/revisions/" in key and next(begun) == 2:
-            raise BackendError("the disk is full")
-        return create_in(self, batch, key, data)
+    def full_at_the_third(temp: Path | str, path: Path | str) -> bool:
+        if "/revisions/" in str(path) and next(begun) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return link(temp, path)
 
     monkeypatch.setattr(files, "syncs_whole", lambda _: False)
     monkeypatch.setattr(files, "sync_path", note_path)
     monkeypatch.setattr(files, "sync_folder", note_folder)
-    monkeypatch.setattr(LocalBackend, "create_in", full)
+    monkeypatch.setattr(files, "link_if_absent", full_at_the_third)
     storing = storing_by(repository, Storing)
     jobs = jobs_of(repository, runs)
     assert storing.store_together(jobs) == [None] * 3
@@ -343,7 +368,7 @@ def test_what_a_group_that_failed_has_sent_lasts_before_a_revision_names_it(
         # What the group has sent is what the revision names, and it was waited for before.
         assert uploads(repository, guid) == sent[guid]
         (upload,) = sent[guid]
-        named = next(i for i, each in enumerate(steps) if f"{guid}/revisions" in each)
+        named = next(i for i, each in enumerate(steps) if each.endswith(f"{guid}/revisions"))
         for folder in (root, root / guid, root / guid / upload, root / guid / upload / "tokens"):
             assert str(folder) in steps[:named], folder
     check_stored_once(repository, runs)

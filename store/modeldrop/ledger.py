@@ -194,10 +194,13 @@ def begin_sequences(
     requests = [each.request.id for each in firsts]
     try:
         intents.begin_in(batch, opened)
-        batch.give_names()
+        # Written with the rest, so that all bytes wait at once; they get their names once those of
+        # the rest last.
+        records = [_first_in(batch, backend, each) for each in firsts]
+        batch.give_names(but=records)
+        batch.sync()
         arrived()
         _log.debug("step: intent written")
-        records = [_first_in(batch, backend, each) for each in firsts]
     except BaseException:
         # Nothing was appended yet.
         intents.end(*requests)

@@ -246,15 +246,16 @@ class Runs:
     ) -> list[Committed | None]:
         """Make each draft the first revision of its run, all of them at the price of one.
 
-        The bytes that they name are in `batch`; see `ledger.begin_sequences` for `arrived`. None
-        stands for a run that has a revision or an open intent already: `commit` is for that.
+        The bytes that they name are in `batch`; see `ledger.begin_sequences` for `arrived`. Whoever
+        put them there has checked the backend before, and the batch keeps its folder from being
+        unmounted. None stands for a run that has a revision or an open intent already: `commit` is
+        for that.
 
         Raises:
             ModeldropError, OSError: some of it failed, and `commit` tells what became of each.
         """
         # Not the lock of each run: that two writers began the same one shows by its sequence.
         with locks.hold(self._home.paths.group_lock(), what=_GROUP, timeout=_GROUP_TIMEOUT):
-            self.check_backend()
             folders = [layout.revisions(draft.run) for draft, _ in drafts]
             settling = {each.sequence for each in self._intents.of_any(frozenset(folders))}
             at = now()

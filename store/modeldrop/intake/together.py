@@ -88,7 +88,7 @@ def store_together(runs: Runs, transfer: Transfer, jobs: Sequence[Job]) -> list[
             raise
         except Exception as error:  # noqa: BLE001 - each is told by itself what is wrong
             _log.debug("%d runs are stored one by one: %r", len(jobs), error)
-            _keep(batch, begun)
+            _keep(begun)
     return outcomes
 
 
@@ -164,14 +164,9 @@ def _commit(
             outcomes[each.number] = Outcome(committed, each.files, draft.refused, each.seen_at)
 
 
-def _keep(batch: Batch, begun: Sequence[_Begun]) -> None:
-    """Take note of what a group that failed has sent, once that lasts: it isn't sent again."""
-    try:
-        batch.keep_names()
-    except OSError as error:
-        _log.debug("what was sent is sent again: %s", error)
-        return
+def _keep(begun: Sequence[_Begun]) -> None:
+    """Take note of what a group that failed has sent, where that lasts: it isn't sent again."""
     for each in begun:
-        if all(pending.created for _, _, pending in each.sent):
+        if all(pending.created and pending.lasts for _, _, pending in each.sent):
             for seen in each.wanted.files:
                 each.job.drop.attempts.note(seen, each.files[seen.path])
