@@ -428,6 +428,22 @@ def test_what_a_dead_promotion_did_is_journaled_by_the_next_one_elsewhere(
     assert [about for _, about in told_of(repository)] == ["churn@champion~1", "churn@champion~2"]
 
 
+def test_what_a_dead_host_did_holds_for_others_and_is_journaled_when_it_is_back(
+    repository: Repository, home: Path, tmp_path: Path, backend: Path
+) -> None:
+    assert dies(work.promote, home, "killed", 1, 1, at="record appended")
+    with host(tmp_path / "second", str(backend)) as second:
+        with pytest.raises(AliasMoved):
+            second.promote("churn/2", "champion", expect=0)
+        assert second.promote("churn/2", "champion", expect=1).move.move == 2
+        assert told_of(second) == [("promoted", "churn@champion~2")]
+
+    repository.promote("churn/3", "champion", expect=2)
+
+    assert [about for _, about in told_of(repository)] == ["churn@champion~1", "churn@champion~3"]
+    assert dense_and_chained(repository.alias_moves("churn@champion"))
+
+
 @pytest.mark.slow
 def test_killed_before_any_call_that_changes_a_file_system_moves_once(
     repository: Repository, home: Path
