@@ -330,47 +330,38 @@ def test_what_a_dead_group_had_begun_stays_on_the_disk_while_it_is_settled(
     assert len(repository.runs_at_backend.open_intents()) == 2
 
 
-def test_what_a_group_that_failed_has_sent_lasts_before_a_revision_names_it(
+def test_what_a_group_that_failed_has_named_lasts_before_it_is_the_answer(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way of a single run finds it by looking, and looking doesn't tell whether it lasts."""
     runs = make_runs(repository, 3)
-    steps: list[str] = []
-    sync_path, sync_folder = files.sync_path, files.sync_folder
-    link, begun = files.link_if_absent, itertools.count()
+    synced: list[str] = []
+    sync_folder, rename, begun = files.sync_folder, files.rename_if_free, itertools.count()
     root = repository.home.paths.model_repository
 
-    def note_path(path: str) -> None:
-        steps.append(path)
-        sync_path(path)
-
     def note_folder(path: Path | str) -> None:
-        steps.append(str(path))
+        synced.append(str(path))
         sync_folder(path)
 
-    def full_at_the_third(temp: Path | str, path: Path | str) -> bool:
-        if "/revisions/" in str(path) and next(begun) == 2:
+    def full_at_the_third(temp: str, path: str) -> bool:
+        if next(begun) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return link(temp, path)
+        return rename(temp, path)
 
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
-    monkeypatch.setattr(files, "sync_path", note_path)
-    monkeypatch.setattr(files, "sync_folder", note_folder)
-    monkeypatch.setattr(files, "link_if_absent", full_at_the_third)
+    monkeypatch.setattr(files, "rename_if_free", full_at_the_third)
     storing = storing_by(repository, Storing)
     jobs = jobs_of(repository, runs)
     assert storing.store_together(jobs) == [None] * 3
-    sent = {guid: uploads(repository, guid) for guid in runs}
-    for job in jobs:
+    sent = [uploads(repository, guid) for guid in runs]
+    assert [len(each) for each in sent] == [1, 1, 0]
+    assert not [each for each in os.listdir(root) if each.startswith(TEMP_PREFIX)]
+    monkeypatch.setattr(files, "sync_folder", note_folder)
+    for job, guid, before in zip(jobs, runs, sent, strict=True):
+        synced.clear()
         storing.store(job.drop, job.request, job.watch)
-
-    for guid in runs:
-        # What the group has sent is what the revision names, and it was waited for before.
-        assert uploads(repository, guid) == sent[guid]
-        (upload,) = sent[guid]
-        named = next(i for i, each in enumerate(steps) if each.endswith(f"{guid}/revisions"))
-        for folder in (root, root / guid, root / guid / upload, root / guid / upload / "tokens"):
-            assert str(folder) in steps[:named], folder
+        if before:
+            # It is what the group has made, and was waited for.
+            assert {str(root), str(root / guid), str(root / guid / "revisions")} <= {*synced}
     check_stored_once(repository, runs)
 
 
@@ -404,15 +395,15 @@ def test_a_disk_that_fails_leaves_a_group_to_those_who_store_each_run_by_itself(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = make_runs(repository, 3)
-    link = os.link
+    rename = files.rename_if_free
 
-    def full_once(source: str, target: str) -> None:
-        monkeypatch.setattr(os, "link", link)
-        raise OSError(28, "No space left on device")
+    def full_once(temp: str, path: str) -> bool:
+        monkeypatch.setattr(files, "rename_if_free", rename)
+        raise OSError(28, "No space left on device", temp, path)
 
-    monkeypatch.setattr(os, "link", full_once)
+    monkeypatch.setattr(files, "rename_if_free", full_once)
     assert {each.state for each in scan(repository).values()} == {"committed"}
-    assert os.link is link
+    assert files.rename_if_free is rename
     check_stored_once(repository, runs)
 
 
