@@ -20,8 +20,9 @@ from modeldrop import files, locks
 from modeldrop.backend.base import Backend
 from modeldrop.copies import check_names, files_in
 from modeldrop.errors import Conflict, IntegrityError, NewerFormat
+from modeldrop.form import Part, Record, parts_of
 from modeldrop.pulling import pull
-from modeldrop.records import Artifact, Part, Record, parts_of
+from modeldrop.records import Artifact
 
 
 @dataclass(frozen=True, slots=True)

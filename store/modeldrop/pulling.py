@@ -104,7 +104,8 @@ class _Pull:
             bad = [file.path for file, good in done if not good]
             if bad:
                 raise damage(self._artifact, bad, self._backend.url)
-            if batch.go_together(disk, len(every) + len(folders)):
+            # What an earlier pull wrote may have failed before, and somebody else been told of it.
+            if self._fresh and batch.go_together(disk, len(every) + len(folders)):
                 files.sync_whole(disk)
                 return
             for _ in in_parallel(self._threads, self._sync, every):
