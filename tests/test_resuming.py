@@ -12,7 +12,7 @@ from typing import Any, Final, Self, cast
 
 import pytest
 
-from modeldrop import locks, pulling, ranges, unfinished
+from modeldrop import files, locks, pulling, ranges, unfinished
 from modeldrop.backend import Backend, open_backend
 from modeldrop.cache import cached
 from modeldrop.errors import ArtifactDamaged, BackendError
@@ -349,6 +349,25 @@ def test_what_stands_where_a_file_should_arrive_is_removed(
     assert target.read_bytes() == data_of(MIB)
     assert left_in(tmp_path / "elsewhere") == []
     assert left_in(target.parent) == ["model"]
+
+
+def test_what_an_earlier_pull_wrote_is_waited_for_file_by_file(
+    local: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = folder_of(local, {f"{number}": data_of(MIB, number) for number in range(6)})
+    interrupted(local, artifact, tmp_path / "out" / "model", 3 * MIB)
+    # The whole file system would tell only of what failed since this pull began.
+    monkeypatch.delattr(files, "sync_whole")
+    synced: list[str] = []
+    sync = files.sync_path
+
+    def noted(path: str) -> None:
+        synced.append(path)
+        sync(path)
+
+    monkeypatch.setattr(files, "sync_path", noted)
+    pull(local, artifact, tmp_path / "out" / "model")
+    assert {Path(path).name for path in synced} == {file.path for file in artifact.files}
 
 
 @pytest.mark.usefixtures("large_is_small")
