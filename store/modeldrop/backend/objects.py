@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from modeldrop import layout
 from modeldrop.backend import failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop.backend.driver import Resuming
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
 from modeldrop.backend.urls import Address, credentials_hint
@@ -141,6 +142,32 @@ class ObjectBackend:
                 checked=self._checks_digests(connection),
             )
 
+    def resume(self, key: str, size: int, token: str) -> PartWriter | None:
+        """Go on with a file in the same parts, if the store says what it has of them."""
+        full = self._key(key)
+        part, _, name = token.partition(":")
+        # It was read from a disk.
+        if not (part.isascii() and part.isdecimal() and int(part)):
+            return None
+        with self._told("write", key):
+            connection = self._connection()
+            driver = connection.driver
+            if not isinstance(driver, Resuming) or size > int(part) * driver.most_parts:
+                return None
+            checked = self._checks_digests(connection)
+            upload = driver.resume(full, name)
+            if upload is None:
+                return None
+            return PartWriter(
+                driver,
+                connection.pool,
+                full,
+                int(part),
+                lambda doing: self._told(doing, key),
+                checked=checked,
+                upload=upload,
+            )
+
     def source(self, key: str) -> RangeSource | StreamSource | None:
         """Open a stored file, or return None if it is known to be absent."""
         full = self._key(key)
@@ -189,7 +216,7 @@ class ObjectBackend:
         with self._told("delete", key):
             self._unless_absent(lambda: self._driver.delete(full))
 
-    def end_unfinished(self, before: datetime) -> list[str]:
+    def end_unfinished(self, before: datetime, held: Container[str] = ()) -> list[str]:
         """End the uploads below runs that began before a time and came to no end."""
         start = self._start("")
         ended = []
@@ -197,7 +224,7 @@ class ObjectBackend:
             key = each.key[len(start) :]
             # Others may use the bucket: ours are uploads of runs, or tries of `_checks_digests`.
             began = layout.upload_began(key)
-            if began is None and not key.startswith(f"{layout.PROBES}/"):
+            if (began is None and not key.startswith(f"{layout.PROBES}/")) or key in held:
                 continue
             # By both clocks, the store's and the one of the host that sent.
             if max(each.begun_at, began or each.begun_at) < before and self._end(each, key):
