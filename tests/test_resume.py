@@ -533,9 +533,10 @@ def test_a_file_that_changed_is_sent_anew_and_the_old_upload_is_ended(
 
 
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
-@pytest.mark.parametrize("how", ["ended", "old", "damaged"])
+@pytest.mark.parametrize("how", ["ended", "not to be listed", "old", "damaged"])
 def test_what_cant_be_gone_on_with_is_sent_anew_without_a_word(
     how: str,
+    place: Place,
     halfway: tuple[Repository, Callable[[], str]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -544,6 +545,11 @@ def test_what_cant_be_gone_on_with_is_sent_anew_without_a_word(
     key = fail()
     if how == "ended":
         repository.backend.end_unfinished(datetime.now(UTC) + LATER)
+    elif how == "not to be listed":
+        # To whoever may write and not list the parts, which is a right of its own.
+        place.proxy.answers = lambda seen: (
+            403 if seen.method == "GET" and "uploadId=" in seen.path else None
+        )
     elif how == "damaged":
         (note,) = repository.home.paths.begun_uploads(RUN).iterdir()
         note.write_bytes(note.read_bytes()[:-40])
@@ -558,6 +564,9 @@ def test_what_cant_be_gone_on_with_is_sent_anew_without_a_word(
     assert repository.verify(deep=True).ok
     assert [each.message for each in caplog.records if each.levelname == "WARNING"] == []
     assert attempts.held_keys(repository.home.paths) == frozenset()
+    left = repository.backend.end_unfinished(datetime.now(UTC) + LATER)
+    # Nobody knows of it without its note; one that is old goes at the start.
+    assert left == ([key] if how in {"damaged", "old"} else [])
 
 
 def test_notes_of_runs_that_are_gone_are_kept_only_as_long_as_they_are_of_use(
