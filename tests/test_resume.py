@@ -20,8 +20,7 @@ from modeldrop import Repository, layout
 from modeldrop.backend import open_backend
 from modeldrop.backend.objects import ObjectBackend
 from modeldrop.errors import Interrupted, ModeldropError, SourceChanged
-from modeldrop.intake import attempts
-from modeldrop.intake.attempts import Attempts
+from modeldrop.intake.attempts import Attempts, BegunUpload
 from modeldrop.intake.observation import SeenFile, Signature
 from modeldrop.intake.standings import Standings
 from modeldrop.transfer import Sent, Transfer
@@ -447,14 +446,6 @@ def test_a_source_that_changed_leaves_nothing_to_go_on_with_at_s3(
     assert left == ([upload.key] if place.url.startswith("az") else [])
 
 
-def test_what_is_held_is_not_ended(upload: Upload, place: Place) -> None:
-    upload.stopped()
-    with place.opened() as backend:
-        assert backend.end_unfinished(datetime.now(UTC) + LATER, {upload.key}) == []
-    assert upload.resumed() == upload.sent
-    assert upload.found == 3 * PART
-
-
 def test_nothing_is_left_in_a_folder(tmp_path: Path) -> None:
     with contextlib.closing(open_backend(str(tmp_path / "store"), {}, None)) as backend:
         backend.prepare()
@@ -488,9 +479,7 @@ def halfway(
             assert scan(repository)[RUN].state == "blocked"
             place.proxy.answers = lambda _: None
             (note,) = (repository.home.paths.begun_uploads(RUN)).iterdir()
-            found = attempts.BegunUpload.from_bytes(note.read_bytes(), "")
-            assert attempts.held_keys(repository.home.paths) == {found.key}
-            return found.key
+            return BegunUpload.from_bytes(note.read_bytes(), "").key
 
         yield repository, fail
 
@@ -512,7 +501,7 @@ def test_the_next_scan_goes_on_under_the_same_key(
     assert stored_key(repository) == key
     assert place.taken() - before < 2 * PART + 10_000
     assert repository.verify(deep=True).ok
-    assert attempts.held_keys(repository.home.paths) == frozenset()
+    assert not repository.home.paths.begun_uploads(RUN).exists()
     assert repository.backend.end_unfinished(datetime.now(UTC) + LATER) == []
 
 
@@ -554,8 +543,8 @@ def test_what_cant_be_gone_on_with_is_sent_anew_without_a_word(
         (note,) = repository.home.paths.begun_uploads(RUN).iterdir()
         note.write_bytes(note.read_bytes()[:-40])
     else:
-        week = time.time() + 7 * 86_400
-        monkeypatch.setattr("modeldrop.intake.attempts.time.time", lambda: week)
+        later = time.time() + 11 * 86_400
+        monkeypatch.setattr("modeldrop.intake.attempts.time.time", lambda: later)
     caplog.clear()
 
     assert scan(repository)[RUN].state == "committed"
@@ -563,7 +552,7 @@ def test_what_cant_be_gone_on_with_is_sent_anew_without_a_word(
     assert stored_key(repository) != key
     assert repository.verify(deep=True).ok
     assert [each.message for each in caplog.records if each.levelname == "WARNING"] == []
-    assert attempts.held_keys(repository.home.paths) == frozenset()
+    assert not repository.home.paths.begun_uploads(RUN).exists()
     left = repository.backend.end_unfinished(datetime.now(UTC) + LATER)
     # Nobody knows of it without its note; one that is old goes at the start.
     assert left == ([key] if how in {"damaged", "old"} else [])
@@ -576,13 +565,13 @@ def test_notes_of_runs_that_are_gone_are_kept_only_as_long_as_they_are_of_use(
     notes = paths.begun_uploads(RUN)
     seen = SeenFile("model.bin", Signature(1, 2, 30 * MIB, 4, 5))
     Attempts(notes=notes).begin(seen, "key", "5:x")
-    for days, kept in ((0, True), (5, True), (7, False)):
+    for days, kept in ((0, True), (9, True), (11, False)):
         later = time.time() + days * 86_400
         with monkeypatch.context() as patched:
             patched.setattr("modeldrop.intake.attempts.time.time", lambda at=later: at)
             # As each start does.
             Standings(paths)
-        assert (notes.exists(), bool(attempts.held_keys(paths))) == (kept, kept)
+        assert notes.exists() == kept
 
 
 def test_a_note_that_cant_be_written_fails_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from a write can't know whether it happened, and reads back.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -238,11 +238,10 @@ class Backend(Protocol):
         """Delete a file, if it is there."""
         ...
 
-    def end_unfinished(self, before: datetime, held: Container[str] = ()) -> list[str]:
+    def end_unfinished(self, before: datetime) -> list[str]:
         """End the uploads of ours that began before a time and came to no end; return their keys.
 
-        They are seen nowhere and paid for all the same. Whoever still sends to one gets an error,
-        so those with a key in `held` are left alone.
+        They are seen nowhere and paid for all the same. Whoever still sends to one gets an error.
         """
         ...
 

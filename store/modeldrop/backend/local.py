@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -223,9 +223,9 @@ class LocalBackend:
             with contextlib.suppress(FileNotFoundError):
                 files.sync_folder(folder)
 
-    def end_unfinished(self, before: datetime, held: Container[str] = ()) -> list[str]:
+    def end_unfinished(self, before: datetime) -> list[str]:
         """Return nothing: what came to no end is a temporary file, which is seen and no upload."""
-        del before, held
+        del before
         return []
 
     def local_path(self, key: str) -> Path | None:

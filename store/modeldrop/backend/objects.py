@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -216,7 +216,7 @@ class ObjectBackend:
         with self._told("delete", key):
             self._unless_absent(lambda: self._driver.delete(full))
 
-    def end_unfinished(self, before: datetime, held: Container[str] = ()) -> list[str]:
+    def end_unfinished(self, before: datetime) -> list[str]:
         """End the uploads below runs that began before a time and came to no end."""
         start = self._start("")
         ended = []
@@ -224,7 +224,7 @@ class ObjectBackend:
             key = each.key[len(start) :]
             # Others may use the bucket: ours are uploads of runs, or tries of `_checks_digests`.
             began = layout.upload_began(key)
-            if (began is None and not key.startswith(f"{layout.PROBES}/")) or key in held:
+            if began is None and not key.startswith(f"{layout.PROBES}/"):
                 continue
             # By both clocks, the store's and the one of the host that sent.
             if max(each.begun_at, began or each.begun_at) < before and self._end(each, key):

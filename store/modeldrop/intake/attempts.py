@@ -16,7 +16,6 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -33,8 +32,9 @@ from modeldrop.records import Part, Record, StoredFile
 _TAKEN_UP: Final = 86_400
 # No store takes smaller parts of a larger file, so what has fewer bytes has no notes.
 _LARGE: Final = 2**20
-# For how many seconds a large file that was begun is gone on with. Azure keeps blocks for a week.
-_GONE_ON_WITH: Final = 6 * 86_400
+# For how many seconds a large file that was begun is gone on with, if the store has it for so long.
+# The rest is to be sent, and named by a manifest, before `gc` takes its key for one of garbage.
+_GONE_ON_WITH: Final = 10 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,28 +145,16 @@ def can_be_gone_on_with(begun: BegunUpload, seen: SeenFile) -> bool:
     return same and _is_recent(begun)
 
 
-def held_keys(paths: HomePaths) -> frozenset[str]:
-    """Return the keys of the uploads that may be under way, or be gone on with.
-
-    Whoever ends what is unfinished at the store has to leave these alone.
-    """
-    return frozenset(each.key for _, each in _notes(paths) if each is not None)
-
-
 def forget_old(paths: HomePaths) -> None:
     """Remove the notes that nobody goes on with, as of runs that are gone from staging."""
-    for path, begun in _notes(paths):
-        if begun is None or not _is_recent(begun):
-            with contextlib.suppress(OSError):
-                path.unlink()
-                path.parent.rmdir()
-
-
-def _notes(paths: HomePaths) -> Iterator[tuple[Path, BegunUpload | None]]:
     for folder, _, names in os.walk(paths.begun_uploads()):
         for name in names:
             path = Path(folder) / name
-            yield path, _read(path)
+            begun = _read(path)
+            if begun is None or not _is_recent(begun):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    path.parent.rmdir()
 
 
 def _read(path: Path) -> BegunUpload | None:
