@@ -26,7 +26,7 @@ from modeldrop.intake.standings import Standings
 from modeldrop.transfer import Sent, Transfer
 from support.intake import make_home, scan
 from support.proxy import Proxy, Seen
-from support.servers import AzuriteServer, MotoServer
+from support.servers import AzuriteServer, MotoServer, Server
 from support.service import Home, Service
 from support.waiting import comes_true
 
@@ -99,7 +99,8 @@ class Place:
 @pytest.fixture(params=["checked s3", "azure"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     kind: str = request.param
-    url: str = request.getfixturevalue("azure_url" if kind == "azure" else "s3_url")
+    urls = {"azure": "azure_url", "rclone": "rclone_s3_url"}
+    url: str = request.getfixturevalue(urls.get(kind, "s3_url"))
     if kind == "azure":
         azurite: AzuriteServer = request.getfixturevalue("azurite")
         with Proxy(azurite.port) as proxy:
@@ -107,8 +108,8 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
             yield Place(url, proxy)
         return
-    moto: MotoServer = request.getfixturevalue("moto")
-    with (Checking if kind == "checked s3" else Proxy)(moto.port) as proxy:
+    server: Server = request.getfixturevalue("rclone_s3" if kind == "rclone" else "moto")
+    with (Checking if kind == "checked s3" else Proxy)(server.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield Place(url, proxy)
 
@@ -313,7 +314,7 @@ def driver_of(backend: ObjectBackend) -> Any:  # noqa: ANN401 - of either store
     return backend._driver
 
 
-@pytest.mark.parametrize("place", ["s3", "checked s3", "azure"], indirect=True)
+@pytest.mark.parametrize("place", ["s3", "checked s3", "rclone", "azure"], indirect=True)
 def test_parts_that_the_store_has_are_not_sent_again(upload: Upload, place: Place) -> None:
     upload.stopped()
     before = place.taken()
