@@ -22,10 +22,11 @@ from typing import ClassVar, Final
 
 from modeldrop.errors import ModeldropError
 from modeldrop.files import make_folders, write_durable
+from modeldrop.form import Part, Record
 from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import SeenFile
 from modeldrop.layout import HomePaths
-from modeldrop.records import Part, Record, StoredFile
+from modeldrop.records import StoredFile
 
 # For how many seconds bytes that no manifest names yet are taken up again. `gc` leaves them alone
 # for much longer.
