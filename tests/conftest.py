@@ -15,6 +15,7 @@ from modeldrop import Repository, files
 from support.intake import make_home
 from support.servers import (
     AzuriteServer,
+    GcsServer,
     MotoServer,
     RcloneS3Server,
     Server,
@@ -40,6 +41,8 @@ _FOREIGN: Final = (
     "AZURE_",
     "GIT_",
     "GOOGLE_",
+    "GCSFS_",
+    "STORAGE_EMULATOR_",
     "FSSPEC_",
     "S3FS_",
     "XDG_",
@@ -82,9 +85,10 @@ def _own_world(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    # Without it, a client that finds no credentials asks an address that only EC2 answers, and
-    # waits.
+    # Without them, a client that finds no credentials asks an address that only the machines of a
+    # cloud answer, and waits.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost")
     monkeypatch.chdir(tmp_path)
@@ -147,6 +151,20 @@ def rclone_s3() -> Iterator[RcloneS3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """A server of Google Cloud Storage whose create-if-absent holds; one for each worker."""
+    with _running(GcsServer(honours=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def careless_gcs() -> Iterator[GcsServer]:
+    """A server of Google Cloud Storage that ignores the condition; one for each worker."""
+    with _running(GcsServer(honours=False)) as server:
+        yield server
+
+
 @pytest.fixture
 def s3_url(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a new, empty bucket; the environment leads S3 clients to it."""
@@ -180,6 +198,20 @@ def rclone_s3_url(rclone_s3: RcloneS3Server, monkeypatch: pytest.MonkeyPatch) ->
     """The URL of a new bucket on a server that has to be refused."""
     with _clients_led_to(rclone_s3, monkeypatch):
         yield rclone_s3.make_bucket()
+
+
+@pytest.fixture
+def gcs_url(gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new, empty bucket of Google Cloud Storage; the environment leads to it."""
+    with _clients_led_to(gcs, monkeypatch):
+        yield gcs.make_bucket()
+
+
+@pytest.fixture
+def careless_gcs_url(careless_gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new bucket on a server of Google Cloud Storage that has to be refused."""
+    with _clients_led_to(careless_gcs, monkeypatch):
+        yield careless_gcs.make_bucket()
 
 
 @contextmanager

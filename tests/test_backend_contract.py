@@ -77,7 +77,7 @@ class Store:
             backend.close()
 
 
-@pytest.fixture(params=["local", "s3", "azure", "plain"])
+@pytest.fixture(params=["local", "s3", "azure", "gcs", "plain"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each kind of backend; "plain" is what other fsspec stores get, and is for one writer."""
     kind: str = request.param

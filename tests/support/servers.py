@@ -16,9 +16,12 @@ A server is there once it has answered over HTTP, not once some time has passed.
 | `TlsMotoServer` | holds | the same over TLS, with a certificate for a name of one's choice |
 | `AzuriteServer` | holds | Azure; checks the signature |
 | `RcloneS3Server` | does not hold | S3 that has to be refused |
+| `GcsServer` | as it is asked for | Google Cloud Storage; checks digests, and no credentials |
 """
 
 import http.client
+import importlib.util
+import json
 import os
 import re
 import shutil
@@ -39,6 +42,7 @@ from support import waiting
 START_TIMEOUT: Final = 30.0
 """Seconds until the first answer; each takes about one, but machines get busy."""
 
+_PROGRAMS: Final = Path(__file__).with_name("programs")
 _GUARD: Final = Path(__file__).with_name("guard.py")
 _BIN: Final = Path(sys.executable).parent
 """Where the programs of this environment are, on the path or not."""
@@ -367,6 +371,44 @@ class RcloneS3Server(Server):
         return f"s3://{name}"
 
 
+class GcsServer(Server):
+    """Google Cloud Storage as gcp-storage-emulator plays it, which ignores `ifGenerationMatch`.
+
+    Asked to, it is made to honour it as Google does.
+    """
+
+    def __init__(self, *, honours: bool) -> None:
+        """Say whether the condition is honoured."""
+        super().__init__()
+        self._honours = honours
+        self.name = f"gcp-storage-emulator{', which honours' if honours else ''}"
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        del folder  # it keeps everything in memory
+        return _own_program("gcs", "gcp_storage_emulator", *(["--honours"] * self._honours))
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What a client of Google Cloud Storage reads; it is asked for no credentials then."""
+        return {"STORAGE_EMULATOR_HOST": self.endpoint}
+
+    def make_bucket(self, name: str | None = None) -> str:
+        """Make a bucket and return its URL, `gs://NAME`; without a name, one never used before."""
+        name = name or _fresh_name()
+        body = json.dumps({"name": name}).encode()
+        _request(self.port, "POST", "/storage/v1/b?project=test", self._tls, body)
+        return f"gs://{name}"
+
+
+def _own_program(name: str, module: str, *arguments: str) -> list[str]:
+    """Return the command that runs one of `programs`, a server that is made of a module."""
+    if importlib.util.find_spec(module) is None:
+        message = f"{module} is not installed. Try: python -m pip install --group servers"
+        raise ServerMissing(message)
+    return [sys.executable, str(_PROGRAMS / f"{name}.py"), *arguments]
+
+
 def _program(name: str, install: str) -> str:
     """Return the path of a program, this environment's before the machine's."""
     # The environment has a `node` only where the machine's was missing or too old.
@@ -430,11 +472,16 @@ def _answers(port: int, tls: ssl.SSLContext | None = None) -> bool:
     return True
 
 
-def _request(port: int, method: str, path: str, tls: ssl.SSLContext | None) -> None:
-    """Send a request without a body, and raise `ServerFailed` unless it succeeded."""
+def _request(
+    port: int, method: str, path: str, tls: ssl.SSLContext | None, body: bytes = b""
+) -> None:
+    """Send a request, and raise `ServerFailed` unless it succeeded."""
     connection = _connection(port, START_TIMEOUT, tls)
     try:
-        connection.request(method, path, headers={"Content-Length": "0"})
+        headers = {"Content-Length": str(len(body))}
+        if body:
+            headers["Content-Type"] = "application/json"
+        connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
     finally:

@@ -65,6 +65,10 @@ def _connector(address: urls.Address, options: Mapping[str, object]) -> Callable
             from modeldrop.backend.azure import AzureDriver  # noqa: PLC0415 - imports adlfs
 
             return AzureDriver(address.bucket, options)
+        if address.protocol in urls.GCS:
+            from modeldrop.backend.gcs import GcsDriver  # noqa: PLC0415 - imports gcsfs
+
+            return GcsDriver(address.bucket, options)
         from modeldrop.backend.plain import PlainDriver  # noqa: PLC0415 - imports fsspec
 
         return PlainDriver(address, options)

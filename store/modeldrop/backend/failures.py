@@ -61,7 +61,11 @@ _BY_CODE: Final[Mapping[str, Kind]] = {
         Kind.REFUSED,
     ),
     **dict.fromkeys(
-        ("SlowDown", "ServiceUnavailable", "ServerBusy", "InternalError", "OperationTimedOut"),
+        (
+            *("SlowDown", "ServiceUnavailable", "ServerBusy", "InternalError"),
+            # Google's, and some of them come as a 403.
+            *("OperationTimedOut", "rateLimitExceeded", "userRateLimitExceeded", "backendError"),
+        ),
         Kind.BUSY,
     ),
     # A part of an upload that is gone says nothing of the key.

@@ -1,7 +1,7 @@
 """Any other store that fsspec opens, by fsspec's own methods alone.
 
-Of these only Google's is known to create if absent; the others are for a single writer, which
-`init` asks for. A store with folders gets its files under temporary names first.
+None of these is known to create if absent, so they are for a single writer, which `init` asks for.
+A store with folders gets its files under temporary names first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 import fsspec
 
 from modeldrop.backend.driver import Listed, Unfinished
-from modeldrop.backend.urls import GCS, Address
+from modeldrop.backend.urls import Address
 from modeldrop.files import TEMP_PREFIX
 
 _COPY: Final = 2**20
@@ -23,13 +23,13 @@ _COPY: Final = 2**20
 class PlainDriver:
     """A bucket or a folder of a store that has no driver of its own here."""
 
+    exclusive_create = False
     lists_by_prefix = False
     most_parts = 10_000
     endpoint: str | None = None
 
     def __init__(self, address: Address, options: Mapping[str, object]) -> None:
         """Connect, where fsspec's class does that at once."""
-        self.exclusive_create = address.protocol in GCS
         self._in_bucket = address.in_bucket
         given = {**options, "skip_instance_cache": True}
         if self._in_bucket:
@@ -56,11 +56,8 @@ class PlainDriver:
         return data
 
     def create(self, key: str, data: bytes) -> None:
-        """Create if absent; but for Google's, with nobody else at it."""
+        """Create if absent, with nobody else at it."""
         path = self._path(key)
-        if self.exclusive_create:
-            self._fs.pipe_file(path, data, mode="create")
-            return
         self._fs.invalidate_cache()
         if self._fs.exists(path):
             raise FileExistsError(path)
