@@ -20,7 +20,9 @@ from support.servers import (
     RcloneS3Server,
     Server,
     ServerMissing,
+    SftpServer,
     TlsMotoServer,
+    WebdavServer,
 )
 
 AnyServer = TypeVar("AnyServer", bound=Server)
@@ -43,6 +45,7 @@ _FOREIGN: Final = (
     "GOOGLE_",
     "GCSFS_",
     "STORAGE_EMULATOR_",
+    "SSH_",
     "FSSPEC_",
     "S3FS_",
     "XDG_",
@@ -50,7 +53,7 @@ _FOREIGN: Final = (
 )
 _FOREIGN_NAMES: Final = frozenset(
     {
-        *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PAGER"),
+        *("NETRC", "COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PAGER"),
         *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"),
     }
 )
@@ -165,6 +168,27 @@ def careless_gcs() -> Iterator[GcsServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def sftp() -> Iterator[SftpServer]:
+    """A server of files over SSH; one for each worker."""
+    with _running(SftpServer(links=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def linkless_sftp() -> Iterator[SftpServer]:
+    """A server of files over SSH that knows no hard links; one for each worker."""
+    with _running(SftpServer(links=False)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def webdav() -> Iterator[WebdavServer]:
+    """A WebDAV server; one for each worker."""
+    with _running(WebdavServer()) as server:
+        yield server
+
+
 @pytest.fixture
 def s3_url(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a new, empty bucket; the environment leads S3 clients to it."""
@@ -212,6 +236,27 @@ def careless_gcs_url(careless_gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -
     """The URL of a new bucket on a server of Google Cloud Storage that has to be refused."""
     with _clients_led_to(careless_gcs, monkeypatch):
         yield careless_gcs.make_bucket()
+
+
+@pytest.fixture
+def sftp_url(sftp: SftpServer) -> str:
+    """The URL of a new folder of an SFTP server, whose key is in the test's home."""
+    sftp.introduce(Path.home())
+    return sftp.make_folder()
+
+
+@pytest.fixture
+def linkless_sftp_url(linkless_sftp: SftpServer) -> str:
+    """The URL of a new folder of an SFTP server where create-if-absent doesn't hold."""
+    linkless_sftp.introduce(Path.home())
+    return linkless_sftp.make_folder()
+
+
+@pytest.fixture
+def webdav_url(webdav: WebdavServer) -> str:
+    """The URL of a new folder of a WebDAV server, whose password is in the test's home."""
+    webdav.introduce(Path.home())
+    return webdav.make_folder()
 
 
 @contextmanager

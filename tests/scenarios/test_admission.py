@@ -9,8 +9,8 @@ import pytest
 from modeldrop import Repository
 from modeldrop.errors import ConditionNotHeld
 
-HOLDS: Final = ("s3", "azure", "gcs")
-IGNORES: Final = ("rclone_s3", "careless_gcs")
+HOLDS: Final = ("s3", "azure", "gcs", "sftp")
+IGNORES: Final = ("rclone_s3", "careless_gcs", "linkless_sftp")
 
 
 @pytest.mark.scenario(47)

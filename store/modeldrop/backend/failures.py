@@ -84,7 +84,7 @@ _BY_CLASS: Final[Mapping[str, Kind]] = {
             *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
             *("ClientAuthenticationError", "CredentialUnavailableError", "ProfileNotFound"),
             *("TokenRetrievalError", "SSOError", "RefreshError", "DefaultCredentialsError"),
-            *("AuthenticationException", "PermissionError"),
+            *("PermissionDenied", "SFTPPermissionDenied", "PermissionError"),
         ),
         Kind.REFUSED,
     ),
@@ -93,14 +93,16 @@ _BY_CLASS: Final[Mapping[str, Kind]] = {
             *("EndpointConnectionError", "ConnectionClosedError", "HTTPClientError"),
             *("ServiceRequestError", "ServiceResponseError", "ClientConnectionError"),
             *("ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ConnectionError"),
-            *("TimeoutError", "FSTimeoutError", "gaierror", "SSLError", "SSHException"),
-            *("NoValidConnectionsError", "TransportError"),
+            *("TimeoutError", "FSTimeoutError", "gaierror", "SSLError", "TransportError"),
+            # asyncssh's: `DisconnectError` is whatever ended a connection.
+            *("DisconnectError", "ChannelOpenError", "SFTPConnectionLost", "SFTPNoConnection"),
         ),
         Kind.UNREACHABLE,
     ),
     "FileExistsError": Kind.EXISTS,
+    "SFTPFileAlreadyExists": Kind.EXISTS,
     "FileNotFoundError": Kind.NOT_FOUND,
-    "ResourceNotFoundError": Kind.NOT_FOUND,
+    **dict.fromkeys(("ResourceNotFoundError", "SFTPNoSuchFile", "SFTPNoSuchPath"), Kind.NOT_FOUND),
 }
 
 _UNTRUSTED: Final = "SSLCertVerificationError"
