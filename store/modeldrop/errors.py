@@ -15,6 +15,7 @@
     │   ├── ArtifactNotFound       10
     │   └── VersionNotFound        10
     ├── Conflict                   11   it exists already, with other content
+    │   └── NotTheWriter           11   another home alone may write to the backend
     ├── Locked                     12   somebody else holds the lock
     │   └── NotReady               12   waited for it, and the time ran out
     ├── IntegrityError             20   bytes are not what they were
@@ -127,6 +128,10 @@ class Conflict(ModeldropError):
     """It exists already with other content, or the state isn't the one that was expected."""
 
     exit_code = 11
+
+
+class NotTheWriter(Conflict):
+    """The backend is for a single writer, and that is another home; the message names it."""
 
 
 class Locked(ModeldropError):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from modeldrop import locks
+from modeldrop.admission import check_backend
 from modeldrop.backend.base import Backend
 from modeldrop.errors import (
     CounterDamaged,
@@ -37,7 +38,7 @@ from modeldrop.journal.reading import EMPTY, head_of
 from modeldrop.journal.segments import beginning
 from modeldrop.ledger import Request
 from modeldrop.records import Head
-from modeldrop.runs import COMMITTED, Runs, check_backend
+from modeldrop.runs import COMMITTED, Runs
 from modeldrop.shared import SharedJournals
 from modeldrop.versions import REGISTERED, Versions
 
@@ -81,7 +82,7 @@ def rebuild(
     home.require_own()
     troubles: list[str] = []
     with locks.hold(home.paths.service_lock(), what="the service's work", timeout=0):
-        check_backend(home, backend)
+        check_backend(home, backend, to_write=False)
         source, entries, lost = _restore(home, backend, journal, troubles)
         recovered = _recover(home, journal, runs, versions, troubles)
         # Whatever was begun is known by now: its record has an entry, or is not there.

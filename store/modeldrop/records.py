@@ -1,11 +1,8 @@
 """What is written down: every record of docs/format.md, as bytes and back.
 
 A record is one JSON object with `format`, `kind`, its own fields, and `record_sha256`, the digest
-of its canonical form: the object without `record_sha256`, keys sorted, no white space, UTF-8. So
-
-    jq -cjS 'del(.record_sha256)' FILE | sha256sum
-
-gives it again. Records hold text, integers, booleans, null, lists and objects, never floats,
+of its canonical form: the object without `record_sha256`, keys sorted, no white space, UTF-8.
+Records hold text, integers, booleans, null, lists and objects, never floats,
 whose spelling differs between languages.
 """
 
@@ -215,6 +212,17 @@ class RepositoryRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class WriterRecord(Record):
+    """`.modeldrop/writer.json`: the home that alone writes, where create-if-absent doesn't hold."""
+
+    kind: ClassVar[str] = "writer"
+    home: str
+    host: str
+    named_by: str
+    named_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFile(Part):
     """One file of an artifact: where its bytes are, and which bytes they are."""
 
@@ -227,9 +235,7 @@ class StoredFile(Part):
 def folder_sha256(files: Iterable[tuple[str, str]]) -> str:
     r"""Return the digest of a folder from its files' (path, sha256).
 
-    It is the sha256 of the lines `<sha256>  <path>\n`, sorted by the bytes of the path, so that
-    `find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`
-    gives the same, for a folder that isn't empty.
+    It is the sha256 of the lines `<sha256>  <path>\n`, sorted by the bytes of the path.
     """
     lines = sorted((path.encode("utf-8"), sha256.encode("ascii")) for path, sha256 in files)
     whole = hashlib.sha256()
