@@ -26,13 +26,13 @@ from modeldrop.backend.objects import ObjectBackend
 from modeldrop.backend.streams import PartWriter
 from modeldrop.batch import Batch
 from modeldrop.errors import BackendError, InvalidName
+from support.backends import CONTRACT, FOR_ONE
 
 RUN: Final = "3f2b8c1e-0000-4000-8000-000000000001"
 RECORD: Final = f"{RUN}/revisions/00000001.json"
 MIB: Final = 2**20
 RACERS: Final = 16
-# Stores that are known to be for one writer, and stores whose empty folders stay.
-FOR_ONE: Final = ("linkless_sftp", "webdav", "plain")
+# Stores whose empty folders stay.
 KEEP_FOLDERS: Final = ("sftp", "linkless_sftp", "webdav", "plain")
 # Names that something between us and a store reads as something else.
 NAMES: Final = (
@@ -80,7 +80,7 @@ class Store:
             backend.close()
 
 
-@pytest.fixture(params=["local", "s3", "azure", "gcs", "sftp", "linkless_sftp", "webdav", "plain"])
+@pytest.fixture(params=CONTRACT)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each kind of backend; "plain" is what other fsspec stores get, and is for one writer."""
     kind: str = request.param

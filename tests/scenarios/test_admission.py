@@ -2,15 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from modeldrop import Repository
 from modeldrop.errors import ConditionNotHeld
-
-HOLDS: Final = ("s3", "azure", "gcs", "sftp")
-IGNORES: Final = ("rclone_s3", "careless_gcs", "linkless_sftp")
+from support.backends import HOLDS, IGNORES
 
 
 @pytest.mark.scenario(47)
