@@ -15,8 +15,9 @@ from modeldrop.admission import writer_of
 from modeldrop.backend import Backend, open_backend
 from modeldrop.doctor import diagnose
 from modeldrop.errors import ConditionNotHeld, NotTheWriter
+from modeldrop.form import now
 from modeldrop.layout import WRITER_KEY
-from modeldrop.records import WriterRecord, now
+from modeldrop.records import WriterRecord
 from support.program import Program, in_process
 
 RUN: Final = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
@@ -90,6 +91,7 @@ def test_a_second_home_reads_and_whatever_it_would_write_is_refused_by_name(
         ("register", RUN, "-e", "churn", "--again"),
         ("register", RUN, "-e", "another"),
         ("scan", "--once"),
+        ("promote", "churn/1", "champion"),
         ("push",),
     ):
         told = run("--home", root, *asked)

@@ -12,9 +12,10 @@ import functools
 from modeldrop import layout
 from modeldrop.backend.base import Backend
 from modeldrop.errors import BackendError, NotTheWriter
+from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.names import printable
-from modeldrop.records import RepositoryRecord, WriterRecord, now
+from modeldrop.records import RepositoryRecord, WriterRecord
 
 
 def check_backend(home: Home, backend: Backend, *, to_write: bool = True) -> None:

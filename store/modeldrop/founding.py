@@ -22,10 +22,11 @@ from modeldrop.errors import (
     NotTheWriter,
 )
 from modeldrop.files import make_folders
+from modeldrop.form import now
 from modeldrop.home import Home, make_home, user_name
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.names import printable
-from modeldrop.records import RepositoryRecord, WriterRecord, now
+from modeldrop.records import RepositoryRecord, WriterRecord
 
 
 def found_home(
