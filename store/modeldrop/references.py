@@ -14,6 +14,7 @@ from typing import Final
 
 from modeldrop.aliases import Aliases
 from modeldrop.backend.patience import patiently
+from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactNotFound,
@@ -36,7 +37,7 @@ from modeldrop.names import (
     printable,
 )
 from modeldrop.records import Artifact, Revision, Version
-from modeldrop.runs import COMMITTED, Runs, Shown, choose_artifact
+from modeldrop.runs import COMMITTED, Runs, Shown
 from modeldrop.versions import Versions
 
 LAST: Final = "@last"

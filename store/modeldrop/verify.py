@@ -13,6 +13,7 @@ from modeldrop import layout
 from modeldrop.accounts import Accounts
 from modeldrop.aliases import Aliases
 from modeldrop.backend.base import Backend
+from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
     CounterDamaged,
     IntegrityError,
@@ -25,7 +26,7 @@ from modeldrop.home import Home
 from modeldrop.names import printable
 from modeldrop.records import AliasMove, Artifact, RepositoryRecord, Revision, Version
 from modeldrop.rooms import Rooms
-from modeldrop.runs import Runs, choose_artifact
+from modeldrop.runs import Runs
 from modeldrop.transfer import Transfer
 from modeldrop.versions import Versions
 
