@@ -146,7 +146,7 @@ $(SERVERS): $(RUNTIME)
 # All of it in one resolution; what the other stamps stand for is part of it.
 $(DEV): $(MADE) pyproject.toml
 	@echo "Installing modeldrop and its tools into $(VENV)" >&2
-	@$(INSTALL) --group lint --group test --editable .
+	@$(INSTALL) --group lint --group test --editable '.[all]'
 	@$(COMPILE)
 	@touch $(RUNTIME) $(SERVERS) $@
 

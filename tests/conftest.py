@@ -15,11 +15,14 @@ from modeldrop import Repository, files
 from support.intake import make_home
 from support.servers import (
     AzuriteServer,
+    GcsServer,
     MotoServer,
     RcloneS3Server,
     Server,
     ServerMissing,
+    SftpServer,
     TlsMotoServer,
+    WebdavServer,
 )
 
 AnyServer = TypeVar("AnyServer", bound=Server)
@@ -42,6 +45,9 @@ _FOREIGN: Final = (
     "AZURE_",
     "GIT_",
     "GOOGLE_",
+    "GCSFS_",
+    "STORAGE_EMULATOR_",
+    "SSH_",
     "FSSPEC_",
     "S3FS_",
     "XDG_",
@@ -49,7 +55,7 @@ _FOREIGN: Final = (
 )
 _FOREIGN_NAMES: Final = frozenset(
     {
-        *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PAGER"),
+        *("NETRC", "COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PAGER"),
         *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"),
     }
 )
@@ -90,9 +96,10 @@ def _own_world(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    # Without it, a client that finds no credentials asks an address that only EC2 answers, and
-    # waits.
+    # Without them, a client that finds no credentials asks an address that only the machines of a
+    # cloud answer, and waits.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost")
     monkeypatch.chdir(tmp_path)
@@ -155,6 +162,41 @@ def rclone_s3() -> Iterator[RcloneS3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """A server of Google Cloud Storage whose create-if-absent holds; one for each worker."""
+    with _running(GcsServer(honours=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def careless_gcs() -> Iterator[GcsServer]:
+    """A server of Google Cloud Storage that ignores the condition; one for each worker."""
+    with _running(GcsServer(honours=False)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sftp() -> Iterator[SftpServer]:
+    """A server of files over SSH; one for each worker."""
+    with _running(SftpServer(links=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def linkless_sftp() -> Iterator[SftpServer]:
+    """A server of files over SSH that knows no hard links; one for each worker."""
+    with _running(SftpServer(links=False)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def webdav() -> Iterator[WebdavServer]:
+    """A WebDAV server; one for each worker."""
+    with _running(WebdavServer()) as server:
+        yield server
+
+
 @pytest.fixture
 def s3_url(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a new, empty bucket; the environment leads S3 clients to it."""
@@ -188,6 +230,41 @@ def rclone_s3_url(rclone_s3: RcloneS3Server, monkeypatch: pytest.MonkeyPatch) ->
     """The URL of a new bucket on a server that has to be refused."""
     with _clients_led_to(rclone_s3, monkeypatch):
         yield rclone_s3.make_bucket()
+
+
+@pytest.fixture
+def gcs_url(gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new, empty bucket of Google Cloud Storage; the environment leads to it."""
+    with _clients_led_to(gcs, monkeypatch):
+        yield gcs.make_bucket()
+
+
+@pytest.fixture
+def careless_gcs_url(careless_gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a new bucket on a server of Google Cloud Storage that has to be refused."""
+    with _clients_led_to(careless_gcs, monkeypatch):
+        yield careless_gcs.make_bucket()
+
+
+@pytest.fixture
+def sftp_url(sftp: SftpServer) -> str:
+    """The URL of a new folder of an SFTP server, whose key is in the test's home."""
+    sftp.introduce(Path.home())
+    return sftp.make_folder()
+
+
+@pytest.fixture
+def linkless_sftp_url(linkless_sftp: SftpServer) -> str:
+    """The URL of a new folder of an SFTP server where create-if-absent doesn't hold."""
+    linkless_sftp.introduce(Path.home())
+    return linkless_sftp.make_folder()
+
+
+@pytest.fixture
+def webdav_url(webdav: WebdavServer) -> str:
+    """The URL of a new folder of a WebDAV server, whose password is in the test's home."""
+    webdav.introduce(Path.home())
+    return webdav.make_folder()
 
 
 @contextmanager

@@ -27,11 +27,14 @@ from modeldrop.backend.streams import PartWriter
 from modeldrop.batch import Batch
 from modeldrop.errors import BackendError, InvalidName
 from modeldrop.names import new_guid
+from support.backends import CONTRACT, FOR_ONE
 
 RUN: Final = "3f2b8c1e-0000-4000-8000-000000000001"
 RECORD: Final = f"{RUN}/revisions/00000001.json"
 MIB: Final = 2**20
 RACERS: Final = 16
+# Stores whose empty folders stay.
+KEEP_FOLDERS: Final = ("sftp", "linkless_sftp", "webdav", "plain")
 # Names that something between us and a store reads as something else.
 NAMES: Final = (
     "model.onnx",
@@ -78,7 +81,7 @@ class Store:
             backend.close()
 
 
-@pytest.fixture(params=["local", "s3", "azure", "plain"])
+@pytest.fixture(params=CONTRACT)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each kind of backend; "plain" is what other fsspec stores get, and is for one writer."""
     kind: str = request.param
@@ -203,7 +206,7 @@ def test_absent_is_absent_before_anything_is_written(store: Store) -> None:
 
 
 def test_sixteen_creators_have_one_winner_whose_record_is_read(store: Store) -> None:
-    if store.name == "plain":
+    if store.name in FOR_ONE:
         pytest.skip("it says itself that it is for one writer")
     # Own instances: nothing in one process may be what decides.
     backends = [store.open() for _ in range(RACERS)]
@@ -551,11 +554,11 @@ def test_deleting_twice_is_deleting_once_and_empty_folders_go(
     backend.delete("a/c/d/2")
     assert backend.stat("a/c/d/2") is None
     assert [file.key for file in backend.walk("")] == ["a/b/1"]
-    if store.name != "plain":
+    if store.name not in KEEP_FOLDERS:
         assert sorted(backend.children("a")) == ["b"]
     backend.delete("a/b/1")
     assert list(backend.walk("")) == []
-    if store.name != "plain":
+    if store.name not in KEEP_FOLDERS:
         assert list(backend.children("")) == []
     assert backend.create("a/b/1", b"again")
     assert backend.read("a/b/1") == b"again"
@@ -632,7 +635,7 @@ def test_only_a_folder_says_how_much_room_is_left(backend: Backend, store: Store
 
 def test_the_url_comes_back_as_it_was_given(backend: Backend, store: Store) -> None:
     assert backend.url == store.url
-    assert (backend.endpoint is None) == (store.name in ("local", "plain"))
+    assert (backend.endpoint is None) == (store.name in ("local", *KEEP_FOLDERS))
 
 
 def test_what_is_asked_of_s3_takes_as_many_requests_as_it_must(

@@ -201,6 +201,7 @@ def test_an_unknown_protocol_is_told_with_near_ones() -> None:
         ("gcs", "modeldrop[gcs]"),
         ("sftp", "modeldrop[sftp]"),
         ("webdav", "modeldrop[webdav]"),
+        ("webdavs", "modeldrop[webdav]"),
         ("oss", "ossfs"),
     ],
 )

@@ -331,7 +331,7 @@ def test_init_without_the_driver_names_what_to_install(
         (("--backend", "/etc/passwd"), "/etc/passwd is no folder"),
         (("--backend", "/etc/passwd/store"), "/etc/passwd is no folder"),
         (("--backend", "foo://bucket"), "did you mean s3://, az://, gs://, sftp://, file://?"),
-        (("--backend", "webdev://host"), "did you mean webdav://?"),
+        (("--backend", "webdev://host"), "did you mean webdav://, webdavs://?"),
     ],
 )
 def test_init_refuses_a_url_that_can_t_be_right_and_repeats_no_secret(

@@ -1,5 +1,6 @@
 """`modeldrop doctor`: what is off is named, with what to do; what is in order is not."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,14 +12,17 @@ import pytest
 from s3fs import S3FileSystem
 
 from modeldrop import Repository
+from modeldrop.backend import open_backend
 from modeldrop.doctor import OK, PROBLEM, WARNING, Check, at_home, at_staging, diagnose
 from modeldrop.doctor.permissions import Access, DefaultAcl, access_of, parse
 from modeldrop.intents import Intents
+from modeldrop.layout import FORMAT_KEY
 from modeldrop.records import Intent
 from modeldrop_cli.main import main
 from modeldrop_cli.objects import DoctorObject
 from support.intake import make_home
 from support.reference import differences
+from support.servers import GcsServer
 from support.service import Home
 
 NOBODY = 65534
@@ -51,6 +55,38 @@ def test_looking_changes_nothing(repository: Repository) -> None:
     list(diagnose(root))
 
     assert seen() == before
+
+
+def test_what_held_at_another_endpoint_or_holds_no_more_is_said_with_its_date(
+    gcs: GcsServer, careless_gcs: GcsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.endpoint)
+    url = gcs.make_bucket()
+    made, _ = Repository.init(tmp_path / "home", backend=url)
+    with made:
+        verdict = made.home.probe()
+        record = made.backend.read(FORMAT_KEY)
+    assert verdict is not None
+    assert record is not None
+    root = root_of(made)
+    assert found(root, probe=True)["create if absent"].result == OK
+
+    # The environment leads to another server from now on, which holds the same repository.
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", careless_gcs.endpoint)
+    careless_gcs.make_bucket(url.removeprefix("gs://"))
+    with contextlib.closing(open_backend(url, {}, None)) as backend:
+        backend.create(FORMAT_KEY, record)
+
+    elsewhere = found(root)["create if absent"]
+    assert elsewhere.result == WARNING
+    assert gcs.endpoint in elsewhere.what
+    assert careless_gcs.endpoint in elsewhere.what
+    assert "--probe" in elsewhere.todo
+    now = found(root, probe=True)["create if absent"]
+    assert now.result == PROBLEM
+    assert f"it held at {verdict.probed_at}" in now.what
+    # What was recorded stays as it was.
+    assert made.home.probe() == verdict
 
 
 def test_running_service_is_found_and_its_lease_for_others(tmp_path: Path) -> None:

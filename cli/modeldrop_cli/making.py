@@ -40,8 +40,8 @@ _OPTIONS: Final = (
     click.option(
         "--single-writer",
         is_flag=True,
-        help="Accept a backend that can't tell racing writers apart: only this home may write "
-        "to it.",
+        help="Accept a backend that can't tell racing writers apart: one home alone may write "
+        "to it, the first one that does; the others read.",
     ),
     click.option(
         "--network-home",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import IntegrityError, Locked, ModeldropError
+from modeldrop.errors import IntegrityError, Locked, ModeldropError, NotTheWriter
 from modeldrop_cli.output import say
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def share(repository: Repository) -> None:
         repository.push(timeout=0)
     except Locked:
         # Whoever is at it, the service or another command, shares this too, or does it next.
+        pass
+    except NotTheWriter:
+        # What a home did that only reads is of interest to nobody else.
         pass
     except (ModeldropError, OSError) as error:
         hint = f" ({error.hint})" if isinstance(error, ModeldropError) and error.hint else ""

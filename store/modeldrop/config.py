@@ -44,8 +44,8 @@ class BackendSettings:
     )
     single_writer: bool = _setting(
         default=False,
-        doc="true accepts a backend whose create-if-absent does not hold: this home alone may "
-        "write to it",
+        doc="true accepts a backend whose create-if-absent does not hold: one home alone may "
+        "write to it, which the backend names",
     )
 
 

@@ -16,7 +16,8 @@
     │   ├── VersionNotFound        10
     │   └── AliasNotFound          10
     ├── Conflict                   11   it exists already, with other content
-    │   └── AliasMoved             11   it isn't on the version that was expected
+    │   ├── AliasMoved             11   it isn't on the version that was expected
+    │   └── NotTheWriter           11   another home alone may write to the backend
     ├── Locked                     12   somebody else holds the lock
     │   └── NotReady               12   waited for it, and the time ran out
     ├── IntegrityError             20   bytes are not what they were
@@ -137,6 +138,10 @@ class Conflict(ModeldropError):
 
 class AliasMoved(Conflict):
     """The alias isn't where it was expected; the message names who moved it, when and why."""
+
+
+class NotTheWriter(Conflict):
+    """The backend is for a single writer, and that is another home; the message names it."""
 
 
 class Locked(ModeldropError):

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from modeldrop import layout, locks
+from modeldrop import admission, layout, locks
 from modeldrop.backend import Backend, open_backend, urls
 from modeldrop.config import BackendSettings, Config, StagingSettings
-from modeldrop.errors import BackendError, ConfigError, Conflict, IntegrityError, NotFound
+from modeldrop.errors import (
+    BackendError,
+    ConditionNotHeld,
+    ConfigError,
+    Conflict,
+    IntegrityError,
+    NotFound,
+    NotTheWriter,
+)
 from modeldrop.files import make_folders
 from modeldrop.form import now
 from modeldrop.home import Home, make_home, user_name
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.names import printable
-from modeldrop.records import RepositoryRecord
+from modeldrop.records import RepositoryRecord, WriterRecord
 
 
 def found_home(
@@ -54,9 +64,18 @@ def found_home(
             make_folders(paths.root, mode=0o700)
         opened.prepare()
         verdict = probe.race(opened, single_writer=single_writer)
+        writer = admission.writer_of(opened)
+        if writer is not None:
+            # Another home found that it doesn't hold; that this race had one winner was luck.
+            verdict = replace(verdict, holds=False)
         if not single_writer:
+            _refuse_second(opened.url, writer)
             probe.require(verdict)
-        return make_home(root, settings, _join(opened), verdict)
+        home = make_home(root, settings, _join(opened), verdict)
+        # Who isn't the writer has a home to read with, and is told when it wants to write.
+        with contextlib.suppress(NotTheWriter):
+            admission.require_writer(home, opened)
+        return home
     finally:
         opened.close()
 
@@ -101,12 +120,14 @@ def check_repository(home: Home, backend: Backend) -> None:
     Raises:
         NewerFormat: a later modeldrop made this repository.
         ConfigError: it holds another one, or none.
+        NotTheWriter: it is for a single writer, which is another home.
     """
     found = repository_record(backend)
     if found is None or found.repository != home.repository:
         held = "no repository" if found is None else f"the repository {found.repository}"
         message = f"{backend.url} holds {held}, and this home belongs to {home.repository}"
         raise ConfigError(message, hint="`modeldrop init` in another folder makes a home for it")
+    admission.require_writer(home, backend)
 
 
 def begin_journal(home: Home, journal: Journal, old: str | None) -> None:
@@ -139,6 +160,16 @@ def repository_record(backend: Backend) -> RepositoryRecord | None:
     if data is None:
         return None
     return RepositoryRecord.from_bytes(data, f"{backend.url}/{layout.FORMAT_KEY}")
+
+
+def _refuse_second(url: str, writer: WriterRecord | None) -> None:
+    if writer is not None:
+        message = f"{url} is for a single writer, {admission.described(writer)}"
+        raise ConditionNotHeld(
+            message,
+            hint="`--single-writer` makes a home that reads there, and doesn't write",
+            detail={"url": url, "writer": writer.home, "host": writer.host},
+        )
 
 
 def _join(backend: Backend) -> str:

@@ -17,6 +17,7 @@ from modeldrop.names import parse_guid
 
 META: Final = ".modeldrop"
 FORMAT_KEY: Final = f"{META}/format.json"
+WRITER_KEY: Final = f"{META}/writer.json"
 EXPERIMENTS: Final = f"{META}/experiments"
 JOURNALS: Final = f"{META}/journals"
 PROBES: Final = f"{META}/probes"

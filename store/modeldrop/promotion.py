@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modeldrop import counters, locks
+from modeldrop.admission import check_backend
 from modeldrop.aliases import Aliases, Meaning, facts, told
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
@@ -26,7 +27,6 @@ from modeldrop.journal import Journal
 from modeldrop.ledger import Ledger, Request
 from modeldrop.names import check_alias, check_experiment, check_text
 from modeldrop.records import AliasMove, Version
-from modeldrop.runs import check_backend
 from modeldrop.sequence import Sequence
 from modeldrop.versions import Versions
 

@@ -22,6 +22,7 @@ from typing import Final
 
 from modeldrop import locks
 from modeldrop.accounts import KINDS
+from modeldrop.admission import check_backend
 from modeldrop.aliases import entry_of
 from modeldrop.backend.base import Backend
 from modeldrop.errors import (
@@ -41,7 +42,6 @@ from modeldrop.journal.segments import beginning
 from modeldrop.ledger import Request
 from modeldrop.records import Head
 from modeldrop.rooms import Rooms
-from modeldrop.runs import check_backend
 from modeldrop.shared import SharedJournals
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def rebuild(rooms: Rooms) -> Rebuilt:
     home.require_own()
     troubles: list[str] = []
     with locks.hold(home.paths.service_lock(), what="the service's work", timeout=0):
-        check_backend(home, backend)
+        check_backend(home, backend, to_write=False)
         source, entries, lost = _restore(home, backend, journal, troubles)
         recovered = _recover(journal, _records(rooms, troubles))
         # Whatever was begun is known by now: its record has an entry, or is not there.

@@ -27,6 +27,17 @@ class RepositoryRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class WriterRecord(Record):
+    """`.modeldrop/writer.json`: the home that alone writes, where create-if-absent doesn't hold."""
+
+    kind: ClassVar[str] = "writer"
+    home: str
+    host: str
+    named_by: str
+    named_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFile(Part):
     """One file of an artifact: where its bytes are, and which bytes they are."""
 
@@ -39,9 +50,7 @@ class StoredFile(Part):
 def folder_sha256(files: Iterable[tuple[str, str]]) -> str:
     r"""Return the digest of a folder from its files' (path, sha256).
 
-    It is the sha256 of the lines `<sha256>  <path>\n`, sorted by the bytes of the path, so that
-    `find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`
-    gives the same, for a folder that isn't empty.
+    It is the sha256 of the lines `<sha256>  <path>\n`, sorted by the bytes of the path.
     """
     lines = sorted((path.encode("utf-8"), sha256.encode("ascii")) for path, sha256 in files)
     whole = hashlib.sha256()

@@ -6,7 +6,6 @@ file that it names is at the backend and was checked there.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from modeldrop import layout, locks
+from modeldrop.admission import check_backend
 from modeldrop.backend.base import Backend
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import (
-    BackendError,
     IntegrityError,
     RunNotFound,
 )
@@ -29,7 +28,7 @@ from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.manifests import Manifests
 from modeldrop.names import parse_guid_prefix, printable
-from modeldrop.records import Artifact, Intent, Refused, RepositoryRecord, Revision
+from modeldrop.records import Artifact, Intent, Refused, Revision
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
@@ -390,35 +389,6 @@ def _entry(revision: Revision, request: Request) -> NewEntry:
             "refused": [each.as_json() for each in revision.refused],
         },
     )
-
-
-def check_backend(home: Home, backend: Backend) -> None:
-    """Make sure that a backend still holds the repository that this home belongs to.
-
-    Asked before each append and not once: a folder may be unmounted, or a bucket be emptied,
-    under a service that runs for months.
-
-    Raises:
-        BackendError: it holds none, or another one; nothing is written to it.
-        NewerFormat: a later modeldrop made it.
-    """
-    data = backend.read(layout.FORMAT_KEY)
-    where = f"{backend.url}/{layout.FORMAT_KEY}"
-    found = None if data is None else _repository_in(data, where)
-    if found != home.repository:
-        held = "no repository" if found is None else f"the repository {found}"
-        message = f"{backend.url} holds {held} now, and this home belongs to {home.repository}"
-        raise BackendError(
-            message,
-            hint="mount the folder again, or bring back what was at that place",
-            detail={"backend": backend.url, "holds": found, "repository": home.repository},
-        )
-
-
-# Read before each append, and hardly ever another one.
-@functools.lru_cache(maxsize=4)
-def _repository_in(data: bytes, where: str) -> str:
-    return RepositoryRecord.from_bytes(data, where).repository
 
 
 def _is_in(key: str, folder: str) -> bool:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import layout, locks
+from modeldrop.admission import check_backend
 from modeldrop.backend.base import Backend
 from modeldrop.errors import (
     BackendError,
@@ -34,7 +35,6 @@ from modeldrop.journal.lines import NotALine, parse
 from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import Segment, chained, cut, first_difference, is_at, read
 from modeldrop.records import Head, PushedRecord
-from modeldrop.runs import check_backend
 from modeldrop.shared import SharedJournals
 
 _log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Sync:
             Locked: another process of this home fetches, for all of `timeout`.
         """
         with locks.hold(self._paths.fetch_lock(), what="fetching journals", timeout=timeout):
-            check_backend(self._home, self._backend)
+            check_backend(self._home, self._backend, to_write=False)
             homes = {*self._shared.homes(), *self._copies.homes()} - {self._home.id}
             with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
                 return list(pool.map(self._fetch, sorted(homes)))

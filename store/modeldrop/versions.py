@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import counters, layout, locks
+from modeldrop.admission import check_backend
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
 from modeldrop.errors import (
@@ -48,7 +49,6 @@ from modeldrop.records import (
     Version,
     registration_owner,
 )
-from modeldrop.runs import check_backend
 from modeldrop.sequence import Sequence, create_once
 
 _log = logging.getLogger(__name__)

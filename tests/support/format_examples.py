@@ -24,6 +24,7 @@ from modeldrop.records import (
     Revision,
     StoredFile,
     Version,
+    WriterRecord,
     registration_owner,
 )
 
@@ -119,6 +120,7 @@ EXAMPLES: dict[str, Record] = {
         probed_at=AT,
         probed_with="modeldrop 0.1.0",
     ),
+    "writer": WriterRecord(HOME, "trainer-1", "ada", AT),
     "head": Head(seq=7, start=4096, offset=4871, sha256=HELLO),
     "pushed": PushedRecord(HOME, 7, 4096, 4871, HELLO),
     "fetched": FetchedRecord(

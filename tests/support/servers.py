@@ -16,12 +16,18 @@ A server is there once it has answered over HTTP, not once some time has passed.
 | `TlsMotoServer` | holds | the same over TLS, with a certificate for a name of one's choice |
 | `AzuriteServer` | holds | Azure; checks the signature |
 | `RcloneS3Server` | does not hold | S3 that has to be refused |
+| `GcsServer` | as it is asked for | Google Cloud Storage; checks digests, and no credentials |
+| `SftpServer` | as it is asked for | files over SSH; wants a key |
+| `WebdavServer` | does not hold | WebDAV, for a single writer; wants a password |
 """
 
 import http.client
+import importlib.util
+import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -39,11 +45,12 @@ from support import waiting
 START_TIMEOUT: Final = 30.0
 """Seconds until the first answer; each takes about one, but machines get busy."""
 
+_PROGRAMS: Final = Path(__file__).with_name("programs")
 _GUARD: Final = Path(__file__).with_name("guard.py")
 _BIN: Final = Path(sys.executable).parent
 """Where the programs of this environment are, on the path or not."""
 
-_ADDRESS: Final = re.compile(r"https?://127\.0\.0\.1:([1-9][0-9]*)")
+_ADDRESS: Final = re.compile(r"(?:https?|ssh)://127\.0\.0\.1:([1-9][0-9]*)")
 """How each of them announces its address; port 0, which it was asked for, is not it."""
 
 
@@ -166,6 +173,10 @@ class Server(ABC):
             # Gone already, unless the server never started or ended by itself.
             shutil.rmtree(folder, ignore_errors=True)
 
+    def answers(self, port: int) -> bool:
+        """Say whether it is there; "forbidden" is an answer too."""
+        return _answers(port, self._tls)
+
     @property
     def _log(self) -> Path:
         return self.folder / "log"
@@ -178,7 +189,7 @@ class Server(ABC):
             # Looked at before the log is read, so that last words are never missed.
             alive = self._process.poll() is None
             said = self.said
-            if (found := _ADDRESS.search(said)) and _answers(port := int(found[1]), self._tls):
+            if (found := _ADDRESS.search(said)) and self.answers(port := int(found[1])):
                 return port
             if not alive:
                 message = f"{self.name} ended at once. It said:\n{said}"
@@ -367,6 +378,135 @@ class RcloneS3Server(Server):
         return f"s3://{name}"
 
 
+class GcsServer(Server):
+    """Google Cloud Storage as gcp-storage-emulator plays it, which ignores `ifGenerationMatch`.
+
+    Asked to, it is made to honour it as Google does.
+    """
+
+    def __init__(self, *, honours: bool) -> None:
+        """Say whether the condition is honoured."""
+        super().__init__()
+        self._honours = honours
+        self.name = f"gcp-storage-emulator{', which honours' if honours else ''}"
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        del folder  # it keeps everything in memory
+        return _own_program("gcs", "gcp_storage_emulator", *(["--honours"] * self._honours))
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What a client of Google Cloud Storage reads; it is asked for no credentials then."""
+        return {"STORAGE_EMULATOR_HOST": self.endpoint}
+
+    def make_bucket(self, name: str | None = None) -> str:
+        """Make a bucket and return its URL, `gs://NAME`; without a name, one never used before."""
+        name = name or _fresh_name()
+        body = json.dumps({"name": name}).encode()
+        _request(self.port, "POST", "/storage/v1/b?project=test", self._tls, body)
+        return f"gs://{name}"
+
+
+class SftpServer(Server):
+    """Files over SSH, as asyncssh serves them, to whoever has the key that it was made with."""
+
+    user: Final = "trainer"
+
+    def __init__(self, *, links: bool) -> None:
+        """Say whether the server knows hard links."""
+        super().__init__()
+        self._links = links
+        self.name = f"asyncssh{'' if links else ', without hard links'}"
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        served = folder / "served"
+        served.mkdir()
+        for name in ("host_key", "client_key"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)],
+                check=True,
+                stdin=subprocess.DEVNULL,
+            )
+        arguments = [str(served), str(folder / "host_key"), str(folder / "client_key.pub")]
+        return _own_program(
+            "sftp", "asyncssh", *arguments, *(["--without-links"] * (not self._links))
+        )
+
+    def answers(self, port: int) -> bool:
+        """Say whether it is there, by its first line."""
+        try:
+            with socket.create_connection(("127.0.0.1", port), 5) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Nothing: what a client of SSH reads is in its home, see `introduce`."""
+        return {}
+
+    @property
+    def served(self) -> Path:
+        """The folder that clients see as the root."""
+        return self.folder / "data" / "served"
+
+    def introduce(self, home: Path) -> None:
+        """Give a user's home the key, and the key of this host."""
+        data, there = self.folder / "data", home / ".ssh"
+        there.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(data / "client_key", there / "id_ed25519")
+        kind, key = (data / "host_key.pub").read_text().split()[:2]
+        (there / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
+
+    def make_folder(self) -> str:
+        """Return the URL of a folder that isn't there yet, never used before."""
+        return f"sftp://{self.user}@127.0.0.1:{self.port}/{_fresh_name()}/models"
+
+
+class WebdavServer(Server):
+    """WebDAV as WsgiDAV serves it, to one user."""
+
+    name = "wsgidav"
+    user: Final = "trainer"
+    password: Final = "webdav-secret"
+
+    def command(self, folder: Path) -> list[str]:
+        """See `Server.command`."""
+        served = folder / "served"
+        served.mkdir()
+        return _own_program("webdav", "wsgidav", str(served), self.user, self.password)
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Nothing: what a client reads is in its home, see `introduce`."""
+        return {}
+
+    @property
+    def served(self) -> Path:
+        """The folder that clients see as the root."""
+        return self.folder / "data" / "served"
+
+    def introduce(self, home: Path) -> None:
+        """Give a user's home the password."""
+        netrc = home / ".netrc"
+        netrc.write_text(f"machine 127.0.0.1 login {self.user} password {self.password}\n")
+        netrc.chmod(0o600)
+
+    def make_folder(self) -> str:
+        """Return the URL of a folder that isn't there yet, never used before."""
+        return f"webdav://127.0.0.1:{self.port}/{_fresh_name()}/models"
+
+
+def _own_program(name: str, module: str, *arguments: str) -> list[str]:
+    """Return the command that runs one of `programs`, a server that is made of a module."""
+    if importlib.util.find_spec(module) is None:
+        message = f"{module} is not installed. Try: python -m pip install --group servers"
+        raise ServerMissing(message)
+    return [sys.executable, str(_PROGRAMS / f"{name}.py"), *arguments]
+
+
 def _program(name: str, install: str) -> str:
     """Return the path of a program, this environment's before the machine's."""
     # The environment has a `node` only where the machine's was missing or too old.
@@ -430,11 +570,16 @@ def _answers(port: int, tls: ssl.SSLContext | None = None) -> bool:
     return True
 
 
-def _request(port: int, method: str, path: str, tls: ssl.SSLContext | None) -> None:
-    """Send a request without a body, and raise `ServerFailed` unless it succeeded."""
+def _request(
+    port: int, method: str, path: str, tls: ssl.SSLContext | None, body: bytes = b""
+) -> None:
+    """Send a request, and raise `ServerFailed` unless it succeeded."""
     connection = _connection(port, START_TIMEOUT, tls)
     try:
-        connection.request(method, path, headers={"Content-Length": "0"})
+        headers = {"Content-Length": str(len(body))}
+        if body:
+            headers["Content-Type"] = "application/json"
+        connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
     finally:

@@ -11,7 +11,7 @@ from modeldrop_cli.command import Command, exits, output_options
 from modeldrop_cli.making import absolute, home_folder, lasting_url, making_options, parsed
 
 if TYPE_CHECKING:
-    from modeldrop.home import Home
+    from modeldrop.repository import Repository
     from modeldrop_cli.objects import InitObject
     from modeldrop_cli.output import Output
 
@@ -69,12 +69,15 @@ def command(
         network_home=network_home,
     )
     with repository:
-        _tell(repository.home, created=created, output=output)
+        _tell(repository, created=created, output=output)
         if created:
             share(repository)
 
 
-def _tell(home: Home, *, created: bool, output: Output) -> None:
+def _tell(repository: Repository, *, created: bool, output: Output) -> None:
+    from modeldrop import admission  # noqa: PLC0415 - not for `--help`
+
+    home = repository.home
     probe = home.probe()
     holds = probe is not None and probe.holds
     single_writer = home.config.backend.single_writer
@@ -93,13 +96,18 @@ def _tell(home: Home, *, created: bool, output: Output) -> None:
     if output.quiet:
         output.path(home.paths.root)
         return
+    condition, writer = "holds", None if holds else admission.writer_of(repository.backend)
+    if writer is not None and writer.home != home.id:
+        condition = f"does not hold: {admission.described(writer)} writes, this one reads"
+    elif not holds:
+        condition = "does not hold: single writer"
     output.say("Made a home." if created else "There is a home already; nothing was changed.")
     output.fields(
         {
             "home": str(home.paths.root),
             "backend": home.backend_url,
             "staging": str(home.staging),
-            "create if absent": "holds" if holds else "does not hold: single writer",
+            "create if absent": condition,
         }
     )
     output.say(

@@ -65,8 +65,20 @@ def _connector(address: urls.Address, options: Mapping[str, object]) -> Callable
             from modeldrop.backend.azure import AzureDriver  # noqa: PLC0415 - imports adlfs
 
             return AzureDriver(address.bucket, options)
+        if address.protocol in urls.GCS:
+            from modeldrop.backend.gcs import GcsDriver  # noqa: PLC0415 - imports gcsfs
+
+            return GcsDriver(address.bucket, options)
+        if address.protocol in urls.SFTP:
+            from modeldrop.backend.sftp import SftpDriver  # noqa: PLC0415 - imports asyncssh
+
+            return SftpDriver(address, options)
+        if address.protocol in urls.WEBDAV:
+            from modeldrop.backend.webdav import WebdavDriver  # noqa: PLC0415 - imports webdav4
+
+            return WebdavDriver.connect(address, options)
         from modeldrop.backend.plain import PlainDriver  # noqa: PLC0415 - imports fsspec
 
-        return PlainDriver(address, options)
+        return PlainDriver.connect(address, options)
 
     return connect

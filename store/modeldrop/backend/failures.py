@@ -61,7 +61,11 @@ _BY_CODE: Final[Mapping[str, Kind]] = {
         Kind.REFUSED,
     ),
     **dict.fromkeys(
-        ("SlowDown", "ServiceUnavailable", "ServerBusy", "InternalError", "OperationTimedOut"),
+        (
+            *("SlowDown", "ServiceUnavailable", "ServerBusy", "InternalError"),
+            # Google's, and some of them come as a 403.
+            *("OperationTimedOut", "rateLimitExceeded", "userRateLimitExceeded", "backendError"),
+        ),
         Kind.BUSY,
     ),
     # A part of an upload that is gone says nothing of the key.
@@ -80,7 +84,7 @@ _BY_CLASS: Final[Mapping[str, Kind]] = {
             *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
             *("ClientAuthenticationError", "CredentialUnavailableError", "ProfileNotFound"),
             *("TokenRetrievalError", "SSOError", "RefreshError", "DefaultCredentialsError"),
-            *("AuthenticationException", "PermissionError"),
+            *("PermissionDenied", "SFTPPermissionDenied", "PermissionError"),
         ),
         Kind.REFUSED,
     ),
@@ -89,14 +93,16 @@ _BY_CLASS: Final[Mapping[str, Kind]] = {
             *("EndpointConnectionError", "ConnectionClosedError", "HTTPClientError"),
             *("ServiceRequestError", "ServiceResponseError", "ClientConnectionError"),
             *("ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ConnectionError"),
-            *("TimeoutError", "FSTimeoutError", "gaierror", "SSLError", "SSHException"),
-            *("NoValidConnectionsError", "TransportError"),
+            *("TimeoutError", "FSTimeoutError", "gaierror", "SSLError", "TransportError"),
+            # asyncssh's: `DisconnectError` is whatever ended a connection.
+            *("DisconnectError", "ChannelOpenError", "SFTPConnectionLost", "SFTPNoConnection"),
         ),
         Kind.UNREACHABLE,
     ),
     "FileExistsError": Kind.EXISTS,
+    "SFTPFileAlreadyExists": Kind.EXISTS,
     "FileNotFoundError": Kind.NOT_FOUND,
-    "ResourceNotFoundError": Kind.NOT_FOUND,
+    **dict.fromkeys(("ResourceNotFoundError", "SFTPNoSuchFile", "SFTPNoSuchPath"), Kind.NOT_FOUND),
 }
 
 _UNTRUSTED: Final = "SSLCertVerificationError"

@@ -285,7 +285,9 @@ class ObjectBackend:
             raise DriverMissing(message, hint="install what its fsspec driver needs") from None
         except TypeError as error:
             message = f"a backend option isn't known: {failures.describe(error)}"
-            raise ConfigError(message, hint="options are those of the fsspec driver") from None
+            raise ConfigError(
+                message, hint="options are those of the store's driver; see docs/backends.md"
+            ) from None
         except ValueError as error:
             if failures.kind_of(error) is not Kind.OTHER:
                 raise

@@ -1,7 +1,7 @@
 """Any other store that fsspec opens, by fsspec's own methods alone.
 
-Of these only Google's is known to create if absent; the others are for a single writer, which
-`init` asks for. A store with folders gets its files under temporary names first.
+None of these is known to create if absent, so they are for a single writer, which `init` asks for.
+A store with folders gets its files under temporary names first.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import fsspec
 
 from modeldrop.backend.driver import Listed, Unfinished
-from modeldrop.backend.urls import GCS, Address
+from modeldrop.backend.urls import Address
 from modeldrop.files import TEMP_PREFIX
 
 _COPY: Final = 2**20
@@ -23,26 +23,32 @@ _COPY: Final = 2**20
 class PlainDriver:
     """A bucket or a folder of a store that has no driver of its own here."""
 
+    exclusive_create = False
     lists_by_prefix = False
     most_parts = 10_000
     endpoint: str | None = None
 
-    def __init__(self, address: Address, options: Mapping[str, object]) -> None:
+    def __init__(self, fs: Any, root: str, *, in_bucket: bool) -> None:  # noqa: ANN401 - fsspec's own
+        """Use a file system of fsspec from `root` on, which is a bucket, or else has folders."""
+        self._fs = fs
+        self._root = root.rstrip("/")
+        self._in_bucket = in_bucket
+
+    @classmethod
+    def connect(cls, address: Address, options: Mapping[str, object]) -> Self:
         """Connect, where fsspec's class does that at once."""
-        self.exclusive_create = address.protocol in GCS
-        self._in_bucket = address.in_bucket
         given = {**options, "skip_instance_cache": True}
-        if self._in_bucket:
+        if address.in_bucket:
             # The others hand what they don't know on to their connection, which refuses it.
             given["use_listings_cache"] = False
         # The prefix is a part of our keys, so the root is what stands before it.
-        self._fs, root = fsspec.core.url_to_fs(f"{address.protocol}://{address.bucket}/", **given)
-        self._root = root.rstrip("/")
+        fs, root = fsspec.core.url_to_fs(f"{address.protocol}://{address.bucket}/", **given)
+        return cls(fs, root, in_bucket=address.in_bucket)
 
     def prepare(self, prefix: str) -> None:
         """Make the folder, or see that the bucket is there."""
         if not self._in_bucket:
-            self._fs.makedirs(self._path(prefix), exist_ok=True)
+            self._make_folder(self._path(prefix))
         self.check(prefix)
 
     def check(self, prefix: str) -> None:
@@ -56,11 +62,8 @@ class PlainDriver:
         return data
 
     def create(self, key: str, data: bytes) -> None:
-        """Create if absent; but for Google's, with nobody else at it."""
+        """Create if absent, with nobody else at it."""
         path = self._path(key)
-        if self.exclusive_create:
-            self._fs.pipe_file(path, data, mode="create")
-            return
         self._fs.invalidate_cache()
         if self._fs.exists(path):
             raise FileExistsError(path)
@@ -97,11 +100,11 @@ class PlainDriver:
         """Open a file to write to."""
         path = self._path(key)
         if self._in_bucket:
-            return _Stream(self._fs, self._fs.open(path, "wb", autocommit=False), None, path)
+            return _Stream(self, self._fs.open(path, "wb", autocommit=False), None, path)
         folder = path.rpartition("/")[0]
-        self._fs.makedirs(folder, exist_ok=True)
+        self._make_folder(folder)
         temp = f"{folder}/{TEMP_PREFIX}{secrets.token_hex(8)}"
-        return _Stream(self._fs, self._fs.open(temp, "wb"), temp, path)
+        return _Stream(self, self._fs.open(temp, "wb"), temp, path)
 
     def open(self, key: str, start: int, end: int | None) -> None:
         """Return None: what fsspec opens reads ahead on its own account."""
@@ -120,23 +123,22 @@ class PlainDriver:
         """Yield a page for each folder."""
         self._fs.invalidate_cache()
         folder, _, prefix = start.rpartition("/")
-        folders = [self._path(folder)]
+        folders = [folder]
         while folders:
             try:
-                found: list[dict[str, Any]] = self._fs.ls(folders.pop(), detail=True)
+                found: list[dict[str, Any]] = self._fs.ls(self._path(folders.pop()), detail=True)
             except FileNotFoundError:
                 continue
             page = []
             for each in found:
-                path = str(each["name"]).rstrip("/")
-                name = path.rpartition("/")[2]
+                key = self._key(str(each["name"]))
+                name = key.rpartition("/")[2]
                 if name.startswith(TEMP_PREFIX):
                     continue
                 is_folder = each["type"] == "directory"
                 if is_folder and deep:
-                    folders.append(path)
+                    folders.append(key)
                 elif deep or name.startswith(prefix):
-                    key = path.removeprefix(f"{self._root}/")
                     page.append(Listed(key, None if is_folder else int(each["size"])))
             yield page
 
@@ -147,8 +149,29 @@ class PlainDriver:
     def close(self) -> None:
         """Do nothing: fsspec has no way to close a file system."""
 
+    def rename(self, temp: str, path: str) -> None:
+        """Give a temporary file its name."""
+        self._fs.mv(temp, path)
+
+    def remove(self, path: str) -> None:
+        """Remove a temporary file."""
+        self._fs.rm_file(path)
+
+    def _make_folder(self, folder: str) -> None:
+        try:
+            self._fs.makedirs(folder, exist_ok=True)
+        except Exception:
+            # Of two who make one at the same time, some servers tell the second that they failed.
+            if not self._fs.isdir(folder):
+                raise
+
     def _path(self, key: str) -> str:
+        """Return what fsspec calls the file or folder of a key."""
         return f"{self._root}/{key}".rstrip("/")
+
+    def _key(self, name: str) -> str:
+        """Return the key of what fsspec lists by a name."""
+        return name.rstrip("/").removeprefix(f"{self._root}/")
 
 
 class _Stream:
@@ -156,8 +179,8 @@ class _Stream:
     parallel = 1
     views = False
 
-    def __init__(self, fs: Any, file: Any, temp: str | None, path: str) -> None:  # noqa: ANN401 - fsspec's own
-        self._fs = fs
+    def __init__(self, driver: PlainDriver, file: Any, temp: str | None, path: str) -> None:  # noqa: ANN401 - fsspec's own
+        self._driver = driver
         self._file = file
         self._temp = temp
         self._path = path
@@ -173,7 +196,7 @@ class _Stream:
         if self._temp is None:
             self._file.commit()
         else:
-            self._fs.mv(self._temp, self._path)
+            self._driver.rename(self._temp, self._path)
 
     def discard(self) -> None:
         if self._temp is None:
@@ -183,4 +206,4 @@ class _Stream:
             return
         with contextlib.suppress(Exception):
             self._file.close()
-        self._fs.rm_file(self._temp)
+        self._driver.remove(self._temp)

@@ -348,4 +348,7 @@ def _arguments(options: Mapping[str, object]) -> dict[str, Any]:
         config["request_checksum_calculation"] = "when_required"
         config["response_checksum_validation"] = "when_required"
     config |= given.pop("config_kwargs", None) or {}
+    if "addressing_style" in given:
+        # Deep inside botocore's settings, and asked for by every other server than Amazon's.
+        config["s3"] = {**config.get("s3", {}), "addressing_style": given.pop("addressing_style")}
     return {**given, "client_kwargs": client, "config_kwargs": config}

@@ -23,6 +23,8 @@ from modeldrop.names import printable
 S3: Final = frozenset({"s3", "s3a"})
 AZURE: Final = frozenset({"az", "abfs", "abfss"})
 GCS: Final = frozenset({"gs", "gcs"})
+SFTP: Final = frozenset({"sftp", "ssh"})
+WEBDAV: Final = frozenset({"webdav", "webdavs"})
 _LOCAL: Final = frozenset({"file", "local"})
 # Stores of objects in buckets. The others have folders, which have to be made.
 _BUCKETS: Final = S3 | AZURE | GCS | {"oss", "oci", "tos", "hf"}
@@ -40,8 +42,8 @@ _DRIVERS: Final[Mapping[str, tuple[str, str]]] = {
     **dict.fromkeys(S3, ("s3fs", "s3fs")),
     **dict.fromkeys(AZURE, ("adlfs", "adlfs")),
     **dict.fromkeys(GCS, ("gcsfs", "modeldrop[gcs]")),
-    **dict.fromkeys(("sftp", "ssh"), ("paramiko", "modeldrop[sftp]")),
-    "webdav": ("webdav4", "modeldrop[webdav]"),
+    **dict.fromkeys(SFTP, ("asyncssh", "modeldrop[sftp]")),
+    **dict.fromkeys(WEBDAV, ("webdav4", "modeldrop[webdav]")),
     "smb": ("smbprotocol", "smbprotocol"),
 }
 
@@ -57,14 +59,20 @@ _GCS_CREDENTIALS: Final = (
     "put the path of a key file in GOOGLE_APPLICATION_CREDENTIALS, "
     "or sign in with `gcloud auth application-default login`"
 )
-_SSH_CREDENTIALS: Final = "use an SSH agent or a key file (option `key_filename`)"
+_SSH_CREDENTIALS: Final = (
+    "use an SSH agent, a key in ~/.ssh, or name a key file (option `client_keys`)"
+)
+_WEBDAV_CREDENTIALS: Final = (
+    "put user and password into ~/.netrc (mode 0600), or the file that NETRC names; they are sent "
+    "over https alone, which webdavs:// stands for"
+)
 _OTHER_CREDENTIALS: Final = "put credentials where the store's own tools look for them"
 
-# Names of options and of URL parameters whose values nobody may read. `key_filename` and
+# Names of options and of URL parameters whose values nobody may read. `client_keys` and
 # `SSEKMSKeyId` name a secret without being one.
 _SECRET_NAME: Final = re.compile(
     r"(?i)(secret|passw|passphrase|passcode|token|credential|signature|connection_?string"
-    r"|access_?key|account_?key|private_?key|api_?key|(^|[_-])sas$|(^|[_-])sig$|key$)"
+    r"|access_?key|account_?key|private_?key|api_?key|(^|[_-])auth$|(^|[_-])sas$|(^|[_-])sig$|key$)"
 )
 # Values that give themselves away, whatever they are called.
 _SECRET_VALUE: Final = re.compile(
@@ -194,8 +202,10 @@ def credentials_hint(protocol: str) -> str:
         return _AZURE_CREDENTIALS
     if protocol in GCS:
         return _GCS_CREDENTIALS
-    if protocol in {"sftp", "ssh"}:
+    if protocol in SFTP:
         return _SSH_CREDENTIALS
+    if protocol in WEBDAV:
+        return _WEBDAV_CREDENTIALS
     return f"{_OTHER_CREDENTIALS}: for s3, {_S3_CREDENTIALS}; for az, {_AZURE_CREDENTIALS}"
 
 

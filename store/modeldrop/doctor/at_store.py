@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from modeldrop import founding
+from modeldrop import admission, founding
 from modeldrop.doctor.check import Check, ok, problem, warning
 from modeldrop.repository import Repository
 
@@ -47,18 +47,35 @@ def _verdict(repository: Repository, *, probe: bool) -> Check:
         return warning(
             "create if absent", "it was never tried", "`modeldrop doctor --probe` tries it"
         )
-    if verdict.holds:
-        return ok("create if absent", f"held {when}, with {verdict.probed_with}")
-    if settings.single_writer:
+    if settings.single_writer and not (recorded and recorded.holds):
+        return _single_writer(repository, f"at {recorded.probed_at}" if recorded else "never tried")
+    if not verdict.holds:
+        held = f"; it held at {recorded.probed_at}" if recorded and recorded.holds else ""
+        return problem(
+            "create if absent",
+            f"it doesn't hold ({when}): {verdict.most_winners} of {verdict.racers} won the same "
+            f"race, with {verdict.probed_with}{held}",
+            "stop every service that writes there, and move to a store where it holds",
+        )
+    if verdict.endpoint != repository.backend.endpoint:
+        # By the environment, since the settings are those of `init`.
         return warning(
             "create if absent",
-            f"it doesn't hold ({when}), and `single_writer` accepts that",
-            "see to it that no other home ever writes there",
+            f"it held {when} at {verdict.endpoint or 'the usual endpoint'}, and the endpoint is "
+            f"{repository.backend.endpoint or 'the usual one'} now",
+            "`modeldrop doctor --probe` tries it there",
         )
-    return problem(
+    return ok("create if absent", f"held {when}, with {verdict.probed_with}")
+
+
+def _single_writer(repository: Repository, when: str) -> Check:
+    writer = admission.writer_of(repository.backend)
+    if writer is not None and writer.home != repository.home.id:
+        return ok("create if absent", f"{admission.described(writer)} writes, and this one reads")
+    return warning(
         "create if absent",
-        f"it doesn't hold ({when}): {verdict.most_winners} of {verdict.racers} won the same race",
-        "stop every service that writes there, and move to a store where it holds",
+        f"it doesn't hold ({when}), and `single_writer` accepts that: this home alone writes",
+        "a store where it holds takes any number of hosts",
     )
 
 
