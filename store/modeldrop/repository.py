@@ -68,9 +68,11 @@ class Repository:
         Raises:
             HomeNotFound: there is none.
             NewerFormat: a later modeldrop made it.
-            ConfigError: its settings aren't valid.
+            ConfigError: its settings aren't valid, or there is a secret among them.
         """
-        return cls(open_home(Path(home) if home is not None else None))
+        opened = open_home(Path(home) if home is not None else None)
+        founding.refuse_secrets(opened)
+        return cls(opened)
 
     @classmethod
     def init(

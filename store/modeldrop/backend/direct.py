@@ -33,6 +33,7 @@ from fsspec.asyn import sync
 
 from modeldrop.backend.connections import Answer, Connections
 from modeldrop.errors import ConfigError
+from modeldrop.redaction import remember
 
 # What s3fs was given beyond these may change a request in ways that are unknown here.
 _OPTIONS: Final = frozenset(
@@ -272,11 +273,18 @@ class Direct:
         """Return the credentials as they are now; s3fs's client renews them."""
         with self._lock:
             if self._credentials is None or time.monotonic() > self._until:
-                holder = self._fs.s3._request_signer._credentials  # noqa: SLF001 - of the session, a role's would be asked for again
-                now = sync(self._fs.loop, holder.get_frozen_credentials)
+                now = frozen_credentials(self._fs)
                 self._credentials = Credentials(now.access_key, now.secret_key, now.token)
                 self._until = time.monotonic() + _CREDENTIALS_SECONDS
             return self._credentials
+
+
+def frozen_credentials(fs: Any) -> Any:  # noqa: ANN401 - s3fs's and botocore's own
+    """Return the credentials of s3fs's client as they are now, and have them hidden."""
+    holder = fs.s3._request_signer._credentials  # noqa: SLF001 - of the session, a role's would be asked for again
+    now = sync(fs.loop, holder.get_frozen_credentials)
+    remember(now.secret_key, now.token)
+    return now
 
 
 def digest_of(data: bytes | memoryview) -> str:

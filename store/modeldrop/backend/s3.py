@@ -9,7 +9,9 @@ where that is the same thing.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import logging
 import os
 import random
 import time
@@ -20,10 +22,11 @@ import s3fs
 from fsspec.asyn import sync
 
 from modeldrop.backend import failures
-from modeldrop.backend.direct import Body, Direct, NotDirect
+from modeldrop.backend.direct import Body, Direct, NotDirect, frozen_credentials
 from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
+from modeldrop.redaction import redact_record
 
 # botocore tries a connection again, and s3fs an answer that breaks off. An address that doesn't
 # answer is reported after two attempts of 5 s.
@@ -40,6 +43,9 @@ _PAGE: Final = 1000
 # botocore's 10 would put the probe's 16 racers one after another.
 _CONNECTIONS: Final = 32
 
+
+# It writes to stderr by itself where S3FS_LOGGING_LEVEL is set, and servers repeat what they got.
+logging.getLogger("s3fs").addFilter(redact_record)
 
 _T = TypeVar("_T")
 
@@ -59,6 +65,9 @@ class S3Driver:
             **arguments, use_listings_cache=False, skip_instance_cache=True
         )
         self._fs.retries = _TRIES
+        # A profile's or a role's are in no environment. Without any, the first request says so.
+        with contextlib.suppress(Exception):
+            frozen_credentials(self._fs)
         self._direct = Direct.connect(self._fs, bucket, arguments)
         self._checks = False
         address = str(self._fs.s3.meta.endpoint_url)
