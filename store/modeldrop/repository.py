@@ -40,6 +40,7 @@ from modeldrop.versions import Registered, Versions
 
 if TYPE_CHECKING:
     from modeldrop.backend import Backend
+    from modeldrop.gc import Collected
     from modeldrop.intake import Engine, Storing
     from modeldrop.rebuild import Rebuilt
     from modeldrop.sync import FetchedJournal, Pushed, Sync
@@ -466,6 +467,20 @@ class Repository:
 
         rooms = (self.runs_at_backend, self.versions_at_backend)
         return rebuild(self.home, self.backend, self.journal, *rooms)
+
+    def gc(self, *, dry_run: bool = False) -> list[Collected]:
+        """Collect what crashes left at the backend and in the home; return it, or what would be.
+
+        Raises:
+            BackendError: the backend failed; what was collected before stays so.
+        """
+        from modeldrop.gc import collect  # noqa: PLC0415 - hardly ever needed
+
+        if dry_run:
+            founding.check_repository(self.home, self.backend)
+        else:
+            self.ready_to_write()
+        return collect(self.home, self.backend, dry_run=dry_run)
 
     @cached_property
     def sync(self) -> Sync:

@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from adlfs import AzureBlobFileSystem
@@ -43,6 +44,9 @@ _PAGE: Final = 5000
 _WRONG_DIGEST: Final = frozenset({"Md5Mismatch", "InvalidMd5"})
 # Larger bodies must be files, and of what is put whole azure-core makes bytes again.
 _ONE_PIECE: Final = 2**20
+# Of a blob that isn't committed only the first block's time is known. Azure itself drops what got
+# nothing for a week; the longest upload may take this much, and be given up a week after it.
+_UNTOLD: Final = timedelta(days=23)
 # Where the account has a hierarchical namespace, folders are listed as blobs that say so.
 _FOLDER_MARKS: Final = ("hdi_isfolder", "Hdi_isfolder")
 
@@ -142,7 +146,9 @@ class AzureDriver:
                 # They are listed with no bytes, as empty ones are.
                 found = [each async for each in page]
                 names = [
-                    Unfinished(each.name, each.last_modified) for each in found if not each.size
+                    Unfinished(each.name, each.last_modified, untold=_UNTOLD)
+                    for each in found
+                    if not each.size
                 ]
                 return names, pages.continuation_token
             return [], None

@@ -15,13 +15,13 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from modeldrop import files
-from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop import files, layout
+from modeldrop.backend.base import Capabilities, Stored, Unfinished, check_key
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, BackendRefused, BackendUnreachable, BucketNotFound
 from modeldrop.names import printable
@@ -77,6 +77,8 @@ class LocalBackend:
             connections=_CONNECTIONS,
             chunk_size=_CHUNK,
             shares_waits=self._exclusive,
+            # Nobody goes on with a temporary file.
+            gives_up_after=timedelta(days=1),
         )
 
     def prepare(self) -> None:
@@ -216,10 +218,39 @@ class LocalBackend:
             with contextlib.suppress(FileNotFoundError):
                 files.sync_folder(folder)
 
-    def end_unfinished(self, before: datetime) -> list[str]:
-        """Return nothing: what came to no end is a temporary file, which is seen and no upload."""
-        del before
-        return []
+    def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[Unfinished]:
+        """Remove the temporary files that nobody has written to since a time."""
+        ended = []
+        for each in self._temporary():
+            if each.touched_at < before:
+                if not dry_run:
+                    self.delete(each.key)
+                ended.append(each)
+        return ended
+
+    def _temporary(self) -> Iterator[Unfinished]:
+        """Yield the temporary files where ours are: at the root there may be anybody's."""
+        roots = [name for name in self.children("") if layout.is_run_folder(name)]
+        folders = [layout.META, *roots]
+        while folders:
+            at = folders.pop()
+            found: list[Unfinished] = []
+            with (
+                self._told("list", self._path(at)),
+                contextlib.suppress(*_ABSENT),
+                os.scandir(self._path(at)) as entries,
+            ):
+                for entry in entries:
+                    key = f"{at}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(key)
+                    elif entry.name.startswith(files.TEMP_PREFIX):
+                        # Given its name since it was listed.
+                        with contextlib.suppress(FileNotFoundError):
+                            seen = entry.stat(follow_symlinks=False)
+                            touched = datetime.fromtimestamp(seen.st_mtime, UTC)
+                            found.append(Unfinished(key, touched, seen.st_size))
+            yield from found
 
     def local_path(self, key: str) -> Path | None:
         """Return where a stored file is."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import logging
 import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import s3fs
@@ -147,13 +149,31 @@ class S3Driver:
         while True:
             page = self._call("list_multipart_uploads", **ask)
             yield [
-                Unfinished(each["Key"], each["Initiated"], each["UploadId"])
+                Unfinished(
+                    each["Key"],
+                    each["Initiated"],
+                    each["UploadId"],
+                    functools.partial(self._touched, each["Key"], each["UploadId"]),
+                )
                 for each in page.get("Uploads", ())
             ]
             if not page.get("IsTruncated"):
                 return
             ask["KeyMarker"] = page["NextKeyMarker"]
             ask["UploadIdMarker"] = page["NextUploadIdMarker"]
+
+    def _touched(self, key: str, upload: str) -> datetime:
+        """Return when the last part of an upload came, or the beginning of time if none did."""
+        ask: dict[str, Any] = {"Key": key, "UploadId": upload, "timeout": ANSWER_SECONDS}
+        last: datetime = datetime.min.replace(tzinfo=UTC)
+        while True:
+            page = self._call("list_parts", **ask)
+            # Not every server that speaks S3 says when.
+            for each in page.get("Parts", ()):
+                last = max(last, each.get("LastModified", last))
+            if not page.get("IsTruncated"):
+                return last
+            ask["PartNumberMarker"] = page["NextPartNumberMarker"]
 
     def end(self, unfinished: Unfinished) -> None:
         """Have the store forget the parts of an upload."""
