@@ -26,6 +26,7 @@ from modeldrop.backend.objects import ObjectBackend
 from modeldrop.backend.streams import PartWriter
 from modeldrop.batch import Batch
 from modeldrop.errors import BackendError, InvalidName
+from modeldrop.names import new_guid
 
 RUN: Final = "3f2b8c1e-0000-4000-8000-000000000001"
 RECORD: Final = f"{RUN}/revisions/00000001.json"
@@ -143,21 +144,27 @@ def test_a_record_is_created_once_and_read_back(backend: Backend) -> None:
     assert backend.stat(RECORD) == Stored(RECORD, 4)
 
 
-def test_what_is_created_with_a_batch_is_there_once_that_is_finished(backend: Backend) -> None:
-    other = f"{RUN}/20260314T092653Z-9f1c0a7be4d25836/model.onnx"
+def test_what_is_created_with_a_batch_appears_with_all_of_its_folder(backend: Backend) -> None:
+    beside = f"{RUN}/20260314T092653Z-9f1c0a7be4d25836/model.onnx"
+    fresh = new_guid()
+    first, second = f"{fresh}/20260314T092653Z-9f1c0a7be4d25836/a/b", f"{fresh}/revisions/1.json"
     assert backend.create(RECORD, b"one\n")
     with Batch() as batch:
-        taken = [backend.create_in(batch, key, b"two\n") for key in (RECORD, other)]
-        assert backend.stat(other) is None
+        # Of this run there is something already, so nothing can appear at once.
+        assert [backend.create_in(batch, key, b"two\n") for key in (RECORD, beside)] == [None] * 2
+        made = [backend.create_in(batch, key, b"two\n") for key in (first, second)]
+        batch.sync()
+        assert list(backend.children("")) == [RUN]
         batch.finish()
+    assert backend.stat(beside) is None
+    assert backend.read(RECORD) == b"one\n"
     if not backend.capabilities.shares_waits:
         # It says so, and nothing was done.
-        assert taken == [None, None]
-        assert backend.stat(other) is None
+        assert made == [None, None]
+        assert list(backend.children("")) == [RUN]
         return
-    assert [each.created for each in taken if each is not None] == [False, True]
-    assert backend.read(RECORD) == b"one\n"
-    assert backend.read(other) == b"two\n"
+    assert [each.created for each in made if each is not None] == [True, True]
+    assert backend.read(first) == backend.read(second) == b"two\n"
 
 
 def test_what_was_read_can_be_made_to_last(backend: Backend) -> None:

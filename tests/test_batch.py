@@ -27,7 +27,22 @@ def names(folder: Path) -> list[str]:
 
 def fill(batch: Batch, folder: Path, count: int = FILES) -> list[batches.Pending]:
     """Put files with names of two digits into a batch."""
-    return [batch.create(str(folder / f"{each:02d}"), DATA + b"%d" % each) for each in range(count)]
+    return [
+        batch.replace(str(folder / f"{each:02d}"), DATA + b"%d" % each) for each in range(count)
+    ]
+
+
+def fill_tree(batch: Batch, tree: Path) -> list[batches.Pending]:
+    """Put a folder of two files into a batch, which is to appear whole."""
+    made = [
+        batch.create_within(str(tree), str(tree / each), DATA) for each in ("a/b/bytes", "record")
+    ]
+    return [each for each in made if each is not None]
+
+
+def below(folder: Path) -> list[str]:
+    """Return the paths of all files in a folder and below, also of those in temporary ones."""
+    return sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
 
 
 @pytest.fixture
@@ -62,13 +77,13 @@ def test_nothing_has_its_name_before_all_bytes_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
     monkeypatch.setattr(files, "syncs_whole", lambda _: together)
-    link = files.link_if_absent
+    give_name = files.give_name
 
-    def linked(temp: Path | str, path: Path | str) -> bool:
+    def named(temp: str, path: str) -> None:
         waits.append("name")
-        return link(temp, path)
+        give_name(temp, path)
 
-    monkeypatch.setattr(files, "link_if_absent", linked)
+    monkeypatch.setattr(files, "give_name", named)
     with Batch() as batch:
         pending = fill(batch, tmp_path, 3)
         assert names(tmp_path) == []
@@ -86,35 +101,77 @@ def test_nothing_has_its_name_before_all_bytes_are_on_the_disk(
         assert waits == [*["temp"] * 3, *["name"] * 3, tmp_path.name]
 
 
-def test_names_that_wait_for_what_follows_last_before_it_has_its_name(
-    tmp_path: Path, waits: list[str]
+@pytest.mark.parametrize("together", [True, False])
+def test_a_folder_appears_whole_once_all_of_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    for each in (first, second):
-        each.mkdir()
+    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
     with Batch() as batch:
-        batch.create(str(first / "bytes"), DATA)
-        batch.give_names()
-        # Its bytes last, and its name is there, not yet for good.
-        assert waits == ["temp"]
-        assert names(first) == ["bytes"]
-        batch.create(str(second / "record"), DATA)
-        assert names(second) == []
+        pending = fill_tree(batch, tmp_path / "tree")
+        assert [Path(each.temp).read_bytes() for each in pending] == [DATA, DATA]
+        batch.sync()
+        assert names(tmp_path) == []
+        assert not any(each.created for each in pending)
+        # The bytes and the names within, but for its own.
+        alone = sorted(["temp"] * 5)
+        assert sorted(waits) == (["whole"] if together else alone)
+        waits.clear()
         batch.finish()
-    # The first one's name and the second one's bytes by one wait, and then the second one's name.
-    assert waits == ["temp", "whole", "second"]
+        # What lasts already isn't waited for again.
+        assert waits == [tmp_path.name]
+        assert all(each.created for each in pending)
+    assert below(tmp_path) == ["tree/a/b/bytes", "tree/record"]
+    assert (tmp_path / "tree" / "record").read_bytes() == DATA
 
 
-def test_what_is_there_already_is_left_as_it_was_and_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_there_already_is_left_as_it_was_and_told(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with Batch() as batch:
+        assert fill_tree(batch, tmp_path / "there") == []
+        free, taken = fill_tree(batch, tmp_path / "free"), fill_tree(batch, tmp_path / "taken")
+        # Somebody else is quicker, and has not come far.
+        (tmp_path / "taken").mkdir()
+        batch.finish()
+        assert [each.created for each in [*free, *taken]] == [True, True, False, False]
+    assert below(tmp_path) == ["free/a/b/bytes", "free/record"]
+    assert sorted(os.listdir(tmp_path)) == ["free", "taken", "there"]
+
+
+def test_where_a_folder_cannot_be_renamed_without_replacing_none_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise files.NoExclusiveCreate(errno.EINVAL, "it can't")
+
+    monkeypatch.setattr(files, "_rename_if_absent", refuse)
+    with Batch() as batch:
+        assert fill_tree(batch, tmp_path / "tree") == []
+        with pytest.raises(FileNotFoundError):
+            fill_tree(batch, tmp_path / "missing" / "tree")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_lacks_a_file_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Batch() as batch:
+        fill_tree(batch, tmp_path / "first")
+        monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            batch.create_within(str(tmp_path / "first"), str(tmp_path / "first" / "more"), DATA)
+        monkeypatch.undo()
+        unwanted = fill_tree(batch, tmp_path / "second")
+        batch.drop(unwanted[:1])
+        fill_tree(batch, tmp_path / "third")
+        batch.finish()
+    assert os.listdir(tmp_path) == ["third"]
+
+
+def test_what_is_there_already_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "01").write_bytes(b"old")
     with Batch() as batch:
-        pending = fill(batch, tmp_path, 3)
-        batch.finish()
-    assert [each.created for each in pending] == [True, False, True]
-    assert (tmp_path / "01").read_bytes() == b"old"
-    assert sorted(os.listdir(tmp_path)) == ["00", "01", "02"]
-    with Batch() as batch:
         batch.replace(str(tmp_path / "01"), b"new")
+        assert (tmp_path / "01").read_bytes() == b"old"
         batch.finish()
     assert (tmp_path / "01").read_bytes() == b"new"
 
@@ -122,11 +179,13 @@ def test_what_is_there_already_is_left_as_it_was_and_told(tmp_path: Path) -> Non
 def test_a_batch_that_is_closed_leaves_nothing(tmp_path: Path) -> None:
     with Batch() as batch:
         fill(batch, tmp_path)
-        assert len(os.listdir(tmp_path)) == FILES
+        fill_tree(batch, tmp_path / "tree")
+        batch.write(str(tmp_path / "note"), DATA)
+        assert len(os.listdir(tmp_path)) == FILES + 2
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("fails", ["sync_whole", "sync_path", "link_if_absent", "the write"])
+@pytest.mark.parametrize("fails", ["sync_whole", "sync_path", "give_name", "the write"])
 def test_a_batch_that_fails_says_so_and_leaves_no_part_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], fails: str
 ) -> None:
@@ -139,6 +198,7 @@ def test_a_batch_that_fails_says_so_and_leaves_no_part_of_a_file(
     def write() -> None:
         with Batch() as batch:
             fill(batch, tmp_path)
+            fill_tree(batch, tmp_path / "tree")
             batch.finish()
 
     with pytest.raises(OSError, match="Input/output error"):
@@ -158,13 +218,13 @@ def test_a_file_that_could_not_be_written_is_not_in_the_batch(
         return real(fd, data[:7])
 
     with Batch() as batch:
-        batch.create(str(tmp_path / "good"), DATA)
+        batch.replace(str(tmp_path / "good"), DATA)
         monkeypatch.setattr(os, "write", half)
         with pytest.raises(OSError, match="No space left"):
-            batch.create(str(tmp_path / "bad"), b"twelve bytes")
+            batch.replace(str(tmp_path / "bad"), b"twelve bytes")
         monkeypatch.undo()
         with pytest.raises(FileNotFoundError):
-            batch.create(str(tmp_path / "missing" / "worse"), DATA)
+            batch.replace(str(tmp_path / "missing" / "worse"), DATA)
         batch.finish()
     assert os.listdir(tmp_path) == ["good"]
 
@@ -177,30 +237,43 @@ def test_what_is_left_out_again_gets_no_name(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["00", "03"]
 
 
-def test_after_a_failure_the_names_that_were_given_can_be_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str]
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_written_under_its_own_name_lasts_before_any_name_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
-    folders = [tmp_path / each for each in ("a", "b", "c")]
-    for each in folders:
+    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
+    notes, records = tmp_path / "notes", tmp_path / "records"
+    for each in (notes, records):
         each.mkdir()
-    real = files.link_if_absent
-
-    def fail(temp: Path | str, path: Path | str) -> bool:
-        if str(path).endswith("b/file"):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(temp, path)
-
-    monkeypatch.setattr(files, "link_if_absent", fail)
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
     with Batch() as batch:
-        for each in folders:
-            batch.create(str(each / "file"), DATA)
+        batch.write(str(notes / "note"), DATA)
+        batch.replace(str(records / "record"), DATA)
+        assert (notes / "note").read_bytes() == DATA
+        batch.sync()
+        assert names(records) == []
+        assert sorted(waits) == (["whole"] if together else ["note", "notes", "temp"])
+    assert below(tmp_path) == ["notes/note"]
+
+
+def test_what_is_written_under_its_own_name_and_does_not_last_goes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_path", fail)
+    monkeypatch.setattr(files, "sync_whole", fail)
+    (tmp_path / "taken").write_bytes(b"old")
+    with Batch() as batch:
+        batch.write(str(tmp_path / "bytes"), DATA)
+        with pytest.raises(FileExistsError):
+            batch.write(str(tmp_path / "taken"), DATA)
+        unwanted = batch.write(str(tmp_path / "unwanted"), DATA)
+        batch.drop([unwanted])
         with pytest.raises(OSError, match="Input/output error"):
             batch.finish()
-        waits.clear()
-        batch.keep_names()
-        assert sorted(waits) == ["a", "b", "c"]
-    assert [os.listdir(each) for each in folders] == [["file"], [], []]
+    assert os.listdir(tmp_path) == ["taken"]
+    assert (tmp_path / "taken").read_bytes() == b"old"
 
 
 def test_failures_of_the_disk_are_listened_for_before_anything_is_written(
@@ -313,7 +386,9 @@ def test_bytes_are_added_to_an_open_file_and_waited_for_before_a_name_is_given(
 
 
 @pytest.mark.parametrize("how", ["together", "alone"])
-def test_process_that_dies_at_any_call_leaves_whole_files_or_none(tmp_path: Path, how: str) -> None:
+def test_process_that_dies_at_any_call_leaves_what_is_whole_or_nothing(
+    tmp_path: Path, how: str
+) -> None:
     found: set[int] = set()
     call = 0
     while True:
@@ -323,13 +398,15 @@ def test_process_that_dies_at_any_call_leaves_whole_files_or_none(tmp_path: Path
             child.say()
             killed = child.was_killed()
         found.add(len(names(folder)))
-        assert all((folder / each).read_bytes() == DATA for each in names(folder))
+        for each in names(folder):
+            parts = ["a/bytes", "b/record"] if (folder / each).is_dir() else ["."]
+            assert [(folder / each / part).read_bytes() for part in parts] == [DATA] * len(parts)
         if not killed:
             break
         call += 1
     # From none to all of them, one after the other.
     assert found == {0, 1, 2, 3}
-    assert call > 10
+    assert call > 20
 
 
 def test_a_group_can_wait_on_two_disks_at_once(tmp_path: Path, waits: list[str]) -> None:

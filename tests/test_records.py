@@ -58,6 +58,14 @@ def in_a_shell(pipeline: str, folder: Path) -> str:
     return done.stdout.decode().split()[0]
 
 
+@given(st.dictionaries(st.text("abé\n"), JSON, max_size=3))
+def test_a_record_is_indented_as_everybody_indents_by_two_spaces(fields: Fields) -> None:
+    data = seal("note", fields)
+    found = json.loads(data)
+    text = json.dumps(found, ensure_ascii=False, sort_keys=True, indent=2)
+    assert data == f"{text}\n".encode()
+
+
 REVISION = EXAMPLES["revision"]
 VERSION = EXAMPLES["version"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -16,9 +17,7 @@ from typing import cast
 import pytest
 
 from modeldrop import Repository, files, locks
-from modeldrop.backend.local import LocalBackend
-from modeldrop.batch import Batch, Pending
-from modeldrop.errors import BackendError, Interrupted, Locked
+from modeldrop.errors import Interrupted, Locked, RecordDamaged
 from modeldrop.files import TEMP_PREFIX
 from modeldrop.intake import Storing, memory, walk
 from modeldrop.intake.agenda import Tracked
@@ -233,6 +232,32 @@ def test_what_a_dead_group_had_begun_is_settled_run_by_run(repository: Repositor
     check_stored_once(repository, runs)
 
 
+@pytest.mark.parametrize("cut", [0, 1, 200])
+def test_intents_that_a_crash_tore_are_none_and_go_with_the_next_group(
+    repository: Repository, cut: int
+) -> None:
+    runs = make_runs(repository, 3)
+    home = repository.home.paths
+    assert dies(store_together_in_child, home.root, list(runs), at="intent written")
+    (left,) = home.intents.iterdir()
+    lines = left.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3
+    # As a power loss before the wait may leave it: nothing, a part of a line, pages of zeros.
+    left.write_bytes(lines[0][:cut])
+    left.with_name(f"{new_guid()}.group.jsonl").write_bytes(bytes(4096) + lines[2])
+
+    assert len(Repository.open(home.root).runs_at_backend.open_intents()) == 0
+    assert all(each is not None for each in store_together(repository, runs).values())
+    check_stored_once(repository, runs)
+    assert list(home.intents.iterdir()) == []
+
+
+def test_a_single_intent_that_is_damaged_is_said_to_be(repository: Repository) -> None:
+    (repository.home.paths.intents / f"{new_guid()}.jsonl").write_bytes(b"{")
+    with pytest.raises(RecordDamaged):
+        repository.runs_at_backend.open_intents()
+
+
 def test_a_group_that_is_under_way_is_not_taken_for_a_dead_one(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,47 +330,38 @@ def test_what_a_dead_group_had_begun_stays_on_the_disk_while_it_is_settled(
     assert len(repository.runs_at_backend.open_intents()) == 2
 
 
-def test_what_a_group_that_failed_has_sent_lasts_before_a_revision_names_it(
+def test_what_a_group_that_failed_has_named_lasts_before_it_is_the_answer(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way of a single run finds it by looking, and looking doesn't tell whether it lasts."""
     runs = make_runs(repository, 3)
-    steps: list[str] = []
-    sync_path, sync_folder = files.sync_path, files.sync_folder
-    create_in, begun = LocalBackend.create_in, itertools.count()
+    synced: list[str] = []
+    sync_folder, rename, begun = files.sync_folder, files.rename_if_free, itertools.count()
     root = repository.home.paths.model_repository
 
-    def note_path(path: str) -> None:
-        steps.append(path)
-        sync_path(path)
-
     def note_folder(path: Path | str) -> None:
-        steps.append(str(path))
+        synced.append(str(path))
         sync_folder(path)
 
-    def full(self: LocalBackend, batch: Batch, key: str, data: bytes) -> Pending | None:
-        if "/revisions/" in key and next(begun) == 2:
-            raise BackendError("the disk is full")
-        return create_in(self, batch, key, data)
+    def full_at_the_third(temp: str, path: str) -> bool:
+        if next(begun) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return rename(temp, path)
 
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
-    monkeypatch.setattr(files, "sync_path", note_path)
-    monkeypatch.setattr(files, "sync_folder", note_folder)
-    monkeypatch.setattr(LocalBackend, "create_in", full)
+    monkeypatch.setattr(files, "rename_if_free", full_at_the_third)
     storing = storing_by(repository, Storing)
     jobs = jobs_of(repository, runs)
     assert storing.store_together(jobs) == [None] * 3
-    sent = {guid: uploads(repository, guid) for guid in runs}
-    for job in jobs:
+    sent = [uploads(repository, guid) for guid in runs]
+    assert [len(each) for each in sent] == [1, 1, 0]
+    assert not [each for each in os.listdir(root) if each.startswith(TEMP_PREFIX)]
+    monkeypatch.setattr(files, "sync_folder", note_folder)
+    for job, guid, before in zip(jobs, runs, sent, strict=True):
+        synced.clear()
         storing.store(job.drop, job.request, job.watch)
-
-    for guid in runs:
-        # What the group has sent is what the revision names, and it was waited for before.
-        assert uploads(repository, guid) == sent[guid]
-        (upload,) = sent[guid]
-        named = next(i for i, each in enumerate(steps) if f"{guid}/revisions" in each)
-        for folder in (root, root / guid, root / guid / upload, root / guid / upload / "tokens"):
-            assert str(folder) in steps[:named], folder
+        if before:
+            # It is what the group has made, and was waited for.
+            assert {str(root), str(root / guid), str(root / guid / "revisions")} <= {*synced}
     check_stored_once(repository, runs)
 
 
@@ -379,15 +395,15 @@ def test_a_disk_that_fails_leaves_a_group_to_those_who_store_each_run_by_itself(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = make_runs(repository, 3)
-    link = os.link
+    rename = files.rename_if_free
 
-    def full_once(source: str, target: str) -> None:
-        monkeypatch.setattr(os, "link", link)
-        raise OSError(28, "No space left on device")
+    def full_once(temp: str, path: str) -> bool:
+        monkeypatch.setattr(files, "rename_if_free", rename)
+        raise OSError(28, "No space left on device", temp, path)
 
-    monkeypatch.setattr(os, "link", full_once)
+    monkeypatch.setattr(files, "rename_if_free", full_once)
     assert {each.state for each in scan(repository).values()} == {"committed"}
-    assert os.link is link
+    assert files.rename_if_free is rename
     check_stored_once(repository, runs)
 
 

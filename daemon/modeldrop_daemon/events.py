@@ -122,7 +122,7 @@ class Events:
             passes_over=self.passes_over, overflowed=overflowed, distrust=self._distrust
         )
         self._reader.start()
-        self._observer = Observer(self._reader)
+        self._observer = Observer(self._reader, self._handler.dispatch)
         self._observer.schedule(self._handler, root, recursive=self.deep, event_filter=_WANTED)
         self._observer.start()
         self._reader.stands()

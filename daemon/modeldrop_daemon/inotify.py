@@ -14,8 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from watchdog.events import DirMovedEvent
-from watchdog.observers.api import DEFAULT_OBSERVER_TIMEOUT, BaseObserver
+from watchdog.events import DirMovedEvent, FileSystemEvent
+from watchdog.observers.api import (
+    DEFAULT_OBSERVER_TIMEOUT,
+    BaseObserver,
+    EventQueue,
+    ObservedWatch,
+)
 from watchdog.observers.inotify import InotifyEmitter, InotifyFullEmitter, InotifyObserver
 from watchdog.observers.inotify_c import (
     CallbackId,
@@ -131,7 +136,30 @@ class Emitter(InotifyFullEmitter):
     """watchdog's maker of events, without one for each file of a folder that is moved.
 
     One for the folder says all that anybody here wants to know, and it may hold very many files.
+    Each event is taken in this thread: another one, which the observer has for it, would only be
+    a turn more to wait for.
     """
+
+    def __init__(
+        self,
+        event_queue: EventQueue,
+        watch: ObservedWatch,
+        *,
+        take: Callable[[FileSystemEvent], None],
+        timeout: float,
+        event_filter: list[type[FileSystemEvent]] | None,
+        inotify_fd: InotifyFD,
+    ) -> None:
+        """Have `take` called with each event; it mustn't raise."""
+        super().__init__(
+            event_queue, watch, timeout=timeout, event_filter=event_filter, inotify_fd=inotify_fd
+        )
+        self._take = take
+
+    def queue_event(self, event: FileSystemEvent) -> None:
+        """Take an event, unless it is of a kind that nobody wants."""
+        if self._event_filter is None or isinstance(event, tuple(self._event_filter)):
+            self._take(event)
 
     def build_and_queue_event(
         self, event: GroupedInotifyEvent, *, full_events: bool = True
@@ -148,11 +176,13 @@ class Emitter(InotifyFullEmitter):
 class Observer(InotifyObserver):
     """watchdog's observer around a reader of ours."""
 
-    def __init__(self, reader: Reader) -> None:
-        """Dispatch what a reader that runs already reads."""
+    def __init__(self, reader: Reader, take: Callable[[FileSystemEvent], None]) -> None:
+        """Have `take` called with each event of a reader that runs already; it mustn't raise."""
         self._inotify_fd = reader
         # Not InotifyObserver's own, which makes a reader itself.
-        BaseObserver.__init__(self, Emitter, timeout=DEFAULT_OBSERVER_TIMEOUT, inotify_fd=reader)
+        BaseObserver.__init__(
+            self, Emitter, timeout=DEFAULT_OBSERVER_TIMEOUT, inotify_fd=reader, take=take
+        )
 
     def has(self, folder: bytes) -> bool:
         """Return whether watchdog believes that a folder is watched."""

@@ -3,15 +3,17 @@
 Purpose: what belongs to many small runs is written at the price of one. A file by itself waits
 twice, for its bytes and for its name. A batch waits twice as well, however many files it has.
 
-Calling sequence: `create` and `replace` put each file down under a temporary name, `extend` writes
-to one that has its name; `finish` waits for all the bytes, gives the names in the order of the
-calls, and waits for all the names. Where another file follows whose name is to come after those,
-`give_names` leaves the last wait to that one's first. `close` drops what has no name yet. For one
-thread.
+Calling sequence: `replace` puts a file down under a temporary name, `create_within` in a temporary
+folder that is to appear whole, with all that was put into it; `extend` writes to a file that has
+its name, and `write` to a new one that may be torn. `finish` waits for all the bytes, gives the
+names in the order of the calls, and waits for all the names. Where something is to be looked at in
+between, `sync` is the first of these waits alone. `close` drops what has no name yet, and what was
+written and not waited for. For one thread.
 
-What readers see: nothing before `finish`, then one whole file after the other. What a crash
-leaves: temporary files, and any number of whole files, the earlier ones before the later ones
-only as far as this process came. So what gets its name together may not refer to each other.
+What readers see: of what has a temporary name, nothing before `finish`, then one whole file or
+folder after the other. What a crash leaves: temporary files, any part of what was written, and any
+number of whole files and folders, the earlier ones before the later ones only as far as this
+process came. So what gets its name together may not refer to each other, but within one folder.
 
 When the disk fails, `finish` raises: some files may have their names, and which of them last is
 unknown. As after any failed sync nothing is tried again with them: their readers are told by a
@@ -27,6 +29,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -42,20 +45,33 @@ _MOST_UNWRITTEN: Final = 2**20
 # For how many seconds it is good enough to know how much there is; the kernel adds it up.
 _KNOWN_FOR: Final = 0.2
 _UNWRITTEN: Final = (b"Dirty:", b"Writeback:")
+_FOLDER_MODE: Final = 0o755
 
 
 class Pending:
-    """A file that gets its name when its batch is finished."""
+    """A file that gets its name, or lasts under it, with its batch."""
 
-    __slots__ = ("created", "exclusive", "path", "temp")
+    __slots__ = ("created", "path", "temp")
 
-    def __init__(self, path: str, temp: str, *, exclusive: bool) -> None:
-        """Be written under a temporary name."""
+    def __init__(self, path: str, temp: str) -> None:
+        """Be written under a temporary name, or under its own."""
         self.path = path
         self.temp = temp
-        self.exclusive = exclusive
+        """Where it is until it has its name."""
         self.created = False
-        """Whether the batch gave it its name; a file that had that already is left as it was."""
+        """Whether it has its name by this batch; a folder that had it already is left as it was."""
+
+
+class _Tree:
+    """A folder that gets its name when all that it holds lasts."""
+
+    __slots__ = ("folders", "members", "path", "temp")
+
+    def __init__(self, path: str, temp: str) -> None:
+        self.path = path
+        self.temp = temp
+        self.folders: set[str] = set()
+        self.members: list[Pending] = []
 
 
 class Batch:
@@ -64,25 +80,94 @@ class Batch:
     def __init__(self) -> None:
         """Begin with none."""
         self._pending: list[Pending] = []
+        self._written: list[Pending] = []
+        self._trees: dict[str, _Tree] = {}
+        # Of all these the ones whose bytes don't last yet.
+        self._unsynced: list[Pending] = []
         self._extended: list[tuple[int, int]] = []
+        # Folders with entries that are to last with them.
         self._folders: dict[str, int] = {}
-        self._names: list[tuple[int, str | int]] = []
+        self._devices: dict[str, int] = {}
         self._disks: dict[int, int] = {}
         # One name for all: to ask for another costs as much as to make a file.
         self._name = secrets.token_hex(8)
         self._count = 0
 
-    def create(self, path: str, data: bytes, mode: int = 0o644) -> Pending:
-        """Have a file created with `data` if it is absent then.
+    def create_within(self, tree: str, path: str, data: bytes, mode: int = 0o644) -> Pending | None:
+        """Have a file created in a folder that appears whole, with all that is put into it so.
+
+        None if there is a folder `tree` already, or where the file system can't rename without
+        replacing; then nothing was done.
 
         Raises:
-            FileNotFoundError: its folder is missing.
+            FileNotFoundError: the folder above `tree` is missing.
         """
-        return self._add(path, data, mode, exclusive=True)
+        begun = self._trees.get(tree)
+        if begun is None:
+            above = os.path.dirname(tree)
+            if os.path.lexists(tree) or not files.renames_if_absent(above):
+                return None
+            self._device_of(above)
+            begun = self._trees[tree] = _Tree(tree, self._temp_in(above))
+        pending = Pending(path, begun.temp + path[len(tree) :])
+        try:
+            self._make_within(begun, os.path.dirname(pending.temp))
+            files.write_temp(pending.temp, data, mode, sync=False)
+        except BaseException:
+            # Without it the folder isn't whole.
+            self._drop_tree(begun)
+            raise
+        begun.members.append(pending)
+        self._unsynced.append(pending)
+        return pending
+
+    def _make_within(self, tree: _Tree, folder: str) -> None:
+        if folder in tree.folders:
+            return
+        if folder != tree.temp:
+            self._make_within(tree, os.path.dirname(folder))
+        os.mkdir(folder, _FOLDER_MODE)
+        tree.folders.add(folder)
+        self._folders[folder] = self._device_of(folder)
 
     def replace(self, path: str, data: bytes, mode: int = 0o644) -> Pending:
         """Have a file replaced by `data`; readers see the old file or the new one."""
-        return self._add(path, data, mode, exclusive=False)
+        folder = os.path.dirname(path)
+        self._device_of(folder)
+        temp = self._temp_in(folder)
+        pending = Pending(path, temp)
+        try:
+            files.write_temp(temp, data, mode, sync=False)
+        except BaseException:
+            _remove(pending)
+            raise
+        self._pending.append(pending)
+        self._unsynced.append(pending)
+        return pending
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> Pending:
+        """Write a new file under its own name, for readers who know a part of it from the whole.
+
+        Until it is waited for, a crash leaves any part of it, and that is what they see.
+
+        Raises:
+            FileExistsError: it is there already.
+            FileNotFoundError: its folder is missing.
+        """
+        folder = os.path.dirname(path)
+        self._folders[folder] = self._device_of(folder)
+        written = Pending(path, path)
+        try:
+            files.write_temp(path, data, mode, sync=False)
+        except FileExistsError:
+            raise
+        except BaseException:
+            _remove(written)
+            raise
+        written.created = True
+        self._written.append(written)
+        self._unsynced.append(written)
+        return written
 
     def extend(self, fd: int, data: bytes, offset: int) -> None:
         """Write to an open file at an offset, and have that waited for before a name is given.
@@ -98,67 +183,77 @@ class Batch:
         files.write_at(fd, data, offset)
         self._extended.append((device, fd))
 
-    def folder(self, path: str) -> None:
-        """Have a folder's entries waited for as well: of one that was made on the way to a file."""
-        if path not in self._folders:
-            self._folders[path] = self._disk_of(path)
-
-    def give_names(self) -> None:
-        """Make the bytes of every file last, and give the names, which don't last yet.
-
-        They do once the next names are given, or the batch is finished: to wait for them then
-        costs nothing more.
+    def sync(self) -> None:
+        """Make all bytes last, and what was written under its own name; gives no name.
 
         Raises:
-            As `finish` does.
+            OSError: the disk failed; nothing that was written since the last wait may be relied on.
         """
-        unsynced: list[tuple[int, str | int]] = [*self._names, *self._extended]
-        folders = self._folders
-        unsynced += [(folders[os.path.dirname(each.path)], each.temp) for each in self._pending]
+        unsynced: list[tuple[int, str | int]] = [*self._extended]
+        unsynced += [(device, folder) for folder, device in self._folders.items()]
+        for each in self._unsynced:
+            unsynced.append((self._devices[os.path.dirname(each.temp)], each.temp))
         self._wait(unsynced)
-        self._names = [(device, folder) for folder, device in folders.items()]
-        self._folders = {}
-        while self._pending:
-            _give_name(self._pending[0])
-            del self._pending[0]
-        self._extended = []
+        self._unsynced, self._written, self._extended, self._folders = [], [], [], {}
 
     def finish(self) -> None:
         """Make every file of the batch last, whole and under its name; the batch is empty then.
 
         Raises:
-            NoExclusiveCreate: the file system can't create a file only if it is absent.
             OSError: the disk failed, or a folder is gone; some files may have their names.
         """
-        self.give_names()
-        self._wait(self._names)
-        self._names = []
+        self.sync()
+        named: dict[str, int] = {}
+        while self._pending:
+            each = self._pending[0]
+            files.give_name(each.temp, each.path)
+            each.created = True
+            self._note_named(each.path, named)
+            del self._pending[0]
+        for tree in [*self._trees.values()]:
+            # Another one's folder keeps ours from its name; it goes when this is closed.
+            if files.rename_if_free(tree.temp, tree.path):
+                for each in tree.members:
+                    each.created = True
+                self._note_named(tree.path, named)
+                del self._trees[tree.path]
+        self._wait([(device, folder) for folder, device in named.items()])
+
+    def _note_named(self, path: str, named: dict[str, int]) -> None:
+        folder = os.path.dirname(path)
+        named[folder] = self._devices[folder]
 
     def drop(self, unwanted: Collection[Pending]) -> None:
-        """Leave files out again that have no name yet."""
-        for each in unwanted:
-            _remove(each)
-        self._pending = [each for each in self._pending if each not in unwanted]
+        """Leave files out again that have no name yet, or weren't waited for.
 
-    def keep_names(self) -> None:
-        """Wait for the names that were given, and for the folders that were made, after a failure.
-
-        For those who go on by themselves with what the batch has left.
-
-        Raises:
-            OSError: whether they last is unknown.
+        With one of a folder that appears whole, all of that folder.
         """
-        folders = [(device, folder) for folder, device in self._folders.items()]
-        self._wait([*self._names, *folders])
+        dropped = frozenset(unwanted)
+        for tree in [*self._trees.values()]:
+            if not dropped.isdisjoint(tree.members):
+                self._drop_tree(tree)
+        for each in dropped:
+            _remove(each)
+        self._pending = [each for each in self._pending if each not in dropped]
+        self._unsynced = [each for each in self._unsynced if each not in dropped]
+        self._written = [each for each in self._written if each not in dropped]
+
+    def _drop_tree(self, tree: _Tree) -> None:
+        del self._trees[tree.path]
+        shutil.rmtree(tree.temp, ignore_errors=True)
+        for folder in tree.folders:
+            self._folders.pop(folder, None)
+        self._unsynced = [each for each in self._unsynced if each not in tree.members]
 
     def close(self) -> None:
-        """Drop what has no name yet."""
-        for each in self._pending:
-            _remove(each)
+        """Drop what has no name yet, and what was written and not waited for."""
+        self.drop([*self._pending, *self._written])
+        for tree in [*self._trees.values()]:
+            self._drop_tree(tree)
         for disk in self._disks.values():
             os.close(disk)
         self._disks.clear()
-        self._pending, self._extended, self._folders, self._names = [], [], {}, []
+        self._extended, self._folders = [], {}
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -168,25 +263,17 @@ class Batch:
         """Close it."""
         self.close()
 
-    def _add(self, path: str, data: bytes, mode: int, *, exclusive: bool) -> Pending:
-        folder = os.path.dirname(path)
-        self.folder(folder)
+    def _temp_in(self, folder: str) -> str:
         self._count += 1
-        temp = f"{folder}/{files.TEMP_PREFIX}{self._name}-{self._count}"
-        pending = Pending(path, temp, exclusive=exclusive)
-        try:
-            files.write_temp(temp, data, mode, sync=False)
-        except BaseException:
-            _remove(pending)
-            raise
-        self._pending.append(pending)
-        return pending
+        return f"{folder}/{files.TEMP_PREFIX}{self._name}-{self._count}"
 
-    def _disk_of(self, folder: str) -> int:
+    def _device_of(self, folder: str) -> int:
         """Return the device of a folder; from now on it is told which writes to it fail."""
-        device = os.stat(folder).st_dev
-        if device not in self._disks:
-            self._disks[device] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        device = self._devices.get(folder)
+        if device is None:
+            device = self._devices[folder] = os.stat(folder).st_dev
+            if device not in self._disks:
+                self._disks[device] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return device
 
     def _wait(self, unsynced: Sequence[tuple[int, str | int]]) -> None:
@@ -214,17 +301,6 @@ def _go_together(disk: int, count: int) -> bool:
 def _remove(pending: Pending) -> None:
     with contextlib.suppress(OSError):
         os.unlink(pending.temp)
-
-
-def _give_name(pending: Pending) -> None:
-    if pending.exclusive:
-        pending.created = files.link_if_absent(pending.temp, pending.path)
-        # It is gone where there are no hard links.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(pending.temp)
-    else:
-        files.give_name(pending.temp, pending.path)
-        pending.created = True
 
 
 _unwritten_at: tuple[float, int] = (float("-inf"), 0)

@@ -180,6 +180,34 @@ def rename_if_absent(source: Path, target: Path) -> None:
         sync_folder(source.parent)
 
 
+def rename_if_free(temp: str, path: str) -> bool:
+    """Give a folder that lasts its final name if that is free; the caller syncs the folder above.
+
+    Raises:
+        NoExclusiveCreate: the file system can't; `renames_if_absent` tells that before.
+    """
+    return _rename_if_absent(temp, path)
+
+
+@functools.lru_cache(maxsize=64)
+def renames_if_absent(folder: str) -> bool:
+    """Return whether a folder's file system can rename a folder without replacing; by trying.
+
+    Raises:
+        OSError: nothing can be made in it.
+    """
+    first, second = (f"{folder}/{TEMP_PREFIX}{secrets.token_hex(8)}" for _ in range(2))
+    os.mkdir(first)
+    try:
+        return _rename_if_absent(first, second)
+    except NoExclusiveCreate:
+        return False
+    finally:
+        for each in (first, second):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(each)
+
+
 def move_if_absent(source: int, name: str, target: int, new_name: str) -> None:
     """Move a folder from one open folder to another if the new name is free, and make that last.
 

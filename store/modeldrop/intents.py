@@ -5,18 +5,27 @@ It is made, durably, before the first attempt to append to a sequence, and remov
 has acknowledged the outcome. So a crash leaves an open intent behind, and whoever next holds the
 lock of its sequence settles it by reading: see `ledger`. Intents of a sequence are only written,
 read and removed by the holder of its lock; those of a group of runs, by the holder of the groups'.
+
+The file of a group gets its name before it lasts, for one wait less: what a crash leaves of it may
+be torn. A line of it that can't be read is no intent, since nothing is begun before all of them
+last. In the file of a single intent, which has its name only once it lasts, it is damage.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from modeldrop.batch import Batch
+from modeldrop.errors import RecordDamaged
 from modeldrop.files import TEMP_PREFIX, write_durable
 from modeldrop.records import Intent
+
+# How the name of a group's file ends.
+_GROUP: Final = ".group.jsonl"
 
 
 class Intents:
@@ -29,19 +38,27 @@ class Intents:
         # every commit.
         self._made: dict[str, Mapping[str, str]] = {}
         self._files: dict[str, str] = {}
+        self._torn: set[str] = set()
 
     def begin(self, intent: Intent) -> None:
         """Write an intent down; it survives a crash from here on."""
-        with Batch() as batch:
-            self.begin_in(batch, [intent])
-            batch.finish()
+        name = f"{intent.request}.jsonl"
+        self._note(name, [intent])
+        write_durable(Path(self._path(name)), intent.to_bytes())
 
     def begin_in(self, batch: Batch, intents: Sequence[Intent]) -> None:
-        """Have intents written down with a batch; they survive a crash once that is finished."""
-        name = f"{intents[0].request}.jsonl"
+        """Have a group's intents written down with a batch; they survive a crash once it waited.
+
+        Called by the holder of the groups' lock.
+        """
+        self._clear_torn()
+        name = intents[0].request + _GROUP
+        self._note(name, intents)
+        batch.write(self._path(name), b"".join(each.to_bytes() for each in intents))
+
+    def _note(self, name: str, intents: Sequence[Intent]) -> None:
         self._made[name] = {each.request: each.sequence for each in intents}
         self._files.update((each.request, name) for each in intents)
-        batch.replace(self._path(name), b"".join(each.to_bytes() for each in intents))
 
     def end(self, *requests: str) -> None:
         """Remove intents whose outcome is acknowledged.
@@ -108,10 +125,30 @@ class Intents:
         except FileNotFoundError:
             # Other sequences' intents come and go while this one's lock is held.
             return
-        for line in lines or [b""]:
-            intent = Intent.from_bytes(line, path)
-            self._files[intent.request] = name
-            yield intent
+        intents = list(_intents(lines, path, whole=not name.endswith(_GROUP)))
+        if not intents:
+            self._torn.add(name)
+        self._files.update((each.request, name) for each in intents)
+        yield from intents
+
+    def _clear_torn(self) -> None:
+        """Remove what is left of groups that never began; whoever wrote it holds no lock."""
+        while self._torn:
+            name = self._torn.pop()
+            # Looked at again: it may have been seen while it was written.
+            if not any(self._in(name)):
+                self._torn.discard(name)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path(name))
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
+
+
+def _intents(lines: Sequence[bytes], path: str, *, whole: bool) -> Iterator[Intent]:
+    for line in lines or [b""]:
+        try:
+            yield Intent.from_bytes(line, path)
+        except RecordDamaged:
+            if whole:
+                raise

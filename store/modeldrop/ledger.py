@@ -165,7 +165,7 @@ def begin_sequences(
 ) -> list[bool]:
     """Append the first record to each of these sequences; return which of them were appended.
 
-    The others have a first record already. None has an open intent, and the caller holds a lock
+    The others were begun by somebody else. None has an open intent, and the caller holds a lock
     that whoever settles one of these sequences takes as well. What is in `batch` lasts before the
     first record is there, and `arrived` is called in between, to raise if it isn't what it should
     be.
@@ -193,10 +193,11 @@ def begin_sequences(
     requests = [each.request.id for each in firsts]
     try:
         intents.begin_in(batch, opened)
-        batch.give_names()
+        # What they refer to is in the same folder, which appears with both.
+        records = [_first_in(batch, backend, each) for each in firsts]
+        batch.sync()
         arrived()
         _log.debug("step: intent written")
-        records = [_first_in(batch, backend, each) for each in firsts]
     except BaseException:
         # Nothing was appended yet.
         intents.end(*requests)
@@ -204,15 +205,14 @@ def begin_sequences(
     batch.finish()
     _log.debug("step: record appended")
     _log.debug("step: followers brought forward")
-    entries = [each.entry for each, record in zip(firsts, records, strict=True) if record.created]
+    created = [record is not None and record.created for record in records]
+    entries = [each.entry for each, is_first in zip(firsts, created, strict=True) if is_first]
     journal.append(*entries)
     _log.debug("step: journal acknowledged")
     intents.end(*requests)
     _log.debug("step: intent removed")
-    return [record.created for record in records]
+    return created
 
 
-def _first_in(batch: Batch, backend: Backend, first: First) -> Pending:
-    record = backend.create_in(batch, layout.numbered(first.folder, 1), first.data)
-    assert record is not None  # noqa: S101 - the caller has begun the batch with this backend
-    return record
+def _first_in(batch: Batch, backend: Backend, first: First) -> Pending | None:
+    return backend.create_in(batch, layout.numbered(first.folder, 1), first.data)

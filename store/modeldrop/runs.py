@@ -16,7 +16,7 @@ from typing import Final
 
 from modeldrop import layout, locks
 from modeldrop.backend.base import Backend
-from modeldrop.batch import Batch
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactNotFound,
@@ -241,26 +241,31 @@ class Runs:
             return Committed(revision, created=appended.created)
 
     def commit_firsts(
-        self, drafts: Several[tuple[Draft, Request]], batch: Batch, arrived: Callable[[], None]
+        self,
+        drafts: Several[tuple[Draft, Request, Several[Pending]]],
+        batch: Batch,
+        arrived: Callable[[], None],
     ) -> list[Committed | None]:
         """Make each draft the first revision of its run, all of them at the price of one.
 
-        The bytes that they name are in `batch`; see `ledger.begin_sequences` for `arrived`. None
-        stands for a run that has a revision or an open intent already: `commit` is for that.
+        The bytes that they name are in `batch`, and given beside each; see
+        `ledger.begin_sequences` for `arrived`. Whoever put them there has checked the backend
+        before, and the batch keeps its folder from being unmounted. None stands for a run that
+        somebody has begun already: `commit` is for that.
 
         Raises:
             ModeldropError, OSError: some of it failed, and `commit` tells what became of each.
         """
         # Not the lock of each run: that two writers began the same one shows by its sequence.
         with locks.hold(self._home.paths.group_lock(), what=_GROUP, timeout=_GROUP_TIMEOUT):
-            self.check_backend()
-            folders = [layout.revisions(draft.run) for draft, _ in drafts]
+            folders = [layout.revisions(draft.run) for draft, _, _ in drafts]
             settling = {each.sequence for each in self._intents.of_any(frozenset(folders))}
             at = now()
             made: dict[int, Revision] = {}
             firsts: list[First] = []
-            for number, (draft, request) in enumerate(drafts):
+            for number, (draft, request, sent) in enumerate(drafts):
                 if folders[number] in settling:
+                    batch.drop(sent)
                     continue
                 revision = made[number] = self._revision(draft, 1, str(uuid.uuid4()), at, request)
                 data, entry = revision.to_bytes(), _entry(revision, request)

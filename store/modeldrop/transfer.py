@@ -186,8 +186,9 @@ class Transfer:
     ) -> tuple[Sent, Pending] | None:
         """Have a small open file sent to a unique, free key with a batch; return what arrives.
 
-        None where the backend shares no waits; then nothing was done. All of the file is in memory
-        meanwhile. Once the batch is finished, `check_batch` tells whether it did arrive.
+        None where the backend takes no such file with a batch; then nothing was done. All of the
+        file is in memory meanwhile. Once the batch has waited, `check_batch` tells whether it did
+        arrive.
 
         Raises:
             SourceChanged: the file changed meanwhile.
@@ -203,15 +204,20 @@ class Transfer:
         return None if pending is None else (sent, pending)
 
     def check_batch(self, key: str, sent: Sent, pending: Pending) -> None:
-        """Return if what a batch has sent is at the backend.
+        """Return if what a batch has written, and not named yet, is as large as what was sent.
 
         Raises:
             BackendError: it is not.
         """
-        if not pending.created:
-            message = f"{self._backend.url}/{key} is there already"
-            raise BackendError(message, hint="`modeldrop verify` looks at the whole backend")
-        self._check_arrived(key, sent)
+        try:
+            size = os.stat(pending.temp).st_size
+        except OSError as error:
+            size, found = -1, str(error.strerror)
+        else:
+            found = f"{size} bytes"
+        if size != sent.size:
+            message = f"{self._backend.url}/{key} holds {found} where {sent.size} bytes were sent"
+            raise BackendError(message, hint="it is sent again; if this stays, check the store")
 
     @contextlib.contextmanager
     def _turn(self, size: int, unchanged: Callable[[], None]) -> Iterator[None]:

@@ -22,28 +22,24 @@ InotifyFD.handle_event = deadly
 """The thread that reads the kernel's events dies of the first file that is named `die`."""
 
 HANDLER_RAISES: Final = """
-from watchdog.observers.api import BaseObserver
-schedule = BaseObserver.schedule
-def with_deadly(self, event_handler, path, **options):
-    take = event_handler.dispatch
-    def deadly(event):
-        if str(event.src_path).endswith("/die"):
-            raise RuntimeError("staged")
-        take(event)
-    event_handler.dispatch = deadly
-    return schedule(self, event_handler, path, **options)
-BaseObserver.schedule = with_deadly
+from modeldrop_daemon import events
+dispatch = events._Handler.dispatch
+def deadly(self, event):
+    if str(event.src_path).endswith("/die"):
+        raise RuntimeError("staged")
+    dispatch(self, event)
+events._Handler.dispatch = deadly
 """
 """The handler raises at a file that is named `die`, which ends the thread that called it."""
 
 EMITTER_DIES: Final = """
-from watchdog.observers.api import EventEmitter
-queue = EventEmitter.queue_event
+from modeldrop_daemon.inotify import Emitter
+queue = Emitter.queue_event
 def deadly(self, event):
     if str(event.src_path).endswith("/die"):
         raise RuntimeError("staged")
     queue(self, event)
-EventEmitter.queue_event = deadly
+Emitter.queue_event = deadly
 """
 """The thread that makes the kernel's events into watchdog's dies of a file named `die`."""
 

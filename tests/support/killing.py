@@ -72,6 +72,7 @@ def before_call(number: int) -> None:
     for name in _CHANGING:
         setattr(os, name, mortal(getattr(os, name)))
     files.sync_whole = mortal(files.sync_whole)  # type: ignore[assignment] # it returns nothing
+    files.rename_if_free = mortal(files.rename_if_free)  # type: ignore[assignment] # a bool, as it was
 
     write = os.write
 

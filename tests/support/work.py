@@ -57,14 +57,18 @@ def write_and_die(path: str, call: int, how: str) -> str:
 
 
 def batch_and_die(folder: str, call: int, how: str) -> str:
-    """Write three files by a batch, unless the process dies before that call."""
+    """Write a file and two folders by a batch, unless the process dies before that call."""
     files.syncs_whole = lambda fd: how == "together"  # noqa: ARG005 - by the kind of disk
     batches._unwritten = lambda: 0
     batches._MANY = 2  # type: ignore[misc] # as in a larger batch
     killing.before_call(call)
     with Batch() as batch:
-        for number in range(3):
-            batch.create(f"{folder}/{number}", b"data" * 1000)
+        batch.replace(f"{folder}/0", b"data" * 1000)
+        for number in (1, 2):
+            for name in ("a/bytes", "b/record"):
+                batch.create_within(
+                    f"{folder}/{number}", f"{folder}/{number}/{name}", b"data" * 1000
+                )
         batch.finish()
     return "lived"
 

@@ -189,9 +189,11 @@ class Backend(Protocol):
         ...
 
     def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
-        """Have a small file or record created with a batch, if it is absent then.
+        """Have a small file or record created with a batch, as part of a folder that is absent.
 
-        None where this backend waits for nothing that could be shared; then nothing was done.
+        Nothing of the folder is visible before the batch is finished, and then all of it. None
+        where it is there already, and where this backend waits for nothing that could be shared;
+        then nothing was done.
         """
         ...
 

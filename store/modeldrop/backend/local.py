@@ -125,14 +125,17 @@ class LocalBackend:
                 files.sync_folder(folder)
 
     def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
-        """Have a small file or record created with what else is in the batch, if it is absent."""
+        """Have a file or record created with all else of a folder of the root, if that is absent.
+
+        None if there is such a folder, or where it can't be made to appear at once.
+        """
         path = self._path(key)
         with self._told("create", path):
-            made: list[str] = []
-            pending = self._in_folder(path, lambda: batch.create(path, data), made)
-            for folder in made:
-                batch.folder(folder)
-            return pending
+            try:
+                return batch.create_within(f"{self._text}/{key.partition('/')[0]}", path, data)
+            except FileNotFoundError:
+                self._check_root()
+                raise
 
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file, or None if it is absent."""

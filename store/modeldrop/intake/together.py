@@ -2,12 +2,13 @@
 
 A small run takes next to no time to send; what takes time is to wait for the disk, some eight
 times for each run, and those waits can be shared. So runs that are complete at about the same
-time go the way of `storing` side by side: all their bytes and intents, then all their manifests,
-then all their entries in the journal.
+time go the way of `storing` side by side: their bytes, intents and manifests by one wait, then the
+names of them all, then all their entries in the journal.
 
-Only what is simple goes this way: the first revision of a run, nothing of which is at the backend
-yet. Whatever else it turns out to be, and whatever fails, is left to `storing`, which knows about
-all of that, and tells what is wrong with which run.
+Only what is simple goes this way: the first revision of a run, of which the backend has no folder
+yet. Bytes and manifest are put together aside, and appear at once. Whatever else it turns out to
+be, and whatever fails, is left to `storing`, which knows about all of that, and tells what is wrong
+with which run.
 """
 
 from __future__ import annotations
@@ -88,7 +89,6 @@ def store_together(runs: Runs, transfer: Transfer, jobs: Sequence[Job]) -> list[
             raise
         except Exception as error:  # noqa: BLE001 - each is told by itself what is wrong
             _log.debug("%d runs are stored one by one: %r", len(jobs), error)
-            _keep(batch, begun)
     return outcomes
 
 
@@ -156,22 +156,10 @@ def _commit(
 
     drafts = [each.draft() for each in begun]
     requests = [each.job.request for each in begun]
-    became = runs.commit_firsts(list(zip(drafts, requests, strict=True)), batch, arrived)
+    pending = [[each for _, _, each in run.sent] for run in begun]
+    became = runs.commit_firsts(list(zip(drafts, requests, pending, strict=True)), batch, arrived)
     _log.debug("step: committed")
     for each, draft, committed in zip(begun, drafts, became, strict=True):
         if committed is not None:
             each.job.drop.attempts.clear()
             outcomes[each.number] = Outcome(committed, each.files, draft.refused, each.seen_at)
-
-
-def _keep(batch: Batch, begun: Sequence[_Begun]) -> None:
-    """Take note of what a group that failed has sent, once that lasts: it isn't sent again."""
-    try:
-        batch.keep_names()
-    except OSError as error:
-        _log.debug("what was sent is sent again: %s", error)
-        return
-    for each in begun:
-        if all(pending.created for _, _, pending in each.sent):
-            for seen in each.wanted.files:
-                each.job.drop.attempts.note(seen, each.files[seen.path])
