@@ -139,6 +139,10 @@ def test_killed_in_an_upload_nothing_is_visible_and_the_leftover_is_found_and_en
 # --- temporary files -----------------------------------------------------------------------------
 
 
+def temp(number: int) -> str:
+    return f".tmp-{number:016x}"
+
+
 def left_behind(path: Path, days: float = 2.0, data: bytes = b"half") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -187,39 +191,44 @@ def test_temporary_files_of_the_home_are_collected_and_nothing_else(
     paths = repository.home.paths
     cached = paths.objects / "ab" / ("ab" * 32)
     mine = [
-        left_behind(paths.root / ".tmp-1"),
-        left_behind(paths.refs / ".tmp-2"),
-        left_behind(paths.service / "runs" / "ab" / ".tmp-3"),
-        left_behind(paths.manifests / "ab" / ".tmp-4"),
-        left_behind(cached / ".tmp-5"),
-        left_behind(paths.model_repository / layout.META / ".tmp-6"),
-        left_behind(paths.model_repository / new_guid() / "revisions" / ".tmp-7"),
+        left_behind(paths.root / temp(1)),
+        left_behind(paths.refs / temp(2)),
+        left_behind(paths.service / "runs" / "ab" / temp(3)),
+        left_behind(paths.manifests / "ab" / temp(4)),
+        left_behind(cached / temp(5)),
+        left_behind(paths.model_repository / layout.META / temp(6)),
+        left_behind(paths.model_repository / new_guid() / "revisions" / temp(7)),
     ]
-    folder = cached / ".tmp-8"
+    # What is to appear whole at a backend in a folder has a temporary name there till then.
+    whole = paths.model_repository / f"{temp(12)}-3"
+    age(left_behind(whole / "revisions" / "00000001.json").parent, 2)
+    age(whole, 2)
+    folder = cached / temp(8)
     left_behind(folder / "shard.bin")
     age(folder, 2)
-    link = paths.root / ".tmp-9"
+    link = paths.root / temp(9)
     link.symlink_to(left_behind(tmp_path / "elsewhere"))
     os.utime(link, (0, 0), follow_symlinks=False)
     kept = [
-        left_behind(paths.staging / ".tmp-of-somebody"),
-        left_behind(paths.staging / new_guid() / ".tmp-of-somebody"),
+        left_behind(paths.staging / temp(13)),
+        left_behind(paths.staging / new_guid() / temp(14)),
+        left_behind(paths.root / ".tmp-of-somebody"),
         left_behind(paths.model_repository / ".tmp-of-somebody"),
-        left_behind(paths.model_repository / "theirs" / ".tmp-of-somebody"),
-        left_behind(cached / "model" / ".tmp-in-an-artifact"),
+        left_behind(paths.model_repository / "theirs" / temp(15)),
+        left_behind(cached / "model" / temp(16)),
         left_behind(paths.root / "notes"),
-        left_behind(paths.root / ".tmp-young", days=0.5),
+        left_behind(paths.root / temp(10), days=0.5),
         tmp_path / "elsewhere",
     ]
     # A pull that is at it: the folder is old, and what is in it is not.
-    at_it = cached / ".tmp-pulled"
+    at_it = cached / temp(11)
     kept.append(left_behind(at_it / "shard.bin", days=0.1))
     age(at_it, 2)
 
     found = repository.gc()
 
-    assert {each.where for each in found} == {str(each) for each in (*mine, folder, link)}
-    assert not any(each.exists() for each in (*mine, folder))
+    assert {each.where for each in found} == {str(each) for each in (*mine, folder, link, whole)}
+    assert not any(each.exists() for each in (*mine, folder, whole))
     assert not link.is_symlink()
     assert all(each.exists() for each in kept)
 
@@ -228,13 +237,13 @@ def test_what_cant_be_removed_is_named_and_the_rest_is_removed(
     repository: Repository, run: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = repository.home.paths
-    stuck = paths.refs / ".tmp-1"
+    stuck = paths.refs / temp(1)
     left_behind(stuck / "file")
     age(stuck, 2)
-    other = left_behind(paths.root / ".tmp-2")
+    other = left_behind(paths.root / temp(2))
 
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path / "file"))
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", f"{path}/file")
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
     told = run("--home", str(paths.root), "gc", "--json")
@@ -248,7 +257,7 @@ def test_what_cant_be_removed_is_named_and_the_rest_is_removed(
 
 
 def test_people_are_told_in_a_table(repository: Repository, run: Program) -> None:
-    left = left_behind(repository.home.paths.root / ".tmp-1")
+    left = left_behind(repository.home.paths.root / temp(1))
     call = ("--home", str(repository.home.paths.root), "gc")
     told = run(*call, "--dry-run")
     assert told.lines[0].split() == ["KIND", "TOUCHED", "SIZE", "WHERE"]
@@ -260,7 +269,7 @@ def test_people_are_told_in_a_table(repository: Repository, run: Program) -> Non
 def test_nothing_is_collected_at_a_backend_of_another_repository(
     repository: Repository, tmp_path: Path, run: Program
 ) -> None:
-    left = left_behind(repository.home.paths.root / ".tmp-1")
+    left = left_behind(repository.home.paths.root / temp(1))
     record = repository.home.paths.model_repository / layout.FORMAT_KEY
     Repository.init(tmp_path / "other")[0].close()
     shutil.copy(tmp_path / "other" / "model-repository" / layout.FORMAT_KEY, record)

@@ -16,7 +16,6 @@ from typing import Any, Final
 from modeldrop.errors import ConfigError
 from modeldrop.files import others_can_write, write_durable
 from modeldrop.names import printable
-from modeldrop.redaction import scrub
 
 
 def _setting(
@@ -276,6 +275,8 @@ _NAMES: Final[Mapping[type, str]] = {
 
 def _unknown(what: str, name: str, known: list[str], where: str) -> ConfigError:
     import difflib  # noqa: PLC0415 - only needed to be helpful
+
+    from modeldrop.redaction import scrub  # noqa: PLC0415 - the same
 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return ConfigError(

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from modeldrop import files
 from modeldrop.backend import Backend
-from modeldrop.files import TEMP_PREFIX
 from modeldrop.home import Home
 from modeldrop.names import printable
 
@@ -66,10 +65,9 @@ def collect(home: Home, backend: Backend, *, dry_run: bool) -> list[Collected]:
         for each in backend.end_unfinished(given_up, dry_run=dry_run)
     ]
     for path in _temporary(home):
-        left = _left(path)
-        if left is None or left.touched_at >= now - _OLD:
-            continue
-        found.append(left if dry_run else _remove(path, left))
+        one = _collect(path, now - _OLD, dry_run=dry_run)
+        if one is not None:
+            found.append(one)
     return found
 
 
@@ -89,7 +87,7 @@ def _temporary(home: Home) -> Iterator[Path]:
             entries = list(listed)
         for entry in entries:
             path = Path(entry.path)
-            if entry.name.startswith(TEMP_PREFIX):
+            if files.is_temp_name(entry.name):
                 yield path
             elif entry.is_dir(follow_symlinks=False) and path not in spared:
                 is_cached = path.is_relative_to(paths.objects)
@@ -97,28 +95,16 @@ def _temporary(home: Home) -> Iterator[Path]:
                     folders.append(path)
 
 
-def _left(path: Path) -> Collected | None:
-    """Return what there is, judged by the youngest of all that is in it; None if it is gone."""
-    every = [path]
-    for folder, folders, names in os.walk(path):
-        every += [Path(folder, name) for name in (*folders, *names)]
-    try:
-        found = [each.lstat() for each in every]
-    except OSError:
-        # It got its name meanwhile, or somebody is at it.
+def _collect(path: Path, before: datetime, *, dry_run: bool) -> Collected | None:
+    """Collect a temporary file or folder, unless something of it was written since a time."""
+    found = files.last_touched(str(path))
+    touched = None if found is None else datetime.fromtimestamp(found[0], UTC)
+    if found is None or touched is None or touched >= before:
         return None
-    touched = datetime.fromtimestamp(max(each.st_mtime for each in found), UTC)
-    size = sum(each.st_size for each, name in zip(found, every, strict=True) if not name.is_dir())
-    return Collected(FILE, str(path), touched, size)
-
-
-def _remove(path: Path, left: Collected) -> Collected:
+    trouble = ""
     try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        if not dry_run:
+            files.remove_temp(str(path))
     except OSError as error:
         trouble = f"{error.strerror}: {printable(str(error.filename or path))}"
-        return Collected(left.kind, left.where, left.touched_at, left.size, trouble)
-    return left
+    return Collected(FILE, str(path), touched, found[1], trouble)

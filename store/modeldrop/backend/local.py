@@ -222,37 +222,45 @@ class LocalBackend:
                 files.sync_folder(folder)
 
     def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[Unfinished]:
-        """Remove the temporary files that nobody has written to since a time."""
+        """Remove the temporary files and folders that nobody has written to since a time."""
         ended = []
-        for each in self._temporary():
-            if each.touched_at < before:
+        for key in self._temporary():
+            path = self._path(key)
+            found = files.last_touched(path)
+            if found is None:
+                continue
+            touched = datetime.fromtimestamp(found[0], UTC)
+            if touched < before:
                 if not dry_run:
-                    self.delete(each.key)
-                ended.append(each)
+                    self._remove_temp(key, path)
+                ended.append(Unfinished(key, touched, found[1]))
         return ended
 
-    def _temporary(self) -> Iterator[Unfinished]:
-        """Yield the temporary files where ours are: at the root there may be anybody's."""
-        roots = [name for name in self.children("") if layout.is_run_folder(name)]
-        folders = [layout.META, *roots]
+    def _remove_temp(self, key: str, path: str) -> None:
+        with self._told("delete", path):
+            if os.path.isdir(path):
+                files.remove_temp(path)
+                return
+        # With the folders that it leaves empty.
+        self.delete(key)
+
+    def _temporary(self) -> Iterator[str]:
+        """Yield the keys of what has a temporary name of ours, in folders of ours."""
+        folders = [""]
         while folders:
             at = folders.pop()
-            found: list[Unfinished] = []
-            with (
-                self._told("list", self._path(at)),
-                contextlib.suppress(*_ABSENT),
-                os.scandir(self._path(at)) as entries,
-            ):
-                for entry in entries:
-                    key = f"{at}/{entry.name}"
-                    if entry.is_dir(follow_symlinks=False):
+            path = self._path(at) if at else self._text
+            found: list[str] = []
+            with self._told("list", path), contextlib.suppress(*_ABSENT), os.scandir(path) as all_:
+                for entry in all_:
+                    key = f"{at}/{entry.name}" if at else entry.name
+                    if files.is_temp_name(entry.name):
+                        found.append(key)
+                    # At the root there may be anybody's.
+                    elif entry.is_dir(follow_symlinks=False) and (
+                        at or entry.name == layout.META or layout.is_run_folder(entry.name)
+                    ):
                         folders.append(key)
-                    elif entry.name.startswith(files.TEMP_PREFIX):
-                        # Given its name since it was listed.
-                        with contextlib.suppress(FileNotFoundError):
-                            seen = entry.stat(follow_symlinks=False)
-                            touched = datetime.fromtimestamp(seen.st_mtime, UTC)
-                            found.append(Unfinished(key, touched, seen.st_size))
             yield from found
 
     def local_path(self, key: str) -> Path | None:
