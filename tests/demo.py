@@ -2,8 +2,8 @@
 
 Two models are trained (a line is fitted, in plain Python, and written as safetensors). One is
 written into the staging folder as any training job would, the other put there by `modeldrop drop`.
-The service stores them; they are registered, pulled back, checked to predict the same, and
-verified. Exits 0 only if all of that is so.
+The service stores them; they are registered, one is promoted, both are pulled back, checked to
+predict the same, and verified. Exits 0 only if all of that is so.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Shell:
         for name in (user_name(), "ada"):
             text = text.replace(f"{name}@{os.uname().nodename}", "ada@trainer-1")
         # The column is as wide as the name in it.
-        return re.sub("BY +DESCRIPTION", f"{'BY':13}  DESCRIPTION", text)
+        return re.sub("BY +ALIASES", f"{'BY':13}  ALIASES", text)
 
     def _alike(self, found: re.Match[str]) -> str:
         number = len(self._names) + 1
@@ -185,8 +185,10 @@ def demo(shell: Shell, arguments: list[str]) -> None:
         shell.run("modeldrop", "drop", "model.safetensors", "-e", "churn", "--wait")
         described = ("--by", "ada", "--description", "ten times the data")
         shell.run("modeldrop", "register", "run:@last", *described)
+        better = ("--by", "ada", "--reason", "closer to the line")
+        shell.run("modeldrop", "promote", "churn/2", "champion", *better)
         shell.run("modeldrop", "list", "churn")
-        for version, model in (("churn/1", first), ("churn/2", second)):
+        for version, model in (("churn/1", first), ("churn@champion", second)):
             pulled = shell.run("modeldrop", "pull", version, "-o", f"serving/{version}")
             if predict(load(folder / pulled), 0.5) != predict(model, 0.5):
                 sys.exit(f"demo: {version} doesn't predict what it did")

@@ -381,6 +381,11 @@ def test_completes_commands_options_experiments_and_runs(
     assert complete("modeldrop pull ch") == ["churn"]
     assert complete(f"modeldrop show {guid[:5]}") == [guid]
     assert complete("modeldrop register ") == [guid]
+    run("promote", "churn", "champion")
+    assert complete("modeldrop pull ch") == ["churn", "churn@champion"]
+    assert complete("modeldrop alias rm ch") == ["churn@champion"]
+    assert complete("modeldrop promote churn/1 ch") == ["champion"]
+    assert complete("modeldrop list ch") == ["churn"]
 
 
 def test_completing_without_a_home_or_with_a_broken_one_offers_nothing(tmp_path: Path) -> None:

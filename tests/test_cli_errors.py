@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from modeldrop import errors, records
+from modeldrop import errors, form, records
 from modeldrop.backend import Backend, probe
 from modeldrop.layout import HomePaths
 from modeldrop.locks import hold
@@ -59,7 +59,7 @@ class Case:
 def _newer_home(home: Path) -> None:
     record = home / "home.json"
     fields = {**json.loads(record.read_bytes()), "format": 2, "needs": "modeldrop 7.0"}
-    fields["record_sha256"] = hashlib.sha256(records.canonical(fields)).hexdigest()
+    fields["record_sha256"] = hashlib.sha256(form.canonical(fields)).hexdigest()
     record.write_text(json.dumps(fields), "utf-8")
 
 
@@ -136,7 +136,7 @@ CASES: Final = (
          lambda home: (home / "config.toml").write_text("[service]\nquite_time = 1\n", "utf-8")),
     Case("counter damaged", ("register", RUN, "-e", "churn", "--artifact", "other.bin"),
          errors.CounterDamaged, 20, "the version counter of churn can.t be read: .* it is empty",
-         "remove .*churn: the next registration counts at the backend, not from 1",
+         "remove .*churn: the next version is counted at the backend, not from 1",
          _damage_counter),
     Case("journal damaged", ("log",), errors.JournalDamaged, 20, r".*journal\.jsonl.* byte \d+.*",
          ".+", _damage_journal),

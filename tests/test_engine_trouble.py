@@ -18,6 +18,7 @@ import pytest
 from modeldrop import Repository
 from modeldrop.batch import Batch
 from modeldrop.errors import BackendUnreachable, JournalDamaged
+from modeldrop.form import now
 from modeldrop.intake import (
     Engine,
     Storing,
@@ -28,7 +29,7 @@ from modeldrop.intake import (
 from modeldrop.intake.drops import Job
 from modeldrop.intents import Intents
 from modeldrop.names import new_guid
-from modeldrop.records import Intent, now
+from modeldrop.records import Intent
 from modeldrop.runs import Runs
 from modeldrop.transfer import Transfer
 from support.intake import (

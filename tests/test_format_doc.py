@@ -16,8 +16,8 @@ import pytest
 
 import modeldrop
 from modeldrop.errors import NewerFormat, RecordDamaged
+from modeldrop.form import Fields, Json, Record, canonical, seal
 from modeldrop.journal import lines
-from modeldrop.records import Fields, Json, Record, canonical, seal
 from support.format_examples import EXAMPLES, entry_line
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "format.md"

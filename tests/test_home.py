@@ -22,10 +22,10 @@ from modeldrop.errors import (
     OutcomeUnknown,
     RecordDamaged,
 )
+from modeldrop.form import canonical
 from modeldrop.home import find, open_home
 from modeldrop.layout import FORMAT_KEY, HomePaths
 from modeldrop.names import new_guid
-from modeldrop.records import canonical
 from support.stores import Faulty, make_home, model, quick_pauses, set_backend
 
 

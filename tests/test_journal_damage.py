@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from modeldrop.errors import IntegrityError, JournalDamaged, RecordDamaged
+from modeldrop.form import Json
 from modeldrop.journal import Entry, Journal
 from modeldrop.layout import HomePaths
-from modeldrop.records import Head, Json
+from modeldrop.records import Head
 from support.journals import (
     lines_of,
     note,

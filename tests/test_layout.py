@@ -95,6 +95,8 @@ def test_keys_are_those_of_the_specification() -> None:
     assert layout.numbered(layout.versions("churn"), 12) == f"{experiment}/versions/00000012.json"
     assert layout.registration("churn", "o") == f"{experiment}/registrations/o.json"
     assert layout.registration_done("churn", "o") == f"{experiment}/registrations/o.done.json"
+    assert layout.aliases("churn") == f"{experiment}/aliases"
+    assert layout.moves("churn", "champion") == f"{experiment}/aliases/champion"
     assert layout.FORMAT_KEY == ".modeldrop/format.json"
     assert layout.probe("p") == ".modeldrop/probes/p.json"
 
@@ -112,6 +114,8 @@ def test_every_path_of_a_home_is_in_it_and_no_two_are_one() -> None:
     every += [
         paths.counter("churn"),
         paths.counter_lock("churn"),
+        paths.counter("churn@champion"),
+        paths.counter_lock("churn@champion"),
         paths.run_lock(RUN),
         paths.journal_lock(),
         paths.service_lock(),

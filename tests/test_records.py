@@ -11,20 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldrop import records
+from modeldrop import form
 from modeldrop.errors import NewerFormat, RecordDamaged, UsageError
+from modeldrop.form import Fields, canonical, seal, unseal
 from modeldrop.records import (
     Artifact,
-    Fields,
     Registration,
     Revision,
     StoredFile,
     Version,
-    canonical,
     folder_sha256,
     registration_owner,
-    seal,
-    unseal,
 )
 from support.format_examples import EXAMPLES, HELLO, RUN
 
@@ -179,7 +176,7 @@ def test_field_that_is_missing_or_of_another_type_is_damaged(kind: str) -> None:
         wrong: Fields = {**fields, name: 1.5 if isinstance(value, bool) else True}  # type: ignore[dict-item] # a float, which records never hold
         with pytest.raises(RecordDamaged, match=name):
             type(record).from_bytes(sealed(wrong), "here")
-        if value is not None and name not in {"experiment", "endpoint"}:
+        if value is not None and name not in {"experiment", "endpoint", "before"}:
             missing = {key: each for key, each in fields.items() if key != name}
             with pytest.raises(RecordDamaged, match=name):
                 type(record).from_bytes(sealed(missing), "here")
@@ -239,9 +236,9 @@ def test_owner_of_a_registration_is_the_digest_of_what_is_registered() -> None:
 
 
 def test_owner_is_read_from_any_whole_record() -> None:
-    assert records.owner_of(VERSION.to_bytes(), "here") == json.loads(VERSION.to_bytes())["owner"]
+    assert form.owner_of(VERSION.to_bytes(), "here") == json.loads(VERSION.to_bytes())["owner"]
     with pytest.raises(RecordDamaged, match="'owner'"):
-        records.owner_of(EXAMPLES["head"].to_bytes(), "here")
+        form.owner_of(EXAMPLES["head"].to_bytes(), "here")
 
 
 def write_folder(folder: Path, contents: dict[str, bytes]) -> str:

@@ -18,7 +18,14 @@ from modeldrop.errors import (
 )
 from modeldrop.intake import drop
 from modeldrop.names import new_guid
-from modeldrop.references import RunReference, VersionReference, parse, parse_run
+from modeldrop.references import (
+    AliasReference,
+    RunReference,
+    VersionReference,
+    parse,
+    parse_alias,
+    parse_run,
+)
 from support.intake import make_home, scan
 
 GUID = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
@@ -30,6 +37,9 @@ GUID = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
         ("churn", VersionReference("churn")),
         ("churn/3", VersionReference("churn", 3)),
         ("churn.v2/12", VersionReference("churn.v2", 12)),
+        ("churn@champion", AliasReference("churn", "champion")),
+        ("churn.v2@a.b-c~12", AliasReference("churn.v2", "a.b-c", 12)),
+        ("3f2b@champion", AliasReference("3f2b", "champion")),
         # What may be the beginning of a GUID is an experiment first, as a branch is in git.
         ("3f2b", VersionReference("3f2b")),
         ("3f2b/1", VersionReference("3f2b", 1)),
@@ -61,8 +71,9 @@ def test_reference_reads_as_it_is_documented(text: str, meant: object) -> None:
     "text",
     [
         *("", "run:", "churn/", "churn/0", "churn/-1", "churn/x", "churn/1/2", "churn/1234567890"),
+        *("churn@", "@champion", "churn@a/b", "churn@a~", "churn@a~0", "churn@a@b", "run:churn@a"),
         *("run:churn", "run:abc", f"run:{GUID}~", f"run:{GUID}~0", f"run:{GUID}~x"),
-        *(f"run:{GUID}/a/b", "a b", "churn@champion", "-rf", "a\nb", "/srv/staging/churn"),
+        *(f"run:{GUID}/a/b", "a b", "-rf", "a\nb", "/srv/staging/churn"),
     ],
 )
 def test_what_has_no_form_of_a_reference_is_refused_with_those_that_have(text: str) -> None:
@@ -76,6 +87,21 @@ def test_where_only_a_run_can_be_meant_the_beginning_of_a_guid_is_one() -> None:
     assert parse_run("3f2b") == RunReference("3f2b")
     with pytest.raises(InvalidName):
         parse_run("churn")
+
+
+def test_where_only_an_alias_can_be_meant_nothing_else_is_one() -> None:
+    assert parse_alias("churn@champion") == AliasReference("churn", "champion")
+    for text in ("churn", "churn/1", "churn@champion~2", f"run:{GUID}", "@champion"):
+        with pytest.raises(InvalidName, match="names no alias") as caught:
+            parse_alias(text)
+        assert "churn@champion" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["churn@latest", "churn@Latest", "churn@3", "churn@a..b"])
+def test_reference_to_what_can_be_no_alias_says_why(text: str) -> None:
+    with pytest.raises(InvalidName, match="is no valid alias: ") as caught:
+        parse(text)
+    assert caught.value.hint
 
 
 def test_only_a_whole_guid_needs_no_look_up() -> None:
@@ -92,6 +118,8 @@ def test_any_text_is_a_reference_or_a_bad_name(text: str) -> None:
         return
     if isinstance(meant, VersionReference):
         assert meant.version is None or meant.version > 0
+    elif isinstance(meant, AliasReference):
+        assert meant.move is None or meant.move > 0
     else:
         assert meant.revision is None or meant.revision > 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
+from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactNotFound,
@@ -24,7 +25,7 @@ from modeldrop.layout import numbered, revisions
 from modeldrop.ledger import Request
 from modeldrop.names import new_guid
 from modeldrop.records import Artifact, Intent, Refused, Revision, StoredFile
-from modeldrop.runs import Draft, adds_nothing, choose_artifact
+from modeldrop.runs import Draft, adds_nothing
 from support import work
 from support.children import together
 from support.format_examples import EXAMPLES

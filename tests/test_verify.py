@@ -18,9 +18,9 @@ from modeldrop.errors import (
     IntegrityError,
     RecordDamaged,
 )
+from modeldrop.form import Fields, seal
 from modeldrop.layout import FORMAT_KEY, numbered, revisions, versions
 from modeldrop.names import new_guid
-from modeldrop.records import Fields, seal
 from support.stores import RUN, Faulty, commit, make_home, model, set_backend
 
 CONTENTS = {"model.bin": "weights", "folder/a": "aaa", "folder/sub/b": "bbb"}

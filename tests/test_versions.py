@@ -458,7 +458,7 @@ def test_counter_that_cant_be_read_is_an_error(repository: Repository, home: Pat
 def test_counter_of_a_later_format_is_refused(repository: Repository, home: Path) -> None:
     path = repository.home.paths.counter("churn")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("modeldrop.records.FORMAT", 2)
+        patch.setattr("modeldrop.form.FORMAT", 2)
         path.write_bytes(Counter("churn", 1, repository.home.repository).to_bytes())
 
     with pytest.raises(NewerFormat):

@@ -22,8 +22,8 @@ EXITS: Final[Mapping[int, str]] = {
     1: "another error",
     2: "a wrong call, setting or name",
     3: "some of it failed",
-    10: "not found: the home, the run, the artifact or the version",
-    11: "a conflict: it is there already, with other content",
+    10: "not found: the home, the run, the artifact, the version or the alias",
+    11: "a conflict: it is there already with other content, or not where it was expected",
     12: "locked by another process, or the time ran out",
     20: "bytes are not what they were",
     30: "the backend failed",
@@ -148,6 +148,20 @@ def complete_references(ctx: click.Context, _: click.Parameter, incomplete: str)
     from modeldrop_cli.completing import references  # noqa: PLC0415 - only to complete
 
     return references(ctx, incomplete)
+
+
+def complete_aliases(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return aliases such as churn@champion that this home has moved; never fails."""
+    from modeldrop_cli.completing import aliases  # noqa: PLC0415 - only to complete
+
+    return aliases(ctx, incomplete)
+
+
+def complete_alias_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of such aliases, without the experiment; never fails."""
+    from modeldrop_cli.completing import alias_names  # noqa: PLC0415 - only to complete
+
+    return alias_names(ctx, incomplete)
 
 
 def complete_runs(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop.names import is_experiment, parse_guid
+from modeldrop.names import is_alias, is_experiment, parse_guid
 
 if TYPE_CHECKING:
     import click
@@ -20,6 +20,20 @@ def experiments(ctx: click.Context, incomplete: str) -> list[str]:
     home = _home(ctx)
     names = _names(home.paths.refs) if home else []
     return [name for name in names if is_experiment(name) and name.startswith(incomplete)]
+
+
+def aliases(ctx: click.Context, incomplete: str) -> list[str]:
+    """Return the aliases that this home has a counter of, such as churn@champion."""
+    home = _home(ctx)
+    names = _names(home.paths.refs) if home else []
+    found = [name for name in names if name.startswith(incomplete) and "@" in name]
+    return [name for name in found if is_alias(name.partition("@")[2])]
+
+
+def alias_names(ctx: click.Context, incomplete: str) -> list[str]:
+    """Return the names of those aliases without their experiments."""
+    found = {name.partition("@")[2] for name in aliases(ctx, "")}
+    return sorted(name for name in found if name.startswith(incomplete))
 
 
 def runs(ctx: click.Context, incomplete: str) -> list[str]:
@@ -38,8 +52,9 @@ def runs(ctx: click.Context, incomplete: str) -> list[str]:
 
 
 def references(ctx: click.Context, incomplete: str) -> list[str]:
-    """Return experiments, and runs once a digit or more is given."""
-    return [*experiments(ctx, incomplete), *(runs(ctx, incomplete) if incomplete else [])]
+    """Return experiments and aliases, and runs once a digit or more is given."""
+    found = [*experiments(ctx, incomplete), *aliases(ctx, incomplete)]
+    return [*found, *(runs(ctx, incomplete) if incomplete else [])]
 
 
 def _home(ctx: click.Context) -> Home | None:

@@ -45,6 +45,8 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "Register and use": {
         "register": "Give a run's model the next version.",
+        "promote": "Put an alias on a version.",
+        "alias": "List aliases, show where one was, remove one.",
         "pull": "Get a verified copy of a model.",
         "path": "Print the path of a cached copy.",
     },
@@ -68,6 +70,7 @@ _EPILOG: Final = """\
 \b
 Names:
   churn  churn/3             the newest version; version 3
+  churn@champion             the version that an alias is on
   run:GUID  run:GUID~2       a run; its revision 2
   run:GUID/ARTIFACT          one artifact of it
   run:@last                  the run that was stored last

@@ -30,7 +30,7 @@ class RefusedObject(TypedDict):
 class FindingObject(TypedDict):
     """Something that `verify` found damaged or missing."""
 
-    kind: Annotated[str, "journal, home, revision, version or file"]
+    kind: Annotated[str, "journal, home, revision, version, alias or file"]
     where: Annotated[str, "the record or file, by its reference; in the journal, the byte offset"]
     what: Annotated[str, "what is wrong with it, in words"]
 
@@ -191,13 +191,13 @@ class VersionSummaryObject(TypedDict):
     registered_by: Annotated[str, "by whom"]
     registered_at: Annotated[str, "when"]
     description: Annotated[str, "what was said of it; may be empty"]
+    aliases: Annotated[list[str], "aliases that are on it"]
 
 
 class VersionObject(VersionSummaryObject):
     """`show` of a version."""
 
     files: Annotated[list[FileObject], "its files"]
-    aliases: Annotated[list[str], "aliases that are on it"]
     targets: Annotated[list[str], "deployment targets where it is live"]
 
 
@@ -219,6 +219,39 @@ class VersionsObject(TypedDict):
     versions: Annotated[list[VersionSummaryObject], "its versions"]
 
 
+class AliasMoveObject(TypedDict):
+    """A move of an alias: where it was put, by whom, when and why."""
+
+    experiment: Annotated[str, "the experiment"]
+    alias: Annotated[str, "the alias, without its experiment"]
+    move: Annotated[int, "the number of the move: 1, 2, 3 …"]
+    version: Annotated[int | None, "the version that it was put on; null if it was removed"]
+    sha256: Annotated[str | None, "digest of that version's bytes; null if it was removed"]
+    before: Annotated[int | None, "the version that it was on until then; null if on none"]
+    reason: Annotated[str, "why; may be empty"]
+    host: Annotated[str, "the host that moved it"]
+    moved_by: Annotated[str, "by whom"]
+    moved_at: Annotated[str, "when"]
+
+
+class PromotedObject(AliasMoveObject):
+    """`promote` and `alias rm`: the move that says where the alias is now."""
+
+    moved: Annotated[bool, "whether it was moved just now; false if it was there already"]
+
+
+class AliasesObject(TypedDict):
+    """`alias list`: the move that put each alias where it is."""
+
+    aliases: Annotated[list[AliasMoveObject], "by experiment and alias; removed ones are left out"]
+
+
+class AliasHistoryObject(TypedDict):
+    """`alias history`: all moves of an alias, newest first."""
+
+    moves: Annotated[list[AliasMoveObject], "its moves"]
+
+
 class EntryObject(TypedDict):
     """`log`: an entry of the journal, one on each line, as it stands there."""
 
@@ -229,7 +262,9 @@ class EntryObject(TypedDict):
     host: Annotated[str, "name of the host"]
     user: Annotated[str, "the user that did it"]
     kind: Annotated[
-        str, "what happened: home-created, home-copied, home-rebuilt, committed, registered"
+        str,
+        "what happened: home-created, home-copied, home-rebuilt, committed, registered, promoted "
+        "or alias-removed",
     ]
     about: Annotated[list[str], "references that it is about"]
     request: Annotated[str, "id of the request"]
@@ -364,6 +399,9 @@ PRINTED = (
     RevisionObject,
     EntryObject,
     RegisteredObject,
+    PromotedObject,
+    AliasesObject,
+    AliasHistoryObject,
     CopyObject,
     PushObject,
     FetchObject,

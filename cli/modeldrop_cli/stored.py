@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from modeldrop.errors import IntegrityError
-from modeldrop.records import Artifact, Revision, Version
+from modeldrop.listing import aliases_on
+from modeldrop.records import AliasMove, Artifact, Revision, Version
 from modeldrop.repository import Repository
 from modeldrop_cli.objects import (
+    AliasMoveObject,
     ArtifactObject,
     ArtifactSummaryObject,
     RevisionObject,
@@ -67,14 +69,19 @@ def tell_damaged(damaged: Sequence[IntegrityError]) -> None:
         )
 
 
-def version_object(repository: Repository, version: Version) -> VersionObject:
-    """Return a version with its files, as the library describes it."""
+def version_object(
+    repository: Repository, version: Version, damaged: list[IntegrityError]
+) -> VersionObject:
+    """Return a version with its files, as the library describes it.
+
+    An alias that can't be read is put into `damaged`, and left out.
+    """
     # The library gives plain JSON; tests hold it against the type.
-    return cast("VersionObject", repository.describe(version))
+    return cast("VersionObject", repository.describe(version, damaged.append))
 
 
-def version_summary(version: Version) -> VersionSummaryObject:
-    """Return a version by its own record."""
+def version_summary(version: Version, aliases: Sequence[AliasMove]) -> VersionSummaryObject:
+    """Return a version by its own record, with those of some aliases that are on it."""
     return {
         "experiment": version.experiment,
         "version": version.version,
@@ -87,6 +94,23 @@ def version_summary(version: Version) -> VersionSummaryObject:
         "registered_by": version.registered_by,
         "registered_at": version.registered_at,
         "description": version.description,
+        "aliases": aliases_on(version, aliases),
+    }
+
+
+def move_object(move: AliasMove) -> AliasMoveObject:
+    """Return a move of an alias by its own record."""
+    return {
+        "experiment": move.experiment,
+        "alias": move.alias,
+        "move": move.move,
+        "version": move.version,
+        "sha256": move.sha256,
+        "before": move.before,
+        "reason": move.reason,
+        "host": move.host,
+        "moved_by": move.moved_by,
+        "moved_at": move.moved_at,
     }
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from modeldrop import intake, locks, references
 from modeldrop.errors import Locked, NotFound, NotReady, PartialFailure
+from modeldrop.form import now
 from modeldrop.intake import memory, walk
 from modeldrop.names import printable
-from modeldrop.records import now
 from modeldrop_cli.statuses import STORED
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from typing import ClassVar, Final
 
 from modeldrop.errors import ModeldropError
 from modeldrop.files import write_quick
+from modeldrop.form import Record
 from modeldrop.gc import Collected
-from modeldrop.records import Record
 from modeldrop.redaction import told
 
 _log = logging.getLogger(__name__)

@@ -33,11 +33,12 @@ from typing import ClassVar, Final
 from modeldrop.config import HookSettings
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.files import remove_durable, write_durable
+from modeldrop.form import Record
 from modeldrop.home import Home
 from modeldrop.intake import RunStatus
 from modeldrop.journal import Entry, Journal
 from modeldrop.names import printable
-from modeldrop.records import Head, Record
+from modeldrop.records import Head
 from modeldrop.redaction import is_secret_variable
 from modeldrop_daemon.command import Ended, run_command
 

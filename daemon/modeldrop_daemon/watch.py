@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from modeldrop.form import now as utc_now
 from modeldrop.intake import is_network
 from modeldrop.names import printable
-from modeldrop.records import now as utc_now
 from modeldrop_daemon import canary, limits
 from modeldrop_daemon.canary import Canary
 from modeldrop_daemon.events import Events, Hints

@@ -14,24 +14,37 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from modeldrop.aliases import ALIAS_REMOVED, PROMOTED
 from modeldrop.backend.base import Backend
 from modeldrop.errors import IntegrityError, InvalidName, JournalChanged, RecordDamaged
+from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Copies, Entry, Journal
 from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import first_difference, read
+from modeldrop.layout import moves as moves_of
 from modeldrop.layout import numbered, revisions, versions
-from modeldrop.records import Head, Json, PushedRecord, Revision, Version
+from modeldrop.records import AliasMove, Head, PushedRecord, Revision, Version
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
 from modeldrop.versions import REGISTERED
 
 # Kind of what is off, where, and what.
 Found = Callable[[str, str, str], None]
+# What entries tell of.
+Told = Revision | Version | AliasMove
 
 # How long a record may be there before its entry: a slow store, a crash that is being settled.
 _GRACE: Final = 600.0
+
+# What is told of each record, and how `verify` calls what it is about.
+KINDS: Final[Mapping[str, str]] = {
+    COMMITTED: "revision",
+    REGISTERED: "version",
+    PROMOTED: "alias",
+    ALIAS_REMOVED: "alias",
+}
 
 _MISSING: Final = "the journal has it, and it is not at the backend"
 
@@ -43,7 +56,7 @@ class Account:
     home: str
     host: str = ""
     said: dict[str, Entry] = field(default_factory=dict)
-    """The entry that speaks of each revision and version, by its name."""
+    """The entry that speaks of each revision, version and move of an alias, by its name."""
     was: set[str] = field(default_factory=set)
     """The ids that the home had before."""
     last: Head = EMPTY
@@ -57,7 +70,7 @@ class Account:
         self.host, self.last_at = entry.host, entry.at
         self.last = Head(entry.seq, entry.start, entry.end, entry.sha256)
         self.count += 1
-        if entry.kind in (COMMITTED, REGISTERED) and entry.about:
+        if entry.kind in KINDS and entry.about:
             self.said[entry.about[0]] = entry
         elif entry.kind == "home-copied":
             self.was.add(str(entry.details.get("copied_from")))
@@ -94,19 +107,21 @@ class Accounts:
         self,
         known: Mapping[tuple[str, int], Revision],
         pinned: Mapping[tuple[str, int], Version],
+        moves: Mapping[str, AliasMove],
         found: Found,
     ) -> int:
         """Tell what journals say and the backend doesn't hold, and the other way round.
 
         Returns how many records are too new for their home to have shared their entries.
         """
-        records: dict[str, Revision | Version] = {
+        records: dict[str, Told] = {
             **{f"run:{run}~{number}": each for (run, number), each in known.items()},
             **{f"{name}/{number}": each for (name, number), each in pinned.items()},
+            **moves,
         }
         for account in self.all.values():
             for name, entry in account.said.items():
-                kind = "revision" if entry.kind == COMMITTED else "version"
+                kind = KINDS[entry.kind]
                 record = records.get(name)
                 if record is None:
                     # Journals are read after the records: it may be newer than those.
@@ -123,8 +138,8 @@ class Accounts:
             if self._may_be_unshared(record):
                 waiting += 1
                 continue
-            kind = "revision" if isinstance(record, Revision) else "version"
-            found(kind, name, f"no entry of its home {record.home} ({record.host}) tells of it")
+            told = f"no entry of its home {record.home} ({record.host}) tells of it"
+            found(_place_of(record)[0], name, told)
         return waiting
 
     # Reading
@@ -204,11 +219,8 @@ class Accounts:
         return "" if account.home == self._home.id else f" (host {account.host}, {account.home})"
 
     def _is_there(self, name: str) -> bool:
-        run, tilde, revision = name.removeprefix("run:").partition("~")
-        experiment, _, version = name.rpartition("/")
-        folder, number = (revisions(run), revision) if tilde else (versions(experiment), version)
         try:
-            return self._backend.stat(numbered(folder, int(number))) is not None
+            return self._backend.stat(_key_of(name)) is not None
         except (ValueError, InvalidName):
             return False  # no name of a record
 
@@ -218,12 +230,9 @@ class Accounts:
             for each in self.all.values()
         )
 
-    def _may_be_unshared(self, record: Revision | Version) -> bool:
+    def _may_be_unshared(self, record: Told) -> bool:
         """Return whether a record may be there while no entry of it can be known here."""
-        if isinstance(record, Revision):
-            sequence, at = revisions(record.run), record.committed_at
-        else:
-            sequence, at = versions(record.experiment), record.registered_at
+        _, sequence, at = _place_of(record)
         account = self.all.get(record.home)
         if account is not None and not account.is_whole:
             return True
@@ -243,11 +252,39 @@ class Accounts:
         return _seconds(at) > _seconds(last) - _GRACE
 
 
-def differs(entry: Entry, record: Revision | Version) -> bool:
+def _place_of(record: Told) -> tuple[str, str, str]:
+    """Return what kind of thing a record is of, its sequence, and when it was made."""
+    if isinstance(record, Revision):
+        return KINDS[COMMITTED], revisions(record.run), record.committed_at
+    if isinstance(record, Version):
+        return KINDS[REGISTERED], versions(record.experiment), record.registered_at
+    return KINDS[PROMOTED], moves_of(record.experiment, record.alias), record.moved_at
+
+
+def _key_of(name: str) -> str:
+    """Return the key of the record that has this name in journals.
+
+    Raises:
+        ValueError: no record has such a name.
+    """
+    first, tilde, number = name.partition("~")
+    if first.startswith("run:"):
+        return numbered(revisions(first.removeprefix("run:")), int(number))
+    if tilde:
+        experiment, _, alias = first.partition("@")
+        return numbered(moves_of(experiment, alias), int(number))
+    experiment, _, number = name.rpartition("/")
+    return numbered(versions(experiment), int(number))
+
+
+def differs(entry: Entry, record: Told) -> bool:
     """Return whether an entry has other digests than the record that it tells of."""
     details = entry.details
     if isinstance(record, Version):
         return record.sha256 != details.get("sha256")
+    if isinstance(record, AliasMove):
+        pinned = (details.get("version"), details.get("sha256"))
+        return pinned != (record.version, record.sha256)
     artifacts = details.get("artifacts")
     said = dict(_digests(artifacts)) if isinstance(artifacts, list) else {}
     return said != record.content()

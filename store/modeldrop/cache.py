@@ -18,7 +18,8 @@ from typing import ClassVar
 
 from modeldrop import files, locks
 from modeldrop.errors import Conflict, IntegrityError, NewerFormat
-from modeldrop.records import Artifact, Part, Record, parts_of
+from modeldrop.form import Part, Record, parts_of
+from modeldrop.records import Artifact
 from modeldrop.transfer import Transfer, check_names, files_in
 
 

@@ -13,8 +13,10 @@
     │   ├── HomeNotFound           10
     │   ├── RunNotFound            10
     │   ├── ArtifactNotFound       10
-    │   └── VersionNotFound        10
+    │   ├── VersionNotFound        10
+    │   └── AliasNotFound          10
     ├── Conflict                   11   it exists already, with other content
+    │   └── AliasMoved             11   it isn't on the version that was expected
     ├── Locked                     12   somebody else holds the lock
     │   └── NotReady               12   waited for it, and the time ran out
     ├── IntegrityError             20   bytes are not what they were
@@ -123,10 +125,18 @@ class VersionNotFound(NotFound):
     """The experiment has no such version, or no version at all."""
 
 
+class AliasNotFound(NotFound):
+    """The experiment has no such alias, or has it no more, or the alias has no such move."""
+
+
 class Conflict(ModeldropError):
     """It exists already with other content, or the state isn't the one that was expected."""
 
     exit_code = 11
+
+
+class AliasMoved(Conflict):
+    """The alias isn't where it was expected; the message names who moved it, when and why."""
 
 
 class Locked(ModeldropError):

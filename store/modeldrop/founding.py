@@ -13,10 +13,11 @@ from modeldrop.backend import Backend, open_backend, urls
 from modeldrop.config import BackendSettings, Config, StagingSettings
 from modeldrop.errors import BackendError, ConfigError, Conflict, IntegrityError, NotFound
 from modeldrop.files import make_folders
+from modeldrop.form import now
 from modeldrop.home import Home, make_home, user_name
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.names import printable
-from modeldrop.records import RepositoryRecord, now
+from modeldrop.records import RepositoryRecord
 
 
 def found_home(

@@ -95,6 +95,16 @@ def registration_done(experiment: str, owner: str) -> str:
     return f"{EXPERIMENTS}/{experiment}/registrations/{owner}.done.json"
 
 
+def aliases(experiment: str) -> str:
+    """Return the folder of an experiment's aliases, each of which is a folder in it."""
+    return f"{EXPERIMENTS}/{experiment}/aliases"
+
+
+def moves(experiment: str, alias: str) -> str:
+    """Return the folder of an alias's moves: a sequence."""
+    return f"{aliases(experiment)}/{alias}"
+
+
 def numbered(sequence: str, number: int) -> str:
     """Return the key of record `number` of a sequence."""
     return f"{sequence}/{digits(number)}.json"
@@ -173,13 +183,13 @@ class HomePaths:
             self.locks / "runs",
         )
 
-    def counter(self, experiment: str) -> Path:
-        """Return the version counter of an experiment."""
-        return self.refs / experiment
+    def counter(self, name: str) -> Path:
+        """Return the counter of an experiment's versions, or of the moves of `churn@champion`."""
+        return self.refs / name
 
-    def counter_lock(self, experiment: str) -> Path:
-        """Return the lock of an experiment's versions on this host."""
-        return self.locks / "refs" / experiment
+    def counter_lock(self, name: str) -> Path:
+        """Return the lock of the same on this host."""
+        return self.locks / "refs" / name
 
     def run_lock(self, run: str) -> Path:
         """Return the lock of a run's revisions on this host, which 256 groups of runs share.

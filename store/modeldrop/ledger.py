@@ -20,9 +20,10 @@ from modeldrop import layout
 from modeldrop.backend.base import Backend
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, OutcomeUnknown
+from modeldrop.form import now
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
-from modeldrop.records import Intent, now
+from modeldrop.records import Intent
 from modeldrop.sequence import Appended, Sequence
 
 _log = logging.getLogger(__name__)

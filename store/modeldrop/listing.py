@@ -7,13 +7,13 @@ the rest is listed.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from modeldrop.errors import IntegrityError
 from modeldrop.home import Home
 from modeldrop.journal import Copies, Entry, Journal
-from modeldrop.records import Revision, Version
+from modeldrop.records import AliasMove, Revision, Version
 from modeldrop.runs import Runs
 from modeldrop.versions import Versions
 
@@ -66,6 +66,12 @@ def versions_of(versions: Versions, experiment: str, damaged: Damaged | None) ->
         for number in range(1, versions.last(experiment) + 1)
     )
     return [version for version in every if version is not None]
+
+
+def aliases_on(version: Version, aliases: Iterable[AliasMove]) -> list[str]:
+    """Return the names of those aliases that are on a version."""
+    here = (version.experiment, version.version)
+    return [each.alias for each in aliases if (each.experiment, each.version) == here]
 
 
 def entries(home: Home, journal: Journal) -> Iterator[Entry]:

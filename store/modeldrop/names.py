@@ -20,6 +20,8 @@ RECEIPT: Final = ".modeldrop-receipt.json"
 # What the run says of itself; read, never stored as a model.
 RUN_FILES: Final = frozenset({"run.json", "run.toml", "run.yaml", "run.yml"})
 WHOLE_RUN: Final = "."
+# No alias: it would say that an experiment's newest version is another one.
+LATEST: Final = "latest"
 
 
 def new_guid() -> str:
@@ -90,6 +92,52 @@ def check_experiment(text: str) -> str:
 def is_experiment(text: str) -> bool:
     """Return whether `check_experiment` would accept it."""
     return bool(_NAME.fullmatch(text)) and parse_guid(text) is None
+
+
+def check_alias(text: str) -> str:
+    """Return the alias's name, unchanged.
+
+    Raises:
+        InvalidName: git would not take it for a branch, or it is reserved.
+    """
+    why = _refuse_alias(text)
+    if why is None:
+        return text
+    message = f"{printable(text)!r} is no valid alias: {why[0]}"
+    raise InvalidName(message, hint=why[1])
+
+
+def is_alias(text: str) -> bool:
+    """Return whether `check_alias` would accept it."""
+    return _refuse_alias(text) is None
+
+
+def _refuse_alias(text: str) -> tuple[str, str] | None:
+    """Return why a name can't be an alias's, and what to do; None if it can."""
+    if not _NAME.fullmatch(text):
+        hint = "use 1 to 100 of A-Z a-z 0-9 . _ - with a letter or digit first"
+        return "it has other characters than an alias may have, none, or too many", hint
+    if ".." in text or text.endswith((".", ".lock")):
+        return "git would refuse it", "leave out `..`, and `.` or `.lock` at its end"
+    if text.lower() == LATEST:
+        return "it is reserved", "an experiment's name alone is its newest version: `churn`"
+    if text.isdigit():
+        return "it would be read as a version's number", "have a letter in it"
+    return None
+
+
+def check_text(what: str, text: str) -> str:
+    """Return a text from outside, unchanged, if it can be written down.
+
+    Raises:
+        InvalidName: it is not UTF-8; `what` names it.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        message = f"the {what} is not valid UTF-8: {printable(text)}"
+        raise InvalidName(message, hint="give it in UTF-8") from None
+    return text
 
 
 def refuse_component(name: str) -> str | None:

@@ -13,13 +13,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from modeldrop import locks
+from modeldrop.accounts import KINDS
+from modeldrop.aliases import entry_of
 from modeldrop.backend.base import Backend
 from modeldrop.errors import (
     CounterDamaged,
@@ -37,9 +40,9 @@ from modeldrop.journal.reading import EMPTY, head_of
 from modeldrop.journal.segments import beginning
 from modeldrop.ledger import Request
 from modeldrop.records import Head
-from modeldrop.runs import COMMITTED, Runs, check_backend
+from modeldrop.rooms import Rooms
+from modeldrop.runs import check_backend
 from modeldrop.shared import SharedJournals
-from modeldrop.versions import REGISTERED, Versions
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +67,7 @@ class Rebuilt:
     """What could not be read at the backend, and so has no entry."""
 
 
-def rebuild(
-    home: Home, backend: Backend, journal: Journal, runs: Runs, versions: Versions
-) -> Rebuilt:
+def rebuild(rooms: Rooms) -> Rebuilt:
     """Make the journal whole again, and give every record that names this home an entry.
 
     Idempotent: a journal that is whole, and tells of every record, stays as it is. Nothing else
@@ -78,12 +79,13 @@ def rebuild(
         BackendError: the backend failed, or holds another repository; the next rebuild goes on.
         NewerFormat: a later modeldrop wrote the journal.
     """
+    home, backend, journal = rooms.home, rooms.backend, rooms.journal
     home.require_own()
     troubles: list[str] = []
     with locks.hold(home.paths.service_lock(), what="the service's work", timeout=0):
         check_backend(home, backend)
         source, entries, lost = _restore(home, backend, journal, troubles)
-        recovered = _recover(home, journal, runs, versions, troubles)
+        recovered = _recover(journal, _records(rooms, troubles))
         # Whatever was begun is known by now: its record has an entry, or is not there.
         with contextlib.suppress(RecordDamaged):
             intents = Intents(home.paths.intents)
@@ -175,17 +177,11 @@ def _keep(home: Home) -> None:
             write_durable(home.paths.torn / f"{at}-{path.name}", path.read_bytes())
 
 
-def _recover(
-    home: Home, journal: Journal, runs: Runs, versions: Versions, troubles: list[str]
-) -> int:
-    """Give each record that names this home, and that no entry tells of, an entry."""
-    told = {
-        entry.about[0]
-        for entry in journal.entries()
-        if entry.kind in (COMMITTED, REGISTERED) and entry.about
-    }
+def _recover(journal: Journal, records: Iterable[tuple[str, NewEntry]]) -> int:
+    """Give each record that no entry tells of an entry."""
+    told = {entry.about[0] for entry in journal.entries() if entry.kind in KINDS and entry.about}
     untold: list[tuple[str, NewEntry]] = []
-    for at, entry in _records(home, runs, versions, troubles):
+    for at, entry in records:
         if entry.about[0] not in told:
             untold.append((at, replace(entry, details={**entry.details, "rebuilt": True})))
     untold.sort(key=lambda each: each[0])
@@ -195,10 +191,9 @@ def _recover(
     return len(untold)
 
 
-def _records(
-    home: Home, runs: Runs, versions: Versions, troubles: list[str]
-) -> Iterator[tuple[str, NewEntry]]:
+def _records(rooms: Rooms, troubles: list[str]) -> Iterator[tuple[str, NewEntry]]:
     """Yield the time and the entry of each record at the backend that names this home."""
+    home, runs, versions = rooms.home, rooms.runs_at_backend, rooms.versions_at_backend
     for run in runs.guids():
         for number in runs.numbers(run):
             with _told(troubles):
@@ -207,21 +202,34 @@ def _records(
                 if entry is not None:
                     yield revision.committed_at, entry
     for experiment in versions.experiments():
-        _mend_counter(home, versions, experiment)
+        _mend_counter(home, experiment, partial(versions.counter, experiment))
         for number in versions.numbers(experiment):
             with _told(troubles):
                 version = versions.version(experiment, number)
                 entry = versions.entry(version, _request(home.user))
                 if entry is not None:
                     yield version.registered_at, entry
+        yield from _moves(rooms, experiment, troubles)
 
 
-def _mend_counter(home: Home, versions: Versions, experiment: str) -> None:
-    """Remove a counter that can't be read: the versions are counted at the backend then."""
+def _moves(rooms: Rooms, experiment: str, troubles: list[str]) -> Iterator[tuple[str, NewEntry]]:
+    home, aliases = rooms.home, rooms.aliases_at_backend
+    for alias in aliases.names(experiment):
+        _mend_counter(home, f"{experiment}@{alias}", partial(aliases.counter, experiment, alias))
+        for number in aliases.numbers(experiment, alias):
+            with _told(troubles):
+                move = aliases.move(experiment, alias, number)
+                entry = entry_of(move, home.id, _request(home.user))
+                if entry is not None:
+                    yield move.moved_at, entry
+
+
+def _mend_counter(home: Home, name: str, read: Callable[[], object]) -> None:
+    """Remove a counter that can't be read: what it counts is counted at the backend then."""
     try:
-        versions.counter(experiment)
+        read()
     except CounterDamaged:
-        remove_durable(home.paths.counter(experiment))
+        remove_durable(home.paths.counter(name))
 
 
 @contextlib.contextmanager

@@ -1,12 +1,6 @@
-"""What is written down: every record of docs/format.md, as bytes and back.
+"""What is written down: every record of docs/format.md and its fields.
 
-A record is one JSON object with `format`, `kind`, its own fields, and `record_sha256`, the digest
-of its canonical form: the object without `record_sha256`, keys sorted, no white space, UTF-8. So
-
-    jq -cjS 'del(.record_sha256)' FILE | sha256sum
-
-gives it again. Records hold text, integers, booleans, null, lists and objects, never floats,
-whose spelling differs between languages.
+The form that they all have, and what makes bytes of them, is `form`.
 """
 
 from __future__ import annotations
@@ -14,210 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
-from json.encoder import encode_basestring
-from typing import Any, ClassVar, Final, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
-from modeldrop.errors import NewerFormat, RecordDamaged, UsageError
+from modeldrop.form import NEEDS, Json, Part, Record, damaged, parts_of
 from modeldrop.names import WHOLE_RUN, printable, refuse_path
-
-FORMAT: Final = 1
-# The first modeldrop that reads and writes FORMAT; format.json says it to those that can't.
-NEEDS: Final = "modeldrop 0.1.0"
-
-Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
-Fields = dict[str, Json]
-
-
-def now() -> str:
-    """Return the present time in UTC, RFC 3339 with microseconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def canonical(fields: Mapping[str, Json]) -> bytes:
-    """Return the canonical form that `record_sha256` is the digest of."""
-    bare = {key: value for key, value in fields.items() if key != "record_sha256"}
-    return _dump(bare, indent=None)
-
-
-def seal(kind: str, fields: Mapping[str, Json], *, indent: int | None = 2) -> bytes:
-    """Return a record as it is stored: two-space JSON with format, kind and digest.
-
-    With no `indent`, as one line: for what no person reads, which is written much faster.
-
-    Raises:
-        UsageError: a text in it can't be written as UTF-8.
-    """
-    whole: Fields = {"format": FORMAT, "kind": kind, **fields}
-    whole["record_sha256"] = hashlib.sha256(canonical(whole)).hexdigest()
-    return _dump(whole, indent=indent) + b"\n"
-
-
-# Made once: to make one takes as long as to use it.
-_encode: Final = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
-).encode
-
-
-def _indented(value: Json, newline: str = "\n") -> str:
-    """Return what `json.dumps(value, indent=2)` does, in a third of its time.
-
-    The library indents in Python, token by token; here it is only asked how a value is written.
-    """
-    if isinstance(value, str):
-        return encode_basestring(value)
-    inner = newline + "  "
-    if isinstance(value, dict) and value:
-        each = [
-            f"{encode_basestring(key)}: {_indented(value[key], inner)}" for key in sorted(value)
-        ]
-        return f"{{{inner}{(',' + inner).join(each)}{newline}}}"
-    if isinstance(value, list) and value:
-        return f"[{inner}{(',' + inner).join([_indented(item, inner) for item in value])}{newline}]"
-    return _encode(value)
-
-
-def _dump(fields: Fields, indent: int | None) -> bytes:
-    text = _encode(fields) if indent is None else _indented(fields)
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        message = f"{printable(text[error.start : error.end])!r} can't be written as UTF-8"
-        raise UsageError(message, hint="use text that is valid UTF-8") from error
-
-
-def unseal(data: bytes, kind: str, where: str) -> Mapping[str, object]:
-    """Return the fields of a stored record after checking its digest, format and kind.
-
-    Raises:
-        RecordDamaged: it isn't what was written.
-        NewerFormat: it is whole, and of a later format than this modeldrop reads.
-    """
-    found = _checked(data, where)
-    if found.get("kind") != kind:
-        raise damaged(where, f"it is no record of kind {kind!r}")
-    return found
-
-
-def _checked(data: bytes, where: str) -> Mapping[str, object]:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise damaged(where, "it is no JSON" if data.strip() else "it is empty") from error
-    if not isinstance(found, dict):
-        raise damaged(where, "it is no JSON object")
-    try:
-        digest = hashlib.sha256(canonical(found)).hexdigest()
-    except (UsageError, ValueError, RecursionError) as error:
-        raise damaged(where, "it has no canonical form") from error
-    # The digest comes first: every later format keeps it, and a flipped bit in the
-    # number of the format is damage, not news.
-    if found.get("record_sha256") != digest:
-        raise damaged(where, "its content doesn't have the digest that it carries")
-    number = found.get("format")
-    if type(number) is int and number > FORMAT:
-        needs = found.get("needs", f"a modeldrop that knows format {number}")
-        message = f"{where} is of format {number}; this modeldrop reads up to {FORMAT}"
-        raise NewerFormat(message, hint=f"use {needs} or later")
-    if type(number) is not int or number != FORMAT:  # true and 1.0 equal 1
-        raise damaged(where, f"{number!r} is no format")
-    return found
-
-
-def owner_of(data: bytes, where: str) -> str:
-    """Return whose record of a sequence this is.
-
-    Raises:
-        RecordDamaged: it isn't what was written.
-    """
-    owner = _checked(data, where).get("owner")
-    if not isinstance(owner, str):
-        raise damaged(where, "its field 'owner' is missing or of another type")
-    return owner
-
-
-def damaged(where: str, why: str) -> RecordDamaged:
-    """Return the error that says what is wrong with the record at `where`."""
-    return RecordDamaged(
-        f"{where} is damaged: {why}",
-        hint="`modeldrop verify` names everything that is damaged",
-        detail={"where": where},
-    )
-
-
-class Part:
-    """A dataclass that is JSON: out by `as_json`, in by `from_json`.
-
-    The types its fields may have are those of `_TYPES`, and tuples of other parts, which name
-    them by `parts_of`.
-    """
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, object], where: str) -> Self:
-        """Return the part that these fields describe.
-
-        Raises:
-            RecordDamaged: a field is missing or of another type.
-        """
-        values: dict[str, Any] = {}
-        for each in fields(cls):  # type: ignore[arg-type] # every subclass is a dataclass
-            value = found.get(each.name)
-            part: type[Part] | None = each.metadata.get("part")
-            if part is not None:
-                if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-                    raise damaged(where, f"its field {each.name!r} is no list of objects")
-                values[each.name] = tuple(part.from_json(item, where) for item in value)
-            elif type(value) in _TYPES[str(each.type)]:
-                values[each.name] = value
-            else:
-                raise damaged(where, f"its field {each.name!r} is missing or of another type")
-        return cls(**values)
-
-    def as_json(self) -> Fields:
-        """Return the part's fields as JSON."""
-        return {
-            each.name: [item.as_json() for item in getattr(self, each.name)]
-            if "part" in each.metadata
-            else getattr(self, each.name)
-            for each in fields(self)  # type: ignore[arg-type] # every subclass is a dataclass
-        }
-
-
-# By how the annotation is spelled: exact types, since a bool is an int to isinstance.
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "str": (str,),
-    "str | None": (str, type(None)),
-    "int": (int,),
-    "int | None": (int, type(None)),
-    "bool": (bool,),
-}
-
-
-def parts_of(part: type[Part]) -> Any:  # noqa: ANN401 - what dataclasses.field returns, too
-    """Return the dataclass field of a tuple of parts."""
-    return field(metadata={"part": part})
-
-
-class Record(Part):
-    """A part that is stored by itself, sealed with its kind, the format and its digest."""
-
-    kind: ClassVar[str]
-    indent: ClassVar[int | None] = 2
-
-    def to_bytes(self) -> bytes:
-        """Return the record as it is stored."""
-        return seal(self.kind, self.as_json(), indent=self.indent)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, where: str) -> Self:
-        """Return the record that these bytes hold; `where` names it in errors.
-
-        Raises:
-            RecordDamaged: it isn't what was written.
-            NewerFormat: it is of a later format.
-        """
-        return cls.from_json(unseal(data, cls.kind, where), where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +203,43 @@ class RegistrationDone(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class AliasMove(Record):
+    """`experiments/<experiment>/aliases/<alias>/<S>.json`: where an alias was put, and why."""
+
+    kind: ClassVar[str] = "alias-move"
+    owner: str
+    experiment: str
+    alias: str
+    move: int
+    version: int | None  # None: the alias was removed
+    sha256: str | None
+    before: int | None  # the version that it was on until then
+    reason: str
+    home: str
+    host: str
+    moved_by: str
+    moved_at: str
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, object], where: str) -> Self:
+        """Return the move, which names a version with its digest or neither."""
+        read = super(AliasMove, cls).from_json(found, where)
+        if (read.version is None) != (read.sha256 is None):
+            raise damaged(where, "one of its fields 'version' and 'sha256' is null, the other not")
+        return read
+
+    @property
+    def name(self) -> str:
+        """What the alias is named by: `churn@champion`."""
+        return f"{self.experiment}@{self.alias}"
+
+    @property
+    def reference(self) -> str:
+        """What this move is named by: `churn@champion~4`."""
+        return f"{self.name}~{self.move}"
+
+
+@dataclass(frozen=True, slots=True)
 class HomeRecord(Record):
     """`home.json`: which home this is, and of which machine and backend."""
 
@@ -442,9 +274,42 @@ class Counter(Record):
     """`refs/<experiment>`: the last version that this home has seen; a hint, never the truth."""
 
     kind: ClassVar[str] = "counter"
+    counts: ClassVar[str] = "version"
     experiment: str
     version: int
     repository: str
+
+    @property
+    def name(self) -> str:
+        """What it is named by: the experiment."""
+        return self.experiment
+
+    @property
+    def number(self) -> int:
+        """How far it has counted."""
+        return self.version
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCounter(Record):
+    """`refs/<experiment>@<alias>`: the last move of it that this home has seen; a hint."""
+
+    kind: ClassVar[str] = "move-counter"
+    counts: ClassVar[str] = "move"
+    experiment: str
+    alias: str
+    move: int
+    repository: str
+
+    @property
+    def name(self) -> str:
+        """What it is named by: `churn@champion`."""
+        return f"{self.experiment}@{self.alias}"
+
+    @property
+    def number(self) -> int:
+        """How far it has counted."""
+        return self.move
 
 
 @dataclass(frozen=True, slots=True)

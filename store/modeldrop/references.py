@@ -1,16 +1,20 @@
 """How people name a run, a revision, an artifact or a version, and finding what they mean.
 
-`churn` · `churn/3` · `run:<guid>` · `run:<guid>~2` · `run:<guid>/<artifact>` · `run:@last` · a
-bare GUID or a unique beginning of one · the path of a run's staging folder.
+`churn` · `churn/3` · `churn@champion` · `churn@champion~2` (where its move 2 put it) ·
+`run:<guid>` · `run:<guid>~2` · `run:<guid>/<artifact>` · `run:@last` · a bare GUID or a unique
+beginning of one · the path of a run's staging folder.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from modeldrop.aliases import Aliases
+from modeldrop.backend.patience import patiently
+from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactNotFound,
@@ -20,11 +24,20 @@ from modeldrop.errors import (
     RunNotFound,
     VersionNotFound,
 )
+from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.journal import Journal
-from modeldrop.names import WHOLE_RUN, is_experiment, parse_guid, parse_guid_prefix, printable
-from modeldrop.records import Artifact, Json, Revision, Version
-from modeldrop.runs import COMMITTED, Runs, Shown, choose_artifact
+from modeldrop.names import (
+    WHOLE_RUN,
+    check_alias,
+    check_experiment,
+    is_experiment,
+    parse_guid,
+    parse_guid_prefix,
+    printable,
+)
+from modeldrop.records import Artifact, Revision, Version
+from modeldrop.runs import COMMITTED, Runs, Shown
 from modeldrop.versions import Versions
 
 LAST: Final = "@last"
@@ -33,6 +46,9 @@ _RUN: Final = re.compile(
     r"(?P<run>@last|\{?[0-9A-Fa-f-]+\}?)(?:~(?P<revision>[0-9]{1,9}))?(?:/(?P<artifact>[^/]+))?/?"
 )
 _VERSION: Final = re.compile(r"(?P<experiment>[^/@~:]+)(?:/(?P<version>[0-9]{1,9}))?")
+_ALIAS: Final = re.compile(
+    r"(?P<experiment>[^/@~:]+)@(?P<alias>[^/@~:]+)(?:~(?P<move>[0-9]{1,9}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,16 @@ class VersionReference:
     version: int | None = None
 
 
-Reference = RunReference | VersionReference
+@dataclass(frozen=True, slots=True)
+class AliasReference:
+    """An alias of an experiment; no number means its newest move."""
+
+    experiment: str
+    alias: str
+    move: int | None = None
+
+
+Reference = RunReference | VersionReference | AliasReference
 
 
 def parse(text: str) -> Reference:
@@ -75,10 +100,36 @@ def parse(text: str) -> Reference:
         if version is not None and int(version) == 0:
             raise _invalid(text)
         return VersionReference(found["experiment"], int(version) if version else None)
+    alias = _as_alias(text)
+    if alias is not None:
+        return alias
     run = _as_run(text)
     if run is None:
         raise _invalid(text)
     return run
+
+
+def parse_alias(text: str) -> AliasReference:
+    """Return the alias that a reference names, where only an alias can be meant.
+
+    Raises:
+        InvalidName: it has no form of an alias's reference, or names one of its moves.
+    """
+    found = _as_alias(text)
+    if found is None or found.move is not None:
+        message = f"{printable(text)!r} names no alias"
+        raise InvalidName(message, hint="write experiment and alias: `churn@champion`")
+    return found
+
+
+def _as_alias(text: str) -> AliasReference | None:
+    found = _ALIAS.fullmatch(text)
+    if found is None or not is_experiment(found["experiment"]):
+        return None
+    move = int(found["move"]) if found["move"] else None
+    if move == 0:
+        return None
+    return AliasReference(found["experiment"], check_alias(found["alias"]), move)
 
 
 def parse_run(text: str) -> RunReference:
@@ -149,24 +200,29 @@ class Resolved:
 class References:
     """Finds what references stand for at the backend's present state."""
 
-    def __init__(self, home: Home, journal: Journal, runs: Runs, versions: Versions) -> None:
+    def __init__(
+        self, home: Home, journal: Journal, runs: Runs, versions: Versions, aliases: Aliases
+    ) -> None:
         """Look things up in these rooms of one repository."""
         self._home = home
         self._journal = journal
         self._runs = runs
         self._versions = versions
+        self._aliases = aliases
 
     def resolve(self, reference: str) -> Resolved:
         """Return what a reference stands for.
 
         Raises:
             InvalidName: it has no form of a reference.
-            RunNotFound, VersionNotFound, ArtifactNotFound: there is no such thing.
+            RunNotFound, VersionNotFound, AliasNotFound, ArtifactNotFound: there is no such thing.
         """
         parsed = parse(reference)
+        if isinstance(parsed, AliasReference):
+            return self._resolved(self._aliased(parsed))
         if isinstance(parsed, VersionReference):
             try:
-                return self._resolve_version(parsed)
+                return self._resolved(self._versions.version(parsed.experiment, parsed.version))
             except VersionNotFound:
                 # `3f2b` may be the beginning of a GUID, as in git.
                 if parsed.version is not None or not parse_guid_prefix(parsed.experiment):
@@ -192,13 +248,58 @@ class References:
 
         Raises:
             AmbiguousArtifact: the run has several, and none was named.
-            InvalidName, RunNotFound, VersionNotFound, ArtifactNotFound: as `resolve`.
+            InvalidName, RunNotFound, VersionNotFound, AliasNotFound, ArtifactNotFound: as
+                `resolve`.
         """
         found = self.resolve(reference)
         parsed = parse(reference)
         number = parsed.revision if isinstance(parsed, RunReference) else None
         meant = RunReference(found.revision.run, number)
         return found, found.artifact or _chosen(found.revision, meant, None)
+
+    def version(self, reference: str) -> Version:
+        """Return the version that a reference names, without a look at its run.
+
+        Raises:
+            InvalidName: it names a run, or has no form of a reference.
+            VersionNotFound, AliasNotFound: there is no such thing.
+        """
+        parsed = parse(reference)
+        if isinstance(parsed, AliasReference):
+            return self._aliased(parsed)
+        if isinstance(parsed, VersionReference):
+            return self._versions.version(parsed.experiment, parsed.version)
+        message = f"{printable(reference)!r} names a run, and an alias is on a version"
+        raise InvalidName(message, hint="`modeldrop register` gives a run's model a version")
+
+    def to_register(
+        self, run: str, experiment: str | None, artifact: str | None
+    ) -> tuple[str, Shown, Artifact]:
+        """Return what a registration is of: its experiment, the revision as seen, the artifact.
+
+        Raises:
+            InvalidName: the run names no experiment, and none is given; or two artifacts are named.
+            RunNotFound: the run isn't committed.
+            ArtifactNotFound: it has no such artifact, or the artifact isn't stored whole.
+            AmbiguousArtifact: it has several, and none was named.
+        """
+        reference = parse_run(run)
+        if experiment is not None:
+            check_experiment(experiment)
+        if artifact and reference.artifact and artifact != reference.artifact:
+            message = f"{run} names {reference.artifact!r}, and {artifact!r} was asked for"
+            raise InvalidName(message, hint="name the artifact once")
+        shown = patiently(lambda: self.shown(reference))
+        revision = shown.revision
+        experiment = experiment or revision.experiment
+        if experiment is None:
+            message = f"run {revision.run} names no experiment"
+            raise InvalidName(message, hint="name it with `-e EXPERIMENT`")
+        try:
+            return experiment, shown, choose_artifact(revision, artifact or reference.artifact)
+        except ArtifactNotFound as error:
+            _add_earlier(error, revision)
+            raise
 
     def revision(self, reference: RunReference) -> Revision:
         """Return the revision that a reference to a run names, the last one by default.
@@ -224,6 +325,12 @@ class References:
     def about(self, reference: str) -> Callable[[str], bool]:
         """Return what tells whether a journal entry's `about` concerns what is named."""
         parsed: Reference = parse(reference)
+        if isinstance(parsed, AliasReference):
+            alias = f"{parsed.experiment}@{parsed.alias}~"
+            if parsed.move is not None:
+                move = f"{alias}{parsed.move}"
+                return lambda about: about == move
+            return lambda about: about.startswith(alias)
         if isinstance(parsed, VersionReference):
             name = parsed.experiment
             if parsed.version is not None:
@@ -231,7 +338,7 @@ class References:
                 return lambda about: about == exact
             runs = f"run:{parse_guid_prefix(name)}" if parse_guid_prefix(name) else None
             return lambda about: (
-                about.startswith(f"{name}/") or bool(runs and about.startswith(runs))
+                about.startswith((f"{name}/", f"{name}@")) or bool(runs and about.startswith(runs))
             )
         run = self.last_run() if parsed.run == LAST else parsed.run
         if parsed.revision is not None:
@@ -251,8 +358,15 @@ class References:
         message = f"the home {self._home.paths.root} has committed no run yet"
         raise RunNotFound(message, hint="`modeldrop drop FILE` drops one")
 
-    def _resolve_version(self, reference: VersionReference) -> Resolved:
-        version = self._versions.version(reference.experiment, reference.version)
+    def _aliased(self, reference: AliasReference) -> Version:
+        alias = (reference.experiment, reference.alias)
+        if reference.move is None:
+            move = self._aliases.current(*alias)
+        else:
+            move = self._aliases.move(*alias, reference.move)
+        return self._aliases.version(move)
+
+    def _resolved(self, version: Version) -> Resolved:
         revision = self._runs.revision(version.run, version.revision)
         return Resolved(revision, pinned(version, revision), version)
 
@@ -271,11 +385,11 @@ def _chosen(revision: Revision, meant: RunReference, name: str | None) -> Artifa
         if "artifacts" in error.detail:
             run = f"run:{revision.run}" + (f"~{meant.revision}" if meant.revision else "")
             error.hint = f"write `{run}/NAME`, or `{run}/{WHOLE_RUN}` for the whole run"
-            add_earlier(error, revision)
+            _add_earlier(error, revision)
         raise
 
 
-def add_earlier(error: ModeldropError, revision: Revision) -> None:
+def _add_earlier(error: ModeldropError, revision: Revision) -> None:
     """Add to the hint of an artifact that isn't there where it may be: in an earlier revision."""
     if (
         isinstance(error, ArtifactNotFound)
@@ -302,8 +416,8 @@ def pinned(version: Version, revision: Revision) -> Artifact:
     return artifact
 
 
-def described(version: Version, revision: Revision) -> dict[str, Json]:
-    """Return a version as the JSON object of docs/json.md.
+def described(version: Version, revision: Revision, aliases: Iterable[str]) -> dict[str, Json]:
+    """Return a version as the JSON object of docs/json.md, with the aliases that are on it.
 
     Raises:
         IntegrityError: the manifest names other bytes than the version.
@@ -324,7 +438,7 @@ def described(version: Version, revision: Revision) -> dict[str, Json]:
         "registered_by": version.registered_by,
         "registered_at": version.registered_at,
         "description": version.description,
-        "aliases": [],
+        "aliases": [*aliases],
         "targets": [],
     }
 
@@ -333,6 +447,6 @@ def _invalid(text: str) -> InvalidName:
     message = f"{printable(text)!r} names neither a version nor a run"
     return InvalidName(
         message,
-        hint="write `churn`, `churn/3`, `run:<guid>`, `run:<guid>~2`, `run:<guid>/<artifact>` "
-        "or `run:@last`",
+        hint="write `churn`, `churn/3`, `churn@champion`, `run:<guid>`, `run:<guid>~2`, "
+        "`run:<guid>/<artifact>` or `run:@last`",
     )

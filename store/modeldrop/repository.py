@@ -11,56 +11,40 @@ what needs it.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from modeldrop import founding, listing, locks, references
-from modeldrop.backend import open_backend
 from modeldrop.backend.patience import patiently
 from modeldrop.errors import (
-    ArtifactNotFound,
-    ConfigError,
     HomeNotFound,
-    InvalidName,
     JournalForked,
 )
-from modeldrop.home import Home, open_home
-from modeldrop.journal import Entry, Journal
-from modeldrop.ledger import Request
+from modeldrop.form import Json
+from modeldrop.home import open_home
+from modeldrop.journal import Entry
 from modeldrop.listing import Damaged
-from modeldrop.names import WHOLE_RUN, check_experiment, check_guid
-from modeldrop.records import Artifact, Json, Revision, Version
-from modeldrop.references import References, Resolved
-from modeldrop.runs import Committed, Runs, choose_artifact
-from modeldrop.versions import Registered, Versions
+from modeldrop.names import WHOLE_RUN, check_alias, check_experiment, check_guid
+from modeldrop.records import AliasMove, Artifact, Revision, Version
+from modeldrop.references import Resolved
+from modeldrop.rooms import Rooms
+from modeldrop.runs import Committed
+from modeldrop.versions import Registered
 
 if TYPE_CHECKING:
-    from modeldrop.backend import Backend
     from modeldrop.gc import Collected
     from modeldrop.intake import Engine, Storing
+    from modeldrop.promotion import Moved
     from modeldrop.rebuild import Rebuilt
-    from modeldrop.sync import FetchedJournal, Pushed, Sync
-    from modeldrop.transfer import Transfer
+    from modeldrop.sync import FetchedJournal, Pushed
     from modeldrop.verify import Report
 
 Progress = Callable[[int], None]
 
-# What is made for the id that the home has.
-_OF_THE_ID: Final = ("journal", "runs_at_backend", "versions_at_backend", "sync", "_references")
 
-
-class Repository:
+class Repository(Rooms):
     """An open home with its backend. Close it, or use it in a `with` statement."""
-
-    def __init__(self, home: Home) -> None:
-        """Use `Repository.open` or `Repository.init`."""
-        self.home = home
-        self._checked = False
-        self._claimed = False
 
     @classmethod
     def open(cls, home: Path | str | None = None) -> Self:
@@ -144,65 +128,6 @@ class Repository:
         )
         return cloned, cloned.fetch()
 
-    def close(self) -> None:
-        """Let go of threads and connections."""
-        if "backend" in self.__dict__:
-            self.backend.close()
-
-    def __enter__(self) -> Self:
-        """Return the repository."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    # What it is made of; each part is made when it is first used.
-
-    @cached_property
-    def backend(self) -> Backend:
-        """The backend."""
-        settings = self.home.config.backend
-        backend = open_backend(self.home.backend_url, settings.options, self.home.paths.root)
-        verdict = self.home.probe()
-        # The embedded backend moves with its home, so its path may differ from when it was probed.
-        if settings.url and (verdict is None or verdict.url != backend.url):
-            probed = "no backend" if verdict is None else verdict.url
-            message = f"this home was made for {probed}, and its settings name {backend.url}"
-            raise ConfigError(
-                message,
-                hint="a home has one backend: `modeldrop init --backend URL` in another folder "
-                "makes a home for the other one",
-            )
-        return backend
-
-    @cached_property
-    def journal(self) -> Journal:
-        """The journal of this home."""
-        return Journal(self.home.paths, self.home.id, self.home.host)
-
-    @cached_property
-    def runs_at_backend(self) -> Runs:
-        """The runs and their revisions."""
-        return Runs(self.home, self.backend, self.journal)
-
-    @cached_property
-    def versions_at_backend(self) -> Versions:
-        """The experiments and their versions."""
-        return Versions(self.home, self.backend, self.journal)
-
-    @cached_property
-    def transfer(self) -> Transfer:
-        """What moves bytes."""
-        from modeldrop.transfer import Transfer  # noqa: PLC0415 - not needed to register
-
-        return Transfer(self.backend)
-
     def engine(self) -> Engine:
         """Return the intake: what watches over staging, for the service and for one scan."""
         from modeldrop.intake import Engine  # noqa: PLC0415 - not needed to register
@@ -216,32 +141,6 @@ class Repository:
         return Storing(self.runs_at_backend, self.transfer, self.backend.capabilities.connections)
 
     # Writing
-
-    def ready_to_write(self) -> None:
-        """Make sure that this home may write to its backend, before the first write.
-
-        Raises:
-            NewerFormat: a later modeldrop made this repository.
-            ConfigError: the backend holds another repository than it did.
-        """
-        if self._checked:
-            return
-        founding.check_repository(self.home, self.backend)
-        self._claim_home()
-        self._checked = True
-
-    def _claim_home(self) -> None:
-        """Have this home be this host's, with a journal of its own, if it was copied."""
-        if self._claimed:
-            return
-        before = self.home.id
-        old = self.home.claim()
-        if self.home.id != before:
-            # They still hold the old id, also where another process was quicker to claim.
-            for part in _OF_THE_ID:
-                self.__dict__.pop(part, None)
-        founding.begin_journal(self.home, self.journal, old)
-        self._claimed = True
 
     def upload(self, run: str, path: Path | str, *, moved: Progress = lambda _: None) -> Committed:
         """Store a file or a folder as an artifact of a run, without staging; return its revision.
@@ -282,35 +181,72 @@ class Repository:
             AmbiguousArtifact: it has several, and none was named.
             ArtifactDamaged: the artifact isn't at the backend as it was committed.
         """
-        reference = references.parse_run(run)
-        if experiment is not None:
-            check_experiment(experiment)
-        if artifact and reference.artifact and artifact != reference.artifact:
-            message = f"{run} names {reference.artifact!r}, and {artifact!r} was asked for"
-            raise InvalidName(message, hint="name the artifact once")
-        shown = patiently(lambda: self._references.shown(reference))
-        revision = shown.revision
-        experiment = experiment or revision.experiment
-        if experiment is None:
-            message = f"run {revision.run} names no experiment"
-            raise InvalidName(message, hint="name it with `-e EXPERIMENT`")
-        try:
-            chosen = choose_artifact(revision, artifact or reference.artifact)
-        except ArtifactNotFound as error:
-            references.add_earlier(error, revision)
-            raise
+        experiment, shown, chosen = self._references.to_register(run, experiment, artifact)
         if unseen := shown.unseen(chosen):
             patiently(lambda: self.transfer.require(unseen))
         # Whether the backend is still this home's is asked under the lock.
         self._claim_home()
         return self.versions_at_backend.register(
             experiment,
-            revision,
+            shown.revision,
             chosen,
             self._request(),
             by=by or self.home.user,
             description=description,
             again=again,
+        )
+
+    def promote(
+        self,
+        reference: str,
+        alias: str,
+        *,
+        expect: int | None = None,
+        reason: str = "",
+        by: str | None = None,
+    ) -> Moved:
+        """Put an alias on a version; return the move that says so.
+
+        Idempotent, and with `expect` only if it is on that version now: see `Promotion.place`.
+
+        Raises:
+            AliasMoved: the alias isn't where it was expected; nothing was changed.
+            InvalidName: `reference` names a run, or `alias` is no valid one.
+            VersionNotFound, AliasNotFound: there is no such version.
+        """
+        check_alias(alias)
+        version = self._references.version(reference)
+        return self._place((version.experiment, alias), version, expect, reason, by)
+
+    def remove_alias(
+        self, name: str, *, expect: int | None = None, reason: str = "", by: str | None = None
+    ) -> Moved:
+        """Remove an alias, such as `churn@champion`; return the move that says so.
+
+        Its history stays. The rest is as for `promote`.
+
+        Raises:
+            AliasMoved: the alias isn't where it was expected; nothing was changed.
+            AliasNotFound: there never was such an alias.
+        """
+        parsed = references.parse_alias(name)
+        return self._place((parsed.experiment, parsed.alias), None, expect, reason, by)
+
+    def _place(
+        self,
+        name: tuple[str, str],
+        version: Version | None,
+        expect: int | None,
+        reason: str,
+        by: str | None,
+    ) -> Moved:
+        from modeldrop.promotion import Promotion  # noqa: PLC0415 - not needed to register
+
+        self._claim_home()
+        rooms = (self.versions_at_backend, self.aliases_at_backend)
+        promotion = Promotion(self.home, self.backend, self.journal, *rooms)
+        return promotion.place(
+            *name, version, self._request(), by=by or self.home.user, reason=reason, expect=expect
         )
 
     # Reading
@@ -320,7 +256,7 @@ class Repository:
 
         Raises:
             InvalidName: it has no form of a reference.
-            RunNotFound, VersionNotFound, ArtifactNotFound: there is no such thing.
+            RunNotFound, VersionNotFound, AliasNotFound, ArtifactNotFound: there is no such thing.
         """
         return self._references.resolve(reference)
 
@@ -370,16 +306,7 @@ class Repository:
         from modeldrop.verify import verify_artifact, verify_store  # noqa: PLC0415 - see above
 
         if reference is None:
-            return verify_store(
-                self.home,
-                self.backend,
-                self.journal,
-                self.runs_at_backend,
-                self.versions_at_backend,
-                self.transfer,
-                deep=deep,
-                moved=moved,
-            )
+            return verify_store(self, deep=deep, moved=moved)
         resolved, artifact = self.artifact(reference)
         return verify_artifact(resolved.name, artifact, self.transfer, moved=moved)
 
@@ -409,6 +336,27 @@ class Repository:
             IntegrityError: a record is damaged, and there is no `damaged`.
         """
         return listing.versions_of(self.versions_at_backend, experiment, damaged)
+
+    def aliases(
+        self, experiment: str | None = None, damaged: Damaged | None = None
+    ) -> list[AliasMove]:
+        """Return the move that put each alias where it is, by name; `damaged` is as in `runs`.
+
+        Raises:
+            IntegrityError: a record is damaged, and there is no `damaged`.
+        """
+        if experiment is not None:
+            return self.aliases_at_backend.all([check_experiment(experiment)], damaged)
+        return self.aliases_at_backend.all(self.versions_at_backend.experiments(), damaged)
+
+    def alias_moves(self, name: str) -> list[AliasMove]:
+        """Return all moves of an alias, oldest first.
+
+        Raises:
+            AliasNotFound: there never was such an alias.
+        """
+        parsed = references.parse_alias(name)
+        return self.aliases_at_backend.moves(parsed.experiment, parsed.alias)
 
     def log(self, reference: str | None = None) -> Iterator[Entry]:
         """Yield the entries of all homes' journals, newest first; those about one thing if named.
@@ -465,8 +413,7 @@ class Repository:
         """
         from modeldrop.rebuild import rebuild  # noqa: PLC0415 - hardly ever needed
 
-        rooms = (self.runs_at_backend, self.versions_at_backend)
-        return rebuild(self.home, self.backend, self.journal, *rooms)
+        return rebuild(self)
 
     def gc(self, *, dry_run: bool = False) -> list[Collected]:
         """Collect what crashes left at the backend and in the home; return it, or what would be.
@@ -482,17 +429,11 @@ class Repository:
             self.ready_to_write()
         return collect(self.home, self.backend, dry_run=dry_run)
 
-    @cached_property
-    def sync(self) -> Sync:
-        """What shares journals, for those who do it all the time."""
-        from modeldrop.sync import Sync  # noqa: PLC0415 - not needed to register
-
-        return Sync(self.home, self.backend, self.journal)
-
-    def describe(self, version: Version) -> dict[str, Json]:
-        """Return a version as the JSON object of docs/json.md."""
+    def describe(self, version: Version, damaged: Damaged | None = None) -> dict[str, Json]:
+        """Return a version as the JSON object of docs/json.md; `damaged` is as in `runs`."""
         revision = self.runs_at_backend.revision(version.run, version.revision)
-        return references.described(version, revision)
+        aliases = self.aliases(version.experiment, damaged)
+        return references.described(version, revision, listing.aliases_on(version, aliases))
 
     def last_run(self) -> str:
         """Return the run that this home committed last: what `run:@last` means.
@@ -501,13 +442,6 @@ class Repository:
             RunNotFound: it committed none.
         """
         return self._references.last_run()
-
-    @cached_property
-    def _references(self) -> References:
-        return References(self.home, self.journal, self.runs_at_backend, self.versions_at_backend)
-
-    def _request(self) -> Request:
-        return Request(str(uuid.uuid4()), self.home.user)
 
 
 def _file_name(resolved: Resolved, artifact: Artifact) -> str:

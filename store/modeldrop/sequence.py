@@ -27,7 +27,7 @@ from modeldrop import layout
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
 from modeldrop.errors import BackendError, BackendRefused, BucketNotFound, OutcomeUnknown
-from modeldrop.records import owner_of
+from modeldrop.form import owner_of
 
 # With the pauses below, a store may stay silent for about half a minute before a caller hears
 # "unknown".

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from modeldrop import layout
 from modeldrop.accounts import Accounts
+from modeldrop.aliases import Aliases
 from modeldrop.backend.base import Backend
+from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
     CounterDamaged,
     IntegrityError,
@@ -19,11 +21,12 @@ from modeldrop.errors import (
     ModeldropError,
     NotFound,
 )
+from modeldrop.form import Json
 from modeldrop.home import Home
-from modeldrop.journal import Journal
 from modeldrop.names import printable
-from modeldrop.records import Artifact, Json, RepositoryRecord, Revision, Version
-from modeldrop.runs import Runs, choose_artifact
+from modeldrop.records import AliasMove, Artifact, RepositoryRecord, Revision, Version
+from modeldrop.rooms import Rooms
+from modeldrop.runs import Runs
 from modeldrop.transfer import Transfer
 from modeldrop.versions import Versions
 
@@ -35,7 +38,7 @@ class Finding:
     """One thing that is not what was acknowledged."""
 
     kind: str
-    """`journal`, `home`, `repository`, `revision`, `version`, or `file`."""
+    """`journal`, `home`, `repository`, `revision`, `version`, `alias`, or `file`."""
     where: str
     what: str
 
@@ -84,33 +87,25 @@ def verify_artifact(
     return report
 
 
-def verify_store(
-    home: Home,
-    backend: Backend,
-    journal: Journal,
-    runs: Runs,
-    versions: Versions,
-    transfer: Transfer,
-    *,
-    deep: bool,
-    moved: Progress,
-) -> Report:
+def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
     """Check the whole store, and return what differs; `deep` reads every byte.
 
     Raises:
         BackendError: the backend failed, so nothing is known of what it holds.
     """
     report = Report(deep=deep)
-    accounts = Accounts(home, journal, backend)
-    _check_repository(report, home, backend)
+    home, runs, versions = rooms.home, rooms.runs_at_backend, rooms.versions_at_backend
+    accounts = Accounts(home, rooms.journal, rooms.backend)
+    _check_repository(report, home, rooms.backend)
     known: dict[tuple[str, int], Revision] = {}
     for guid in sorted(runs.guids()):
         for revision in _revisions(report, runs, guid):
             known[guid, revision.revision] = revision
             name = f"run:{guid}~{revision.revision}"
             for artifact in revision.artifacts:
-                _check_files(report, name, artifact, transfer, deep=deep, moved=moved)
+                _check_files(report, name, artifact, rooms.transfer, deep=deep, moved=moved)
     pinned: dict[tuple[str, int], Version] = {}
+    moves: dict[str, AliasMove] = {}
     for experiment in sorted(versions.experiments()):
         for version in _versions(report, versions, experiment):
             pinned[experiment, version.version] = version
@@ -118,6 +113,7 @@ def verify_store(
             if deep:
                 _check_registration(report, versions, version)
         _check_counter(report, versions, experiment)
+        moves.update(_moves(report, rooms.aliases_at_backend, experiment))
     # Read after the records: what is told by then was there before.
     accounts.read(report.add)
     report.count("entries", sum(each.count for each in accounts.all.values()))
@@ -128,7 +124,7 @@ def verify_store(
         if where not in named:
             report.add(kind, where, what)
 
-    waiting = accounts.compare(known, pinned, found)
+    waiting = accounts.compare(known, pinned, moves, found)
     if waiting:
         report.count("not shared yet", waiting)
     _check_home(report, home, runs)
@@ -168,6 +164,48 @@ def _versions(report: Report, versions: Versions, experiment: str) -> Iterator[V
             report.count("versions")
         except (IntegrityError, NotFound) as error:
             report.add("version", f"{experiment}/{number}", error.message)
+
+
+def _moves(report: Report, aliases: Aliases, experiment: str) -> dict[str, AliasMove]:
+    """Check the moves of an experiment's aliases, and return those that are whole, by name."""
+    found: dict[str, AliasMove] = {}
+    for alias in aliases.names(experiment):
+        last = max(aliases.numbers(experiment, alias), default=0)
+        for number in range(1, last + 1):
+            try:
+                move = aliases.move(experiment, alias, number)
+            except (IntegrityError, NotFound) as error:
+                report.add("alias", f"{experiment}@{alias}~{number}", error.message)
+                continue
+            report.count("alias moves")
+            found[move.reference] = move
+            _check_move(report, aliases, move, found.get(f"{move.name}~{number - 1}"))
+        _check_move_counter(report, aliases, experiment, alias, last)
+    return found
+
+
+def _check_move(report: Report, aliases: Aliases, move: AliasMove, below: AliasMove | None) -> None:
+    """Check that what a move pins is there, and that it follows the one below, if that is whole."""
+    if move.version is not None:
+        try:
+            aliases.version(move)
+        except (IntegrityError, NotFound) as error:
+            report.add("alias", move.reference, error.message)
+    if (below or move.move == 1) and move.before != (below.version if below else None):
+        report.add("alias", move.reference, f"{move.name} was on another version before")
+
+
+def _check_move_counter(
+    report: Report, aliases: Aliases, experiment: str, alias: str, last: int
+) -> None:
+    name = f"{experiment}@{alias}"
+    try:
+        seen = aliases.counter(experiment, alias)
+    except CounterDamaged as error:
+        report.add("home", name, error.message)
+        return
+    if seen is not None and seen > last:
+        report.add("alias", name, f"the counter says {seen}, and the backend has {last} moves")
 
 
 def _check_files(

@@ -22,25 +22,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from modeldrop import layout, locks
+from modeldrop import counters, layout, locks
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
 from modeldrop.errors import (
     BackendError,
     CounterDamaged,
     IntegrityError,
-    InvalidName,
     ModeldropError,
     OutcomeUnknown,
-    RecordDamaged,
     VersionNotFound,
 )
-from modeldrop.files import write_durable
+from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
-from modeldrop.names import check_experiment, is_experiment, printable
+from modeldrop.names import check_experiment, check_text, is_experiment
 from modeldrop.records import (
     Artifact,
     Counter,
@@ -48,8 +46,6 @@ from modeldrop.records import (
     RegistrationDone,
     Revision,
     Version,
-    damaged,
-    now,
     registration_owner,
 )
 from modeldrop.runs import check_backend
@@ -135,6 +131,10 @@ class Versions:
             )
             return [*older, newest]
 
+    def confirm(self, version: Version) -> None:
+        """Make sure that a version that was read lasts; see `Backend.confirm`."""
+        self._sequence(version.experiment).confirm(version.version)
+
     def register(
         self,
         experiment: str,
@@ -158,8 +158,8 @@ class Versions:
             BackendError: the backend holds another repository now, or failed.
             OutcomeUnknown: it may have happened; registering again finds out, unless `again`.
         """
-        _check_text("description", description)
-        _check_text("name of who registers", by)
+        check_text("description", description)
+        check_text("name of who registers", by)
         nonce = request.id if again else None
         owner = registration_owner(
             experiment, revision.run, artifact.artifact, artifact.sha256, nonce
@@ -184,7 +184,9 @@ class Versions:
             seen = self.counter(experiment) or 0
             newest, there = sequence.since(seen)
             if not there:
-                raise self._lost(experiment, seen)
+                path = self._home.paths.counter(experiment)
+                what = f"{experiment}/{seen} was registered"
+                raise counters.lost(path, what, self._backend.url)
             claim = Registration(
                 owner=owner,
                 experiment=experiment,
@@ -238,46 +240,11 @@ class Versions:
         Raises:
             CounterDamaged: the counter can't be read.
         """
-        path = self._home.paths.counter(experiment)
-        try:
-            counter = Counter.from_bytes(path.read_bytes(), str(path))
-            if counter.experiment != experiment:
-                raise damaged(str(path), f"it counts {counter.experiment!r}")
-        except FileNotFoundError:
-            return None
-        except (RecordDamaged, OSError) as error:
-            message = f"the version counter of {experiment} can't be read: {error}"
-            raise CounterDamaged(
-                message,
-                hint=f"remove {path}: the next registration counts at the backend, not from 1",
-                detail={"counter": str(path), "experiment": experiment},
-            ) from error
-        # A counter of another repository says nothing about this one.
-        return counter.version if counter.repository == self._home.repository else None
-
-    def _lost(self, experiment: str, seen: int) -> IntegrityError:
-        """Return the error for versions that were acknowledged, and that the backend lost.
-
-        Going on from there would leave a gap; going back would give numbers twice.
-        """
-        path = self._home.paths.counter(experiment)
-        message = (
-            f"{experiment}/{seen} was registered, by {path}, "
-            f"and is not at {self._backend.url} any more"
-        )
-        return IntegrityError(
-            message,
-            hint="`modeldrop verify` names what is missing; to go on with what the backend has "
-            f"now, remove {path}",
-            detail={"experiment": experiment, "version": seen, "counter": str(path)},
-        )
+        return counters.seen(self._home, Counter, experiment)
 
     def bring_forward(self, experiment: str, number: int) -> None:
         """Move the counter up to a number that was seen in the sequence; never back."""
-        seen = self.counter(experiment)
-        if seen is None or seen < number:
-            counter = Counter(experiment, number, self._home.repository)
-            write_durable(self._home.paths.counter(experiment), counter.to_bytes())
+        counters.bring_forward(self._home, Counter(experiment, number, self._home.repository))
 
     def note_done(self, version: Version) -> None:
         """Note which version a registration came to, so that nobody has to read far again.
@@ -381,19 +348,6 @@ class Versions:
     def _read(self, experiment: str, number: int) -> Version | None:
         data = self._sequence(experiment).read(number)
         return None if data is None else self.parse(data, experiment, number)
-
-
-def _check_text(what: str, text: str) -> None:
-    """Raise before anything is written if a text from the command line is not UTF-8.
-
-    Raises:
-        InvalidName: it isn't.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        message = f"the {what} is not valid UTF-8: {printable(text)}"
-        raise InvalidName(message, hint="give it in UTF-8") from None
 
 
 @contextlib.contextmanager

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from unittest import mock
 
+from modeldrop.form import Record
 from modeldrop.journal import NewEntry, lines
 from modeldrop.records import (
+    AliasMove,
     Artifact,
     Counter,
     FetchedRecord,
     Head,
     HomeRecord,
     Intent,
+    MoveCounter,
     Probe,
     PushedRecord,
-    Record,
     Refused,
     Registration,
     RegistrationDone,
@@ -91,6 +93,20 @@ EXAMPLES: dict[str, Record] = {
         claimed_at=AT,
     ),
     "registration-done": RegistrationDone(OWNER, "churn", 1),
+    "alias-move": AliasMove(
+        owner=REQUEST,
+        experiment="churn",
+        alias="champion",
+        move=2,
+        version=1,
+        sha256=HELLO,
+        before=2,
+        reason="the newer one was too slow",
+        home=HOME,
+        host="trainer-1",
+        moved_by="ada",
+        moved_at=AT,
+    ),
     "home": HomeRecord(HOME, REPOSITORY, "5d41402abc4b2a76b9719d911017c592", 1048577, AT, "ada"),
     "probe": Probe(
         url="s3://models/team",
@@ -116,6 +132,7 @@ EXAMPLES: dict[str, Record] = {
         begins=2600,
     ),
     "counter": Counter("churn", 1, REPOSITORY),
+    "move-counter": MoveCounter("churn", "champion", 2, REPOSITORY),
     "intent": Intent(
         request=REQUEST,
         sequence=".modeldrop/experiments/churn/versions",

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import modeldrop
 from modeldrop import files
+from modeldrop.form import Fields
 from modeldrop.journal import Entry, Journal, NewEntry
 from modeldrop.layout import HomePaths
-from modeldrop.records import Fields, Head
+from modeldrop.records import Head
 
 HOME = "3b0c7f52-9a53-4b5e-9d7e-2f3f6c1d8a90"
 HOST = "trainer-7"

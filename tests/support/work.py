@@ -14,9 +14,10 @@ from modeldrop import Repository, files, locks
 from modeldrop import batch as batches
 from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
+from modeldrop.errors import AliasMoved, AliasNotFound
+from modeldrop.form import seal
 from modeldrop.intake import afterwards, walk
 from modeldrop.names import new_guid
-from modeldrop.records import seal
 from modeldrop.sequence import Sequence
 from support import killing
 from support.intake import make_run
@@ -160,6 +161,88 @@ def register_unguarded(
 
     LocalBackend.create = create_together  # type: ignore[method-assign, assignment] # this is the experiment
     return register(home, run, who, 1)
+
+
+# aliases
+
+
+def promote(home: str, who: str, version: int, times: int) -> list[list[object]]:
+    """Put churn@champion on a version; return each move, whether it is new, and its reason."""
+    with Repository.open(home) as repository:
+        told: list[list[object]] = []
+        for time in range(times):
+            said = f"{who}, {time}"
+            moved = repository.promote(f"churn/{version}", "champion", reason=said)
+            told.append([moved.move.move, moved.created, said])
+        return told
+
+
+def promote_in_rounds(
+    home: str, racer: int, racers: int, rounds: int, met: str
+) -> list[list[object]]:
+    """Have all racers move churn@champion at once, each to a version of its own, in each round.
+
+    All expect it where they saw it before the first of them moved it. Returns for each round
+    whether this one moved it, and who was said to have.
+    """
+    me = f"racer {racer}"
+    with Repository.open(home) as repository:
+        told: list[list[object]] = []
+        for number in range(rounds):
+            try:
+                on = repository.resolve("churn@champion").version
+            except AliasNotFound:
+                on = None
+            expect = on.version if on else 0
+            _meet(Path(met) / f"{number}-before", me, racers)
+            # Of so many racers and one version more, no two go the same way, and none stays.
+            version = (expect + racer) % (racers + 1) + 1
+            try:
+                repository.promote(f"churn/{version}", "champion", expect=expect, by=me)
+                told.append([True, me])
+            except AliasMoved as error:
+                told.append([False, error.detail["moved_by"]])
+            _meet(Path(met) / f"{number}-after", me, racers)
+        return told
+
+
+def promote_unguarded(
+    home: str, racer: int, racers: int, rounds: int, met: str
+) -> list[list[object]]:
+    """Do what `promote_in_rounds` does without the lock and the condition.
+
+    All racers have chosen their number before the first of them writes it.
+    """
+    locks.hold = _no_lock
+    real = LocalBackend.create
+
+    def overwrite_together(backend: LocalBackend, key: str, data: bytes) -> bool:
+        if "/aliases/" not in key:
+            return real(backend, key, data)
+        _meet(Path(met) / key.replace("/", "-"), str(racer), racers)
+        path = Path(backend.url) / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_durable(path, data)
+        return True
+
+    LocalBackend.create = overwrite_together  # type: ignore[method-assign, assignment] # this is the experiment
+    return promote_in_rounds(home, racer, racers, rounds, met)
+
+
+def _meet(place: Path, who: str, count: int) -> None:
+    """Wait until so many have come to a place."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / who).touch()
+    assert comes_true(lambda: len(list(place.iterdir())) == count, 90)
+
+
+def promote_and_die_everywhere(home: str) -> int:
+    """Die before each call in turn that changes a file system while an alias is moved."""
+
+    def begin(number: int) -> Callable[[], object]:
+        return lambda: promote(home, "anybody", number % 3 + 1, 1)
+
+    return die_everywhere(begin)
 
 
 @contextlib.contextmanager

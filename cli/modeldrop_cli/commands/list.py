@@ -17,7 +17,7 @@ from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
-    from modeldrop.records import Version
+    from modeldrop.records import AliasMove, Version
     from modeldrop_cli.objects import ExperimentsObject, VersionsObject
     from modeldrop_cli.output import Output
 
@@ -50,8 +50,9 @@ def command(experiment: str | None, output: Output) -> None:
             found = repository.experiments(damaged.append)
         else:
             found = list(reversed(repository.versions(experiment, damaged.append)))
+        aliases = repository.aliases(experiment, damaged.append) if not output.quiet else []
     if output.json:
-        listed = [version_summary(each) for each in found]
+        listed = [version_summary(each, aliases) for each in found]
         told: ExperimentsObject | VersionsObject = (
             {"experiments": listed} if experiment is None else {"versions": listed}
         )
@@ -61,15 +62,17 @@ def command(experiment: str | None, output: Output) -> None:
             name = each.experiment
             output.id(name if experiment is None else f"{name}/{each.version}")
     else:
-        _tell(found, output)
+        _tell(found, aliases, output)
         if not (found or damaged):
             output.say("There is no version yet. `modeldrop register RUN -e EXPERIMENT` makes one.")
     tell_damaged(damaged)
 
 
-def _tell(found: list[Version], output: Output) -> None:
+def _tell(found: list[Version], aliases: list[AliasMove], output: Output) -> None:
+    from modeldrop.listing import aliases_on  # noqa: PLC0415 - not for `--help`
+
     output.table(
-        ("version", "artifact", "size", "run", "registered", "by", "description"),
+        ("version", "artifact", "size", "run", "registered", "by", "aliases", "description"),
         [
             (
                 f"{each.experiment}/{each.version}",
@@ -78,6 +81,7 @@ def _tell(found: list[Version], output: Output) -> None:
                 f"{each.run}~{each.revision}",
                 when(each.registered_at),
                 f"{each.registered_by}@{each.host}",
+                ", ".join(aliases_on(each, aliases)),
                 each.description,
             )
             for each in found

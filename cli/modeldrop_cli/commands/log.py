@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     examples=(
         ("modeldrop log -n 10", "the last ten entries of the journal"),
         ("modeldrop log churn", "what happened to churn"),
+        ("modeldrop log churn@champion", "who moved this alias, when and why"),
         ("modeldrop log --json | jq -r 'select(.kind == \"registered\").user'", "who registered"),
     ),
     exits=exits(10, 20, e10="there is no home", e20="a journal is damaged"),
@@ -60,6 +61,6 @@ def command(reference: str | None, most: int | None, output: Output) -> None:
 def _line(entry: Entry) -> str:
     about = " ".join(entry.about)
     who = f"{entry.user}@{entry.host}"
-    said = str(entry.details.get("description") or "")
-    line = f"{entry.seq:>6}  {when(entry.at)}  {entry.kind:<12}  {about}  {who}"
+    said = str(entry.details.get("description") or entry.details.get("reason") or "")
+    line = f"{entry.seq:>6}  {when(entry.at)}  {entry.kind:<13}  {about}  {who}"
     return f"{line}  {said}" if said else line

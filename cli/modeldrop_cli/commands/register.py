@@ -17,6 +17,7 @@ from modeldrop_cli.command import (
 )
 
 if TYPE_CHECKING:
+    from modeldrop.errors import IntegrityError
     from modeldrop_cli.objects import RegisteredObject
     from modeldrop_cli.output import Output
 
@@ -85,11 +86,15 @@ def command(
         if output.json:
             from modeldrop_cli.stored import version_object  # noqa: PLC0415 - only then
 
+            damaged: list[IntegrityError] = []
             told: RegisteredObject = {
-                **version_object(repository, version),
+                **version_object(repository, version, damaged),
                 "created": registered.created,
             }
             output.document(told)
+            # What was asked for is done, and this is no part of it.
+            for error in damaged:
+                output.say(f"Left out of its aliases: {error}")
         else:
             output.id(f"{version.experiment}/{version.version}")
             if not registered.created:

@@ -19,6 +19,7 @@ from modeldrop_cli.output import size, when
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from modeldrop.errors import IntegrityError
     from modeldrop.records import Artifact, Revision, Version
     from modeldrop.references import Resolved
     from modeldrop_cli.output import Output
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     cls=Command,
     examples=(
         ("modeldrop show churn", "the newest version of churn, with its files and digests"),
+        ("modeldrop show churn@champion", "the version that this alias is on"),
         ("modeldrop show run:@last", "the run that was stored last"),
         ("modeldrop show churn/3 --json | jq -r .sha256", "the digest of version 3"),
     ),
-    exits=exits(10, 20, 30),
+    exits=exits(10, 20, 30, e20="bytes are not what they were, or an alias can't be read"),
 )
 @click.argument("reference", metavar="REF", shell_complete=complete_references)
 @output_options
@@ -42,10 +44,16 @@ def command(reference: str, output: Output) -> None:
     Of run:GUID/ARTIFACT only that artifact is shown. With -q the full reference is printed:
     churn/3, run:GUID~1, or run:GUID~1/ARTIFACT.
     """
-    from modeldrop_cli.stored import revision_object, version_object  # noqa: PLC0415 - not for `--help`
+    from modeldrop.listing import aliases_on  # noqa: PLC0415 - not for `--help`
+    from modeldrop_cli.stored import (  # noqa: PLC0415 - not for `--help`
+        revision_object,
+        tell_damaged,
+        version_object,
+    )
 
     with open_repository() as repository:
         found = repository.resolve(reference)
+        damaged: list[IntegrityError] = []
         if output.quiet:
             output.id(found.exact)
         elif found.version is None:
@@ -55,9 +63,12 @@ def command(reference: str, output: Output) -> None:
             else:
                 _tell_run(shown, output)
         elif output.json:
-            output.document(version_object(repository, found.version))
+            output.document(version_object(repository, found.version, damaged))
         else:
-            _tell_version(found.version, found.artifact, output)
+            aliases = repository.aliases(found.version.experiment, damaged.append)
+            on = aliases_on(found.version, aliases)
+            _tell_version(found.version, found.artifact, on, output)
+    tell_damaged(damaged)
 
 
 def _part(found: Resolved) -> Revision:
@@ -70,10 +81,13 @@ def _part(found: Resolved) -> Revision:
     return replace(found.revision, artifacts=(artifact,), refused=())
 
 
-def _tell_version(version: Version, artifact: Artifact | None, output: Output) -> None:
+def _tell_version(
+    version: Version, artifact: Artifact | None, aliases: list[str], output: Output
+) -> None:
     output.fields(
         {
             "version": f"{version.experiment}/{version.version}",
+            "aliases": ", ".join(aliases),
             "run": f"run:{version.run}~{version.revision}",
             "artifact": version.artifact,
             "size": size(version.size),

@@ -19,7 +19,8 @@ from modeldrop import layout
 from modeldrop.backend import urls
 from modeldrop.backend.base import Backend
 from modeldrop.errors import BackendError, ConditionNotHeld, ModeldropError
-from modeldrop.records import Probe, now
+from modeldrop.form import now
+from modeldrop.records import Probe
 
 RACERS: Final = 16
 ROUNDS: Final = 5

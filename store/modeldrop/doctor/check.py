@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.errors import ModeldropError
+from modeldrop.form import Json
 from modeldrop.names import printable
-from modeldrop.records import Json
 
 OK: Final = "ok"
 WARNING: Final = "warning"

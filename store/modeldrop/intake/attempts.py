@@ -11,9 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from modeldrop.form import Part
 from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import SeenFile
-from modeldrop.records import Part, StoredFile
+from modeldrop.records import StoredFile
 
 # For how many seconds bytes that no manifest names yet are taken up again. `gc` leaves them alone
 # for much longer.

@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.settling import State
 from modeldrop.intake.status import MOST_SHOWN, RunStatus, WatcherStatus, write_status
 from modeldrop.intake.summary import Summary
 from modeldrop.names import printable
-from modeldrop.records import Refused, now
+from modeldrop.records import Refused
 
 # How often the file may be written, and how many times what writing it took.
 _INTERVAL: Final = 1.0

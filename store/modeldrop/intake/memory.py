@@ -14,10 +14,11 @@ from typing import ClassVar, Self
 
 from modeldrop.errors import IntegrityError, UsageError
 from modeldrop.files import write_quick
+from modeldrop.form import Part, Record, now, parts_of
 from modeldrop.intake.observation import Observation, Signature
 from modeldrop.intake.settling import History
 from modeldrop.layout import HomePaths
-from modeldrop.records import Part, Record, Revision, StoredFile, now, parts_of
+from modeldrop.records import Revision, StoredFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 
 from modeldrop.files import write_between
+from modeldrop.form import Json, now
 from modeldrop.names import RECEIPT, printable
-from modeldrop.records import Json, Revision, now
+from modeldrop.records import Revision
 
 
 def committed(staging: Path, name: str, revision: Revision, url: str) -> None:

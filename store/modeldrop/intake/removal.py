@@ -21,10 +21,10 @@ from typing import ClassVar, Final, NoReturn
 
 from modeldrop import files
 from modeldrop.errors import ModeldropError, SourceChanged
+from modeldrop.form import Part, Record, parts_of
 from modeldrop.intake import lease, walk
 from modeldrop.intake.observation import SeenFile, Signature
 from modeldrop.names import RECEIPT, printable, refuse_path
-from modeldrop.records import Part, Record, parts_of
 
 _log = logging.getLogger(__name__)
 

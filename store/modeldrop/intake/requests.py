@@ -17,9 +17,9 @@ from typing import ClassVar, Final
 
 from modeldrop.errors import IntegrityError
 from modeldrop.files import TEMP_PREFIX, make_folders, write_durable
+from modeldrop.form import Record, now
 from modeldrop.home import Home
 from modeldrop.layout import HomePaths
-from modeldrop.records import Record, now
 
 _log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.files import make_folders, write_quick
+from modeldrop.form import Record, now, parts_of
 from modeldrop.intake.attempts import SentFile
 from modeldrop.layout import HomePaths
-from modeldrop.records import Record, now, parts_of
 
 
 @dataclass(frozen=True, slots=True)

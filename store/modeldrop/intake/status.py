@@ -11,12 +11,13 @@ from typing import ClassVar, Final
 from modeldrop import locks
 from modeldrop.errors import IntegrityError, NotFound
 from modeldrop.files import write_quick
+from modeldrop.form import Part, Record, parts_of
 from modeldrop.home import Home
 from modeldrop.intake import memory, walk
 from modeldrop.intake.settling import State
 from modeldrop.intake.summary import Summary
 from modeldrop.names import printable
-from modeldrop.records import Part, Record, Refused, parts_of
+from modeldrop.records import Refused
 
 # What is done; everything else is shown until it is.
 DONE: frozenset[str] = frozenset(

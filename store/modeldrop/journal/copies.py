@@ -16,12 +16,13 @@ from pathlib import Path
 from modeldrop import files
 from modeldrop.batch import Batch
 from modeldrop.errors import JournalDamaged, RecordDamaged
+from modeldrop.form import damaged
 from modeldrop.journal.lines import Entry
 from modeldrop.journal.reading import EMPTY, backward, forward
 from modeldrop.journal.segments import Segment, read
 from modeldrop.layout import HomePaths
 from modeldrop.names import parse_guid
-from modeldrop.records import FetchedRecord, damaged
+from modeldrop.records import FetchedRecord
 
 _log = logging.getLogger(__name__)
 

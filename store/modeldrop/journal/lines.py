@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.errors import NewerFormat, UsageError
+from modeldrop.form import FORMAT, Fields, now
 from modeldrop.names import printable
-from modeldrop.records import FORMAT, Fields, Head, now
+from modeldrop.records import Head
 
 # What the first line's `prev` says.
 NO_LINE: Final = "0" * 64

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from modeldrop.errors import JournalDamaged, ModeldropError, RecordDamaged
+from modeldrop.form import damaged
 from modeldrop.journal.lines import NO_LINE, SEAL_SIZE, Entry, NotALine, parse, seal_of
 from modeldrop.layout import HomePaths
-from modeldrop.records import Head, damaged
+from modeldrop.records import Head
 
 # Written before the first line, so that a journal with lines and no HEAD is always damage.
 EMPTY: Final = Head(seq=0, start=0, offset=0, sha256=NO_LINE)

@@ -17,9 +17,9 @@ from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
 from modeldrop.errors import UsageError
+from modeldrop.form import Fields, Json
 from modeldrop.journal.lines import NewEntry
 from modeldrop.journal.reading import EMPTY, head_of
-from modeldrop.records import Fields, Json
 
 if TYPE_CHECKING:
     from modeldrop.journal.log import Journal

@@ -1,0 +1,147 @@
+"""The rooms of one open home: the parts that the façade is made of, each made when first used.
+
+Opening a home connects nothing and reads no history. Before the first write it is made sure that
+the home is this host's, and that its backend is the one that it was made for.
+"""
+
+from __future__ import annotations
+
+import uuid
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from modeldrop import founding
+from modeldrop.aliases import Aliases
+from modeldrop.backend import open_backend
+from modeldrop.errors import ConfigError
+from modeldrop.home import Home
+from modeldrop.journal import Journal
+from modeldrop.ledger import Request
+from modeldrop.references import References
+from modeldrop.runs import Runs
+from modeldrop.versions import Versions
+
+if TYPE_CHECKING:
+    from modeldrop.backend import Backend
+    from modeldrop.sync import Sync
+    from modeldrop.transfer import Transfer
+
+# What is made for the id that the home has.
+_OF_THE_ID: Final = (
+    *("journal", "runs_at_backend", "versions_at_backend", "aliases_at_backend"),
+    *("sync", "_references"),
+)
+
+
+class Rooms:
+    """An open home and its parts, but not yet what people do with it."""
+
+    def __init__(self, home: Home) -> None:
+        """Use `Repository.open` or `Repository.init`."""
+        self.home = home
+        self._checked = False
+        self._claimed = False
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        if "backend" in self.__dict__:
+            self.backend.close()
+
+    def __enter__(self) -> Self:
+        """Return the repository."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The backend."""
+        settings = self.home.config.backend
+        backend = open_backend(self.home.backend_url, settings.options, self.home.paths.root)
+        verdict = self.home.probe()
+        # The embedded backend moves with its home, so its path may differ from when it was probed.
+        if settings.url and (verdict is None or verdict.url != backend.url):
+            probed = "no backend" if verdict is None else verdict.url
+            message = f"this home was made for {probed}, and its settings name {backend.url}"
+            raise ConfigError(
+                message,
+                hint="a home has one backend: `modeldrop init --backend URL` in another folder "
+                "makes a home for the other one",
+            )
+        return backend
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The journal of this home."""
+        return Journal(self.home.paths, self.home.id, self.home.host)
+
+    @cached_property
+    def runs_at_backend(self) -> Runs:
+        """The runs and their revisions."""
+        return Runs(self.home, self.backend, self.journal)
+
+    @cached_property
+    def versions_at_backend(self) -> Versions:
+        """The experiments and their versions."""
+        return Versions(self.home, self.backend, self.journal)
+
+    @cached_property
+    def aliases_at_backend(self) -> Aliases:
+        """The aliases and their moves."""
+        return Aliases(self.home, self.backend, self.versions_at_backend)
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """What moves bytes."""
+        from modeldrop.transfer import Transfer  # noqa: PLC0415 - not needed to register
+
+        return Transfer(self.backend)
+
+    @cached_property
+    def sync(self) -> Sync:
+        """What shares journals, for those who do it all the time."""
+        from modeldrop.sync import Sync  # noqa: PLC0415 - not needed to register
+
+        return Sync(self.home, self.backend, self.journal)
+
+    @cached_property
+    def _references(self) -> References:
+        rooms = (self.runs_at_backend, self.versions_at_backend, self.aliases_at_backend)
+        return References(self.home, self.journal, *rooms)
+
+    def ready_to_write(self) -> None:
+        """Make sure that this home may write to its backend, before the first write.
+
+        Raises:
+            NewerFormat: a later modeldrop made this repository.
+            ConfigError: the backend holds another repository than it did.
+        """
+        if self._checked:
+            return
+        founding.check_repository(self.home, self.backend)
+        self._claim_home()
+        self._checked = True
+
+    def _claim_home(self) -> None:
+        """Have this home be this host's, with a journal of its own, if it was copied."""
+        if self._claimed:
+            return
+        before = self.home.id
+        old = self.home.claim()
+        if self.home.id != before:
+            # They still hold the old id, also where another process was quicker to claim.
+            for part in _OF_THE_ID:
+                self.__dict__.pop(part, None)
+        founding.begin_journal(self.home, self.journal, old)
+        self._claimed = True
+
+    def _request(self) -> Request:
+        return Request(str(uuid.uuid4()), self.home.user)
