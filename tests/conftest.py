@@ -32,6 +32,8 @@ def _is_set(name: str) -> bool:
 
 IN_CI: Final = _is_set("CI")
 SERVERS_REQUIRED: Final = IN_CI or _is_set("MODELDROP_REQUIRE_SERVERS")
+# Read before the environment of each test is cleaned.
+SOAKS: Final = _is_set("MODELDROP_SOAK")
 
 # What changes the behaviour of our programs, of the clients of object stores, of git and of
 # terminals. COVERAGE_* stays: it is how child processes are measured.
@@ -66,6 +68,12 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("modeldrop")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what takes minutes, unless it was asked for."""
+    if item.get_closest_marker("soak") and not SOAKS:
+        pytest.skip("takes minutes; `make soak` runs it")
 
 
 @pytest.fixture(autouse=True)

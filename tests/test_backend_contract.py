@@ -297,6 +297,30 @@ def test_abort_leaves_nothing_and_never_raises(store: Store, sent: int) -> None:
         assert unfinished_uploads(backend) == []
 
 
+def test_what_is_left_is_gone_on_with_by_another_or_is_gone(store: Store) -> None:
+    backend, key, data = store.open(), f"{RUN}/upload/model.bin", os.urandom(20 * MIB)
+    backend.prepare()
+    writer = backend.writer(key, len(data))
+    assert [writer.token, writer.write(data)] == [None, len(data)]
+    token = writer.token
+    assert (token is not None) == (store.name in {"s3", "azure"})
+    writer.leave()
+    writer.leave()
+    writer.abort()
+    assert backend.stat(key) is None
+    assert list(backend.walk(RUN)) == []
+    another = store.open()
+    resumed = another.resume(key, len(data), token or "8388608:x")
+    assert (resumed is None) == (token is None)
+    if resumed is not None:
+        assert resumed.token == token
+        assert resumed.write(data) <= len(data)
+        resumed.finish()
+        assert read(another, key) == data
+        # It came to its end, so there is nothing left to go on with.
+        assert another.resume(key, len(data), token or "") is None
+
+
 def test_a_large_upload_that_fails_half_way_is_told_and_forgotten(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ SOON: Final = """
 from datetime import UTC, datetime, timedelta
 import modeldrop.gc
 import modeldrop_daemon.collecting as collecting
-modeldrop.gc._now = lambda: datetime.now(UTC) + timedelta(days=8)
+modeldrop.gc._now = lambda: datetime.now(UTC) + timedelta(days=15)
 collecting._FIRST = (0.0, 0.0)
 """
 
@@ -120,7 +120,7 @@ def test_killed_in_an_upload_nothing_is_visible_and_the_leftover_is_found_and_en
         # Somebody may be at it, here or elsewhere.
         assert run(*call, "gc", "--json").json == {"dry_run": False, "collected": []}
         assert unfinished(url) == [left]
-        days_pass(8 if kind == "s3" else 31)
+        days_pass(15 if kind == "s3" else 31)
         told = run(*call, "gc", "--dry-run", "--json").json
         assert [each["where"] for each in told["collected"]] == [f"{url}/{left}"]
         assert told["collected"][0]["kind"] == "upload"

@@ -234,6 +234,10 @@ class HomePaths:
         """Return what the service keeps of a run that isn't committed."""
         return self.service / "standing" / f"{run}.json"
 
+    def begun_uploads(self, run: str = "") -> Path:
+        """Return the folder of what the service keeps of a run's unfinished uploads, or of all."""
+        return self.service / "uploads" / run
+
     def requests(self) -> Path:
         """Return the folder of what people ask of the service."""
         return self.service / "requests"

@@ -29,9 +29,17 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from modeldrop import files, ranges
-from modeldrop.backend.base import Backend
+from modeldrop.backend.base import Backend, Writer
 from modeldrop.batch import Batch, Pending
-from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, Interrupted, SourceChanged
+from modeldrop.errors import (
+    ArtifactDamaged,
+    BackendError,
+    BackendRefused,
+    BackendUnreachable,
+    Conflict,
+    Interrupted,
+    SourceChanged,
+)
 from modeldrop.names import WHOLE_RUN, printable, refuse_component
 from modeldrop.records import Artifact, StoredFile
 
@@ -47,6 +55,9 @@ _PARTS_HELD: Final = 5
 _MEDIUM: Final = 16 * 2**20
 # How long a large file waits for its turn before it is asked again whether it still wants one.
 _TURN: Final = 0.25
+
+# What may be over the next time, with the same bytes.
+_PASSING: Final = (BackendUnreachable, BackendRefused, Interrupted)
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # What renaming answers where there is something else already.
@@ -64,6 +75,14 @@ class Sent:
 
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Followers:
+    unchanged: Callable[[], None]
+    moved: Progress
+    found: Progress = lambda _: None
+    begun: Callable[[str], None] | None = None
 
 
 class _Hash:
@@ -143,11 +162,15 @@ class Transfer:
         size: int,
         unchanged: Callable[[], None],
         moved: Progress = lambda _: None,
+        begun: Callable[[str], None] | None = None,
     ) -> Sent:
         """Send an open file of `size` bytes to a unique, free key; return what arrived.
 
         `unchanged` raises `SourceChanged` when the file isn't what it was; it is called before,
         during and after. Nothing is visible under the key unless all of it is.
+
+        `begun` is told once, with the first part of a large file on its way, what `resume` needs.
+        With it, what arrived of a file that can't be sent just now is left to be gone on with.
 
         Raises:
             SourceChanged: the file changed meanwhile.
@@ -155,31 +178,82 @@ class Transfer:
         """
         with self._turn(size, unchanged):
             unchanged()
-            sent, checked = self._send(fd, key, size, unchanged, moved)
-            if not checked:
-                self._check_arrived(key, sent)
+            writer = self._backend.writer(key, size)
+            return self._write(writer, fd, key, size, _Followers(unchanged, moved, begun=begun))
+
+    def resume(
+        self,
+        fd: int,
+        key: str,
+        token: str,
+        size: int,
+        unchanged: Callable[[], None],
+        moved: Progress = lambda _: None,
+        found: Progress = lambda _: None,
+    ) -> Sent | None:
+        """Go on with a file of which `send` has told `token`; return what arrived.
+
+        All of it is read, from its beginning on, and compared with what the store says of each
+        part that it has; `found` counts what isn't sent again. None where there is nothing to go
+        on with: then it is to be sent anew, under another key, from the beginning of the file.
+
+        Raises:
+            SourceChanged: the file changed meanwhile.
+            BackendError: the backend failed, or holds something else than what was sent.
+        """
+        with self._turn(size, unchanged):
+            unchanged()
+            writer = self._backend.resume(key, size, token)
+            if writer is not None:
+                told = _Followers(unchanged, moved, found, begun=lambda _: None)
+                return self._write(writer, fd, key, size, told)
+            # Perhaps all of it had arrived, and only nobody lived to write that down.
+            there = self._backend.stat(key)
+            if there is None or there.size != size:
+                return None
+            sent = self.digest(fd, size, unchanged)
+            os.lseek(fd, 0, os.SEEK_SET)
+            if self._read_back(key, size, lambda _: unchanged()) != sent:
+                return None
+            found(size)
             return sent
 
-    def _send(
-        self, fd: int, key: str, size: int, unchanged: Callable[[], None], moved: Progress
-    ) -> tuple[Sent, bool]:
-        """Return what was sent, and whether the store compared it with digests on its way."""
-        writer = self._backend.writer(key, size)
+    def end(self, key: str, token: str, size: int) -> None:
+        """Have the store forget what it has of a file that won't be gone on with, if it can."""
+        with contextlib.suppress(BackendError):
+            writer = self._backend.resume(key, size, token)
+            if writer is not None:
+                writer.abort()
+
+    def _write(self, writer: Writer, fd: int, key: str, size: int, told: _Followers) -> Sent:
+        token = None
         try:
             with _Hash(size) as digest:
                 for chunk in _chunks(fd, size):
                     digest.update(chunk)
-                    writer.write(chunk)
-                    moved(len(chunk))
-                    unchanged()
+                    count = writer.write(chunk)
+                    if told.begun is not None and token is None:
+                        token = writer.token
+                        if token is not None:
+                            told.begun(token)
+                    told.moved(count)
+                    if count != len(chunk):
+                        told.found(len(chunk) - count)
+                    told.unchanged()
                 sent = digest.sent()
-            unchanged()
+            told.unchanged()
             _check_size(sent, size)
             writer.finish()
+        except _PASSING:
+            # What arrived is good for the next time, if anybody knows of it then.
+            writer.abort() if told.begun is None else writer.leave()
+            raise
         except BaseException:
             writer.abort()
             raise
-        return sent, writer.checked
+        if not writer.checked:
+            self._check_arrived(key, sent)
+        return sent
 
     def send_in(
         self, batch: Batch, fd: int, key: str, size: int, unchanged: Callable[[], None]

@@ -1,22 +1,11 @@
 """Every scenario runs the real service, with the watcher on and with every event suppressed."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from support.service import Home, MakeHome
-
-# Read before the environment of each test is cleaned.
-SOAKS: Final = os.environ.get("MODELDROP_SOAK", "") not in {"", "0"}
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what takes minutes, unless it was asked for."""
-    if item.get_closest_marker("soak") and not SOAKS:
-        pytest.skip("takes minutes; `make soak` runs it")
 
 
 @pytest.fixture(params=["auto", "none"])

@@ -154,14 +154,16 @@ class Meddling:
 class _Writer:
     # What it meddles with comes after whatever a store could check.
     checked = False
+    token = None
 
     def __init__(self, backend: Meddling, writer: Writer, key: str) -> None:
         self._backend = backend
         self._writer = writer
         self._key = key
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> int:
         self._writer.write(self._backend.on_write(self._key, bytes(data)))
+        return len(data)
 
     def finish(self) -> None:
         self._writer.finish()
@@ -171,6 +173,9 @@ class _Writer:
     def abort(self) -> None:
         self._writer.abort()
         self._backend.open_writers -= 1
+
+    def leave(self) -> None:
+        self.abort()
 
 
 def meddle(repository: Repository, on_write: OnWrite) -> Meddling:

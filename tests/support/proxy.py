@@ -35,6 +35,8 @@ _CODES: Final = {
 }
 _OWN_TO_A_CONNECTION: Final = frozenset({"connection", "keep-alive", "transfer-encoding"})
 _TIMEOUT: Final = 60.0
+# How much of a body is taken at a time.
+_PIECE: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,11 @@ class Proxy:
         """Returns the status to refuse a request with, or None to let it pass."""
         self.before: Callable[[Seen], None] = lambda _: None
         """Called before a request is passed on, in a thread of its connection; may wait."""
+        self.rate: float | None = None
+        """How many bytes of bodies it takes in a second, from all connections together."""
+        self.taken = Counter[str]()
+        """How many bytes of bodies came to a path, those of requests that broke off included."""
+        self._free_at = 0.0
         self._faults: Callable[[Seen], Fault] = lambda _: NONE
         self._deciding = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
@@ -165,6 +172,16 @@ class Proxy:
             and (status is None or each.status == status)
             for each in list(self.requests)
         )
+
+    def take(self, path: str, size: int) -> None:
+        """Count bytes of a body, and wait until the next ones may be taken."""
+        with self._deciding:
+            self.taken[path.partition("?")[0]] += size
+            now = time.monotonic()
+            if self.rate is not None:
+                self._free_at = max(self._free_at, now) + size / self.rate
+        # Whoever sent them doesn't notice while the kernel has room for more.
+        self._closing.wait(max(self._free_at - now, 0))
 
     def hold(self, gate: threading.Event, longest: float = float("inf")) -> None:
         """Wait for a gate, for some seconds, or for the end of the proxy."""
@@ -298,14 +315,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return self._read(int(self.headers.get("Content-Length") or 0))
         parts: list[bytes] = []
         while size := int(self.rfile.readline().partition(b";")[0], 16):
-            parts.append(self.rfile.read(size))
+            parts.append(self._read(size))
             self.rfile.readline()
         while self.rfile.readline().strip():
             pass
         return b"".join(parts)
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            piece = self.rfile.read(min(size - len(data), _PIECE))
+            if not piece:
+                # The rest would come with the next request, and what is short be stored as whole.
+                raise ConnectionResetError
+            data += piece
+            self.server.proxy.take(self.path, len(piece))
+        return bytes(data)
 
     def _answer(
         self, status: int, headers: list[tuple[str, str]], data: bytes, fault: Fault = NONE

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def command(dry_run: bool, output: Output) -> None:  # noqa: FBT001 - click's signature
     """Collect what crashes left.
 
-    Today that is what came to no end, and is never seen: uploads to which nothing was sent for a
-    week (at Azure: that began a month ago), and temporary files, of this home and of a backend in
-    a folder, that nobody wrote to for a day. Nothing that is stored is touched. With -q the
-    places are printed.
+    Today that is what came to no end, and is never seen: uploads to which nothing was sent for
+    two weeks (at Azure: that began a month ago), and temporary files, of this home and of a
+    backend in a folder, that nobody wrote to for a day. Nothing that is stored is touched. With
+    -q the places are printed.
     """
     with open_repository() as repository:
         found = repository.gc(dry_run=dry_run)

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
@@ -22,7 +23,7 @@ from azure.core import MatchConditions
 from fsspec.asyn import sync
 
 from modeldrop.backend import failures
-from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
+from modeldrop.backend.driver import ANSWER_SECONDS, Held, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import credentials_hint, without_secrets
 from modeldrop.errors import BackendRefused
@@ -41,12 +42,13 @@ _LIMITS: Final[Mapping[str, Any]] = {
 # Less than this isn't waited for; none at all would mean for ever.
 _LEAST: Final = 0.01
 _PAGE: Final = 5000
+_BLOCK: Final = re.compile(r"([0-9]{8})-([0-9a-f]{32})")
 _WRONG_DIGEST: Final = frozenset({"Md5Mismatch", "InvalidMd5"})
 # Larger bodies must be files, and of what is put whole azure-core makes bytes again.
 _ONE_PIECE: Final = 2**20
 # Of a blob that isn't committed only the first block's time is known. Azure itself drops what got
-# nothing for a week; the longest upload may take this much, and be given up a week after it.
-_UNTOLD: Final = timedelta(days=23)
+# nothing for a week; the longest upload may take this much.
+_UNTOLD: Final = timedelta(days=16)
 # Where the account has a hierarchical namespace, folders are listed as blobs that say so.
 _FOLDER_MARKS: Final = ("hdi_isfolder", "Hdi_isfolder")
 
@@ -115,7 +117,7 @@ class AzureDriver:
             self.delete(key)
             return False
         blob = self._blob(key)
-        stage = lambda: blob.stage_block(_block_id(1), b"one", headers=wrong, **_LIMITS)  # noqa: E731 - one line, used once
+        stage = lambda: blob.stage_block("00000001", b"one", headers=wrong, **_LIMITS)  # noqa: E731 - one line, used once
         return self._refuses(lambda: self.run(stage))
 
     def put(self, key: str, data: bytes | memoryview) -> None:
@@ -129,7 +131,24 @@ class AzureDriver:
 
     def begin(self, key: str) -> _Blocks:
         """Begin a blob of blocks; nothing is sent yet."""
-        return _Blocks(self, self._blob(key))
+        return _Blocks(self, self._blob(key), {})
+
+    def resume(self, key: str, name: str) -> _Blocks | None:
+        """Take up a blob by its blocks that aren't committed, whose ids tell what they are."""
+        del name
+        ask = self._blob(key).get_block_list
+        try:
+            _, found = self.run(lambda: ask("uncommitted", **_LIMITS), ANSWER_SECONDS)
+        except Exception as error:
+            if failures.is_transient(error):
+                raise
+            # Dropped after a week, committed, or not to be listed.
+            return None
+        held = {}
+        for each in found:
+            if known := _BLOCK.fullmatch(each.id):
+                held[int(known[1])] = Held(each.size, known[2])
+        return _Blocks(self, self._blob(key), held) if held else None
 
     def open(self, key: str, start: int, end: int | None) -> None:
         """Return None: all requests share one loop, in which a body is copied several times."""
@@ -254,30 +273,39 @@ class _Blocks:
     parallel = 2
     views = False
 
-    def __init__(self, driver: AzureDriver, blob: Any) -> None:  # noqa: ANN401 - azure's own
+    # The key says it all.
+    name = ""
+
+    def __init__(self, driver: AzureDriver, blob: Any, held: Mapping[int, Held]) -> None:  # noqa: ANN401 - azure's own
+        self.held = held
         self._driver = driver
         self._blob = blob
-        self._sent: set[int] = set()
+        self._ids: dict[int, str] = {}
 
     def send(self, number: int, part: bytes | memoryview) -> None:
-        headers = _digest(part)
+        digest = hashlib.md5(part, usedforsecurity=False)
+        headers = _header(digest.digest())
+        block = _block_id(number, digest.hexdigest())
         self._driver.run(
             # Bytes as they are would be sent in one go, and hold up the loop that all requests
             # share. A new file for each attempt: the one before has been read.
             lambda: self._blob.stage_block(
-                _block_id(number),
+                block,
                 io.BytesIO(part),
                 length=len(part),
                 headers=headers,
                 **_LIMITS,
             )
         )
-        self._sent.add(number)
+        self._ids[number] = block
+
+    def keep(self, number: int) -> None:
+        self._ids[number] = _block_id(number, self.held[number].md5)
 
     def complete(self) -> None:
         from azure.storage.blob import BlobBlock  # noqa: PLC0415 - adlfs has it loaded
 
-        blocks = [BlobBlock(_block_id(number)) for number in sorted(self._sent)]
+        blocks = [BlobBlock(block) for _, block in sorted(self._ids.items())]
         self._driver.run(lambda: self._blob.commit_block_list(blocks, **_LIMITS))
 
     def discard(self) -> None:
@@ -286,13 +314,17 @@ class _Blocks:
 
 def _digest(data: bytes | memoryview) -> dict[str, str]:
     """Return the header by which Azure knows bytes that changed on their way."""
-    digest = hashlib.md5(data, usedforsecurity=False).digest()
-    return {"Content-MD5": base64.b64encode(digest).decode()}
+    return _header(hashlib.md5(data, usedforsecurity=False).digest())
 
 
-def _block_id(number: int) -> str:
-    # The ids of a blob's blocks must all have the same length.
-    return f"{number:08d}"
+def _header(md5: bytes) -> dict[str, str]:
+    return {"Content-MD5": base64.b64encode(md5).decode()}
+
+
+def _block_id(number: int, md5: str) -> str:
+    # The ids of a blob's blocks must all have the same length. A listing of blocks tells their
+    # ids and sizes, and nothing else of what they are.
+    return f"{number:08d}-{md5}"
 
 
 def _listed(found: Any) -> Listed | None:  # noqa: ANN401 - azure's own

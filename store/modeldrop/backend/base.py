@@ -42,9 +42,9 @@ class Capabilities:
     chunk_size: int
     # Whether `create_in` takes small files and records, which wait for the disk together then.
     shares_waits: bool = False
-    # How long nothing may come for a file that was begun until it counts as given up. A host that
-    # goes on with what it began before it was down has a week for that.
-    gives_up_after: timedelta = timedelta(days=7)
+    # How long nothing may come for a file that was begun until it counts as given up. Longer than
+    # anybody goes on with an upload that was interrupted: see `intake.attempts`.
+    gives_up_after: timedelta = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,20 @@ class Writer(Protocol):
         """Whether the store takes no byte, and ends no file, that a digest sent along disowns."""
         ...
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Send the next bytes."""
+    @property
+    def token(self) -> str | None:
+        """What `Backend.resume` needs to go on with it, once the store has something to keep.
+
+        None before that, and for ever where nothing can be gone on with. Nothing in it is secret.
+        """
+        ...
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Take the next bytes, and send them; return how many bytes that is.
+
+        None of them where the store says that it has something in their place; once they can be
+        compared and turn out to be others, they are sent, and counted then.
+        """
         ...
 
     def finish(self) -> None:
@@ -102,6 +114,13 @@ class Writer(Protocol):
 
     def abort(self) -> None:
         """Drop what was sent; nothing is ever visible under the key. Never raises."""
+        ...
+
+    def leave(self) -> None:
+        """Stop, and leave the whole parts that arrived to be gone on with; otherwise as `abort`.
+
+        Nothing is on its way any more when it returns. Never raises.
+        """
         ...
 
 
@@ -203,6 +222,15 @@ class Backend(Protocol):
 
     def writer(self, key: str, size: int) -> Writer:
         """Begin a file of about `size` bytes under a key that is unique and free."""
+        ...
+
+    def resume(self, key: str, size: int, token: str) -> Writer | None:
+        """Go on with a file that was left, by this process or by one that died.
+
+        The writer is given all of its bytes, from the first on. It sends those that the store
+        doesn't say to have: what is there is compared with them, part by part. None where the
+        store has nothing left of it, or can't say what, or never keeps anything.
+        """
         ...
 
     def source(self, key: str) -> Source | None:

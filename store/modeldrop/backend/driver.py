@@ -6,10 +6,10 @@ whole: the URL's prefix is in them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 ANSWER_SECONDS: Final = 45
 """How long a request about one record may take, a client's own tries and pauses included.
@@ -74,6 +74,40 @@ class Upload(Protocol):
 
     def discard(self) -> None:
         """Have the store forget the parts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a store says of a part that it has: how many bytes it has, and their MD5 in hex.
+
+    Where that is something else than an MD5, it is that of no bytes, and the part is sent again.
+    """
+
+    size: int
+    md5: str
+
+
+@runtime_checkable
+class Resumable(Upload, Protocol):
+    """An upload that another process can go on with, since the store says what it has of it."""
+
+    # What the store calls it; may be empty, where the key says it all.
+    name: str
+    # The parts that it had when it was taken up, by their numbers.
+    held: Mapping[int, Held]
+
+    def keep(self, number: int) -> None:
+        """Make a part that is held one of the file, in place of sending it."""
+        ...
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A driver that can take up what was begun."""
+
+    def resume(self, key: str, name: str) -> Resumable | None:
+        """Take up an upload, or return None where the store has it no more or can't say."""
         ...
 
 

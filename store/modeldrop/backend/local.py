@@ -156,6 +156,10 @@ class LocalBackend:
             made: list[str] = []
             return self._in_folder(path, lambda: LocalWriter(self, Path(path), made), made)
 
+    def resume(self, key: str, size: int, token: str) -> None:
+        """Return None: a copy on a disk is as quick as finding out what is there of it."""
+        del key, size, token
+
     def source(self, key: str) -> LocalSource | None:
         """Open a stored file, or return None if it is absent."""
         path = self._path(key)
@@ -350,6 +354,7 @@ class LocalWriter:
 
     # No digest goes along with what a disk is given; `proves_writes` says why it is believed.
     checked = False
+    token = None
 
     def __init__(self, backend: LocalBackend, path: Path, made: list[str]) -> None:
         """Open the temporary file; its folder must be there.
@@ -364,7 +369,7 @@ class LocalWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._temp, flags, 0o644)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> int:
         """Write the next bytes."""
         with self._told():
             view = memoryview(data)
@@ -372,6 +377,7 @@ class LocalWriter:
                 written = os.write(self._fd, view)
                 self._sent += written
                 view = view[written:]
+        return len(data)
 
     def finish(self) -> None:
         """Check the count, sync, and give the file its name; an error leaves nothing behind."""
@@ -403,6 +409,10 @@ class LocalWriter:
             self._close()
         with contextlib.suppress(OSError):
             self._temp.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Drop the temporary file."""
+        self.abort()
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1

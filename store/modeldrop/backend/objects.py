@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from modeldrop import layout
 from modeldrop.backend import base, failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop.backend.driver import Resuming
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
 from modeldrop.backend.urls import Address, credentials_hint
@@ -139,6 +140,32 @@ class ObjectBackend:
                 part,
                 lambda doing: self._told(doing, key),
                 checked=self._checks_digests(connection),
+            )
+
+    def resume(self, key: str, size: int, token: str) -> PartWriter | None:
+        """Go on with a file in the same parts, if the store says what it has of them."""
+        full = self._key(key)
+        part, _, name = token.partition(":")
+        # It was read from a disk.
+        if not (part.isascii() and part.isdecimal() and int(part)):
+            return None
+        with self._told("write", key):
+            connection = self._connection()
+            driver = connection.driver
+            if not isinstance(driver, Resuming) or size > int(part) * driver.most_parts:
+                return None
+            checked = self._checks_digests(connection)
+            upload = driver.resume(full, name)
+            if upload is None:
+                return None
+            return PartWriter(
+                driver,
+                connection.pool,
+                full,
+                int(part),
+                lambda doing: self._told(doing, key),
+                checked=checked,
+                upload=upload,
             )
 
     def source(self, key: str) -> RangeSource | StreamSource | None:

@@ -25,7 +25,7 @@ from fsspec.asyn import sync
 
 from modeldrop.backend import failures
 from modeldrop.backend.direct import Body, Direct, NotDirect, frozen_credentials
-from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
+from modeldrop.backend.driver import ANSWER_SECONDS, Held, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
 from modeldrop.redaction import redact_record
@@ -127,11 +127,38 @@ class S3Driver:
 
     def begin(self, key: str) -> _Multipart | _Checked:
         """Begin a multipart upload."""
-        upload: str = self._call("create_multipart_upload", Key=key)["UploadId"]
+        return self._upload(key, self._call("create_multipart_upload", Key=key)["UploadId"], {})
+
+    def resume(self, key: str, name: str) -> _Multipart | _Checked | None:
+        """Take up a multipart upload by what a listing of its parts says."""
+        try:
+            found = dict(self._parts(key, name))
+        except Exception as error:
+            if failures.is_transient(error):
+                raise
+            # It is no more, or not to be listed: then it would stay for nothing.
+            with contextlib.suppress(Exception):
+                self.end(Unfinished(key, datetime.now(UTC), name))
+            return None
+        return self._upload(key, name, found)
+
+    def _upload(self, key: str, name: str, held: Mapping[int, Held]) -> _Multipart | _Checked:
         direct = self._direct
         if direct is not None and self._checks:
-            return _Checked(self, key, upload, direct)
-        return _Multipart(self, key, upload)
+            return _Checked(self, key, name, held, direct)
+        return _Multipart(self, key, name, held)
+
+    def _parts(self, key: str, name: str) -> Iterator[tuple[int, Held]]:
+        """Yield the parts that an upload has, from pages of up to a thousand."""
+        ask: dict[str, Any] = {"Key": key, "UploadId": name, "MaxParts": _PAGE}
+        while True:
+            page = self._call("list_parts", **ask, timeout=ANSWER_SECONDS)
+            for each in page.get("Parts", ()):
+                # The MD5, but where a key of KMS or of the user's own encrypts what is stored.
+                yield each["PartNumber"], Held(each["Size"], each["ETag"].strip('"'))
+            if not page.get("IsTruncated"):
+                return
+            ask["PartNumberMarker"] = page["NextPartNumberMarker"]
 
     def open(self, key: str, start: int, end: int | None) -> Body | None:
         """Return the bytes as they come, where they go past s3fs."""
@@ -215,14 +242,19 @@ class _Multipart:
     parallel = 2
     views = False
 
-    def __init__(self, driver: S3Driver, key: str, upload: str) -> None:
+    def __init__(self, driver: S3Driver, key: str, name: str, held: Mapping[int, Held]) -> None:
+        self.name = name
+        self.held = held
         self._driver = driver
-        self._of = {"Key": key, "UploadId": upload}
+        self._of = {"Key": key, "UploadId": name}
         self._parts: dict[int, str] = {}
 
     def send(self, number: int, part: bytes | memoryview) -> None:
         sent = self._driver._call("upload_part", **self._of, PartNumber=number, Body=bytes(part))  # noqa: SLF001 - same module
         self._parts[number] = sent["ETag"]
+
+    def keep(self, number: int) -> None:
+        self._parts[number] = f'"{self.held[number].md5}"'
 
     def complete(self) -> None:
         parts = [{"PartNumber": n, "ETag": tag} for n, tag in sorted(self._parts.items())]
@@ -240,16 +272,15 @@ class _Checked(_Multipart):
     parallel = 4
     views = True
 
-    def __init__(self, driver: S3Driver, key: str, upload: str, direct: Direct) -> None:
-        super().__init__(driver, key, upload)
+    def __init__(
+        self, driver: S3Driver, key: str, name: str, held: Mapping[int, Held], direct: Direct
+    ) -> None:
+        super().__init__(driver, key, name, held)
         self._direct = direct
         self._key = key
-        self._upload = upload
 
     def send(self, number: int, part: bytes | memoryview) -> None:
-        self._parts[number] = _twice(
-            lambda: self._direct.send(self._key, self._upload, number, part)
-        )
+        self._parts[number] = _twice(lambda: self._direct.send(self._key, self.name, number, part))
 
 
 def _twice(work: Callable[[], _T]) -> _T:

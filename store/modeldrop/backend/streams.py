@@ -7,6 +7,7 @@ one is filled or drained.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from modeldrop.backend import failures
-from modeldrop.backend.driver import Body, Driver, Upload
+from modeldrop.backend.driver import Body, Driver, Held, Resumable, Upload
 from modeldrop.errors import BackendError
 
 # Turns whatever a client library raised into one of ours, for the operation that it is told.
@@ -37,8 +38,12 @@ class PartWriter:
         told: Told,
         *,
         checked: bool = False,
+        upload: Upload | None = None,
     ) -> None:
-        """Send nothing yet; `checked` says that the driver sends digests and the store checks."""
+        """Send nothing yet, or go on with `upload`.
+
+        `checked` says that the driver sends digests and the store checks them.
+        """
         self._driver = driver
         self._pool = pool
         self._key = key
@@ -50,23 +55,35 @@ class PartWriter:
         self._filled = 0
         self._free: list[bytearray] = []
         self._upload: Upload | None = None
+        # The same, where the store says what it has of it.
+        self._kept: Resumable | None = None
+        if upload is not None:
+            self._begin(upload)
         self._under_way: deque[tuple[Future[None], bytearray]] = deque()
         self._number = 0
         self._sent = 0
         self._closed = False
 
-    def write(self, data: bytes | memoryview) -> None:
+    @property
+    def token(self) -> str | None:
+        """The size of a part, and what the store calls the upload, where it can be gone on with."""
+        return None if self._kept is None else f"{self._part_size}:{self._kept.name}"
+
+    def write(self, data: bytes | memoryview) -> int:
         """Send the next bytes; waits while as many parts are on their way as may be."""
+        to_send = 0
         with self._told("write"):
             view = memoryview(data).cast("B")
             while view:
                 # Only when more is to come: what fits one part is sent whole, by `finish`.
                 if self._filled == self._part_size:
-                    self._send()
+                    to_send += self._send()
                 count = min(self._part_size - self._filled, len(view))
                 self._part[self._filled : self._filled + count] = view[:count]
                 self._filled += count
                 view = view[count:]
+                to_send += count if self._held() is None else 0
+        return to_send
 
     def finish(self) -> None:
         """Make the file visible under its key."""
@@ -88,36 +105,75 @@ class PartWriter:
 
     def abort(self) -> None:
         """Have the store forget the parts. Never raises."""
-        if self._closed:
-            return
+        if not self._closed:
+            self._stop()
+            if self._upload is not None:
+                with contextlib.suppress(Exception):
+                    self._upload.discard()
+
+    def leave(self) -> None:
+        """Leave the parts that arrived with the store. Never raises."""
+        if self.token is None:
+            self.abort()
+        elif not self._closed:
+            self._stop()
+
+    def _stop(self) -> None:
         self._closed = True
         for each, _ in self._under_way:
             each.cancel()
-        # A part that arrives after the upload was ended would stay, and be paid for.
+        # A part that arrives after the upload was ended would stay, and be paid for; one that
+        # arrives after it was taken up again would have been sent twice.
         while self._under_way:
             with contextlib.suppress(BaseException):
                 self._arrived()
         self._drop()
-        if self._upload is not None:
-            with contextlib.suppress(Exception):
-                self._upload.discard()
 
-    def _send(self) -> None:
-        if self._upload is None:
-            self._upload = self._driver.begin(self._key)
-        while len(self._under_way) >= self._upload.parallel:
+    def _begin(self, upload: Upload) -> Upload:
+        self._upload = upload
+        self._kept = upload if isinstance(upload, Resumable) else None
+        return upload
+
+    def _held(self) -> Held | None:
+        """Return what the store said to have in the place of the part that is being filled."""
+        return None if self._kept is None else self._kept.held.get(self._number + 1)
+
+    def _send(self) -> int:
+        """Send the part that is filled, or find it held; return what of it wasn't counted yet."""
+        upload = self._upload or self._begin(self._driver.begin(self._key))
+        uncounted = 0
+        if (held := self._held()) is not None:
+            if self._keep(held):
+                return 0
+            uncounted = self._filled
+        while len(self._under_way) >= upload.parallel:
             self._arrived()
         self._number += 1
         self._sent += self._filled
         part: bytes | memoryview = memoryview(self._part)[: self._filled]
         buffer = self._part
         self._filled = 0
-        if self._upload.views:
+        if upload.views:
             self._part = self._free.pop() if self._free else bytearray()
         else:
             # It would make a copy of its own, which two buffers would be held for.
             part, buffer = bytes(part), bytearray()
-        self._under_way.append((self._pool.submit(self._upload.send, self._number, part), buffer))
+        self._under_way.append((self._pool.submit(upload.send, self._number, part), buffer))
+        return uncounted
+
+    def _keep(self, held: Held) -> bool:
+        """Take the part that is filled for sent, if it is what the store has."""
+        assert self._kept is not None  # noqa: S101 - it said what it has
+        with memoryview(self._part)[: self._filled] as part:
+            # Against accidents, as the digests that go along with parts.
+            digest = hashlib.md5(part, usedforsecurity=False).hexdigest()
+        if Held(self._filled, digest) != held:
+            return False
+        self._number += 1
+        self._kept.keep(self._number)
+        self._sent += self._filled
+        self._filled = 0
+        return True
 
     def _arrived(self) -> None:
         sending, buffer = self._under_way.popleft()

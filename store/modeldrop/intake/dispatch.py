@@ -196,7 +196,8 @@ class Dispatch:
         observation, folder, run = looked.observation, tracked.folder, tracked.run
         remembered = memory.recall(self._home.paths, run) if tracked.revision else None
         is_new = tracked.attempts is None and not tracked.revision
-        tracked.attempts = tracked.attempts or Attempts()
+        notes = self._home.paths.begun_uploads(run)
+        tracked.attempts = tracked.attempts or Attempts(notes=notes)
         flight = Flight("store", observation, probe=self.breaker.is_open)
         drop = Drop(
             staging=self._staging,

@@ -43,7 +43,8 @@ class Roster:
         tracked = Tracked(guid, folder, standing, size=remembered.size if remembered else 0)
         kept = self._standings.recall(guid)
         if kept is not None:
-            tracked.attempts = Attempts(kept.sent) if kept.sent else None
+            if kept.sent:
+                tracked.attempts = Attempts(kept.sent, self._paths.begun_uploads(guid))
             tracked.is_ignored = kept.ignored
             if kept.ignored:
                 tracked.standing = machine.ignored(standing, kept.reason, clock)

@@ -16,7 +16,7 @@ from typing import ClassVar
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.files import make_folders, write_quick
 from modeldrop.form import Record, now, parts_of
-from modeldrop.intake.attempts import SentFile
+from modeldrop.intake.attempts import SentFile, forget_old
 from modeldrop.layout import HomePaths
 
 
@@ -44,6 +44,7 @@ class Standings:
         self._there: set[str] = set()
         with contextlib.suppress(FileNotFoundError):
             self._there = {name.removesuffix(".json") for name in os.listdir(folder)}
+        forget_old(paths)
         self._folder = folder
 
     def recall(self, run: str) -> RunStanding | None:

@@ -15,11 +15,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from modeldrop import layout
 from modeldrop.errors import DropRefused, RunNotFound
 from modeldrop.intake import together, walk
+from modeldrop.intake.attempts import BegunUpload, can_be_gone_on_with
 from modeldrop.intake.drops import (
     Drop,
     Job,
@@ -199,10 +201,33 @@ class Storing:
                     watch.found(digest.size)
                     return found
                 os.lseek(fd, 0, os.SEEK_SET)
-            sent = self._transfer.send(fd, key, size, unchanged, watch.moved)
+            begun = drop.attempts.begun(seen)
+            if begun is not None:
+                taken_up = self._take_up(begun, seen, fd, unchanged, watch)
+                if taken_up is not None:
+                    return taken_up
+            note = partial(drop.attempts.begin, seen, key) if drop.attempts.keeps_begun else None
+            sent = self._transfer.send(fd, key, size, unchanged, watch.moved, note)
             return StoredFile(seen.path, sent.sha256, sent.size, key)
         finally:
             os.close(fd)
+
+    def _take_up(
+        self,
+        begun: BegunUpload,
+        seen: SeenFile,
+        fd: int,
+        unchanged: Callable[[], None],
+        watch: Watch,
+    ) -> StoredFile | None:
+        """Go on with what an earlier attempt began of an open file, if that can be."""
+        key, token = begun.key, begun.token
+        if not can_be_gone_on_with(begun, seen):
+            self._transfer.end(key, token, begun.size)
+            return None
+        size = seen.signature.size
+        sent = self._transfer.resume(fd, key, token, size, unchanged, watch.moved, watch.found)
+        return None if sent is None else StoredFile(seen.path, sent.sha256, sent.size, key)
 
 
 def upload_path(
