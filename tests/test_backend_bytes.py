@@ -343,11 +343,10 @@ class Broken:
         self.asked.append((start, end))
         return _Answer(self, start, len(self.data) if end is None else end)
 
-    def source(self) -> StreamSource:
+    def source(self, start: int = 0) -> StreamSource:
         driver: Any = self
-        return StreamSource(
-            driver, "key", self.open("key", 0, None), lambda _: contextlib.nullcontext()
-        )
+        told = lambda _: contextlib.nullcontext()  # noqa: E731 - what a backend does about errors
+        return StreamSource(driver, "key", self.open("key", start, None), told, start)
 
 
 class _Answer:
@@ -457,20 +456,28 @@ def test_an_answer_without_a_length_is_never_taken_for_a_whole_one(
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "_CHUNK", 1000)
     monkeypatch.setattr(ranges, "_RANGE", 10_000)
+    monkeypatch.setattr(ranges, "_PIECE", 3000)
 
 
 def saved(
-    driver: Broken, path: Path, moved: Callable[[int], None] = lambda _: None
-) -> tuple[bytes, str]:
-    digest = hashlib.sha256()
-    with driver.source() as source, path.open("x+b") as out:
+    driver: Broken,
+    path: Path,
+    moved: Callable[[int], None] = lambda _: None,
+    arrived: list[ranges.Interval] | None = None,
+) -> tuple[bytes, str, list[ranges.Interval]]:
+    """Return what is in the file then, the digest that was made of it, and what was noted."""
+    digest, there, noted = hashlib.sha256(), arrived or [], list[ranges.Interval]()
+    note = lambda start, end: noted.append((start, end))  # noqa: E731 - what a pull does
+    start = ranges.first_missing(there)
+    with driver.source(start) as source, path.open("r+b" if there else "x+b") as out:
         assert ranges.is_worth_while(source, len(driver.data))
-        ranges.save(source, len(driver.data), out.fileno(), moved, digest.update)
-    return path.read_bytes(), digest.hexdigest()
+        size = len(driver.data)
+        ranges.save(source, size, out.fileno(), there, note, moved, digest.update)
+    return path.read_bytes(), digest.hexdigest(), noted
 
 
 @pytest.mark.usefixtures("small_ranges")
-@pytest.mark.parametrize("size", [10_001, 20_000, 123_456])
+@pytest.mark.parametrize("size", [20_001, 30_000, 123_456])
 def test_a_large_file_is_read_in_several_places_and_hashed_in_order(
     size: int, tmp_path: Path
 ) -> None:
@@ -482,11 +489,31 @@ def test_a_large_file_is_read_in_several_places_and_hashed_in_order(
         with lock:
             count[0] += more
 
-    found, digest = saved(driver, tmp_path / "file", moved)
+    found, digest, noted = saved(driver, tmp_path / "file", moved)
     assert found == driver.data
+    assert sum(end - start for start, end in noted) == size
     assert digest == hashlib.sha256(driver.data).hexdigest()
     assert count == [size]
     assert {start for start, _ in driver.asked} >= set(range(0, size, 10_000))
+
+
+@pytest.mark.usefixtures("small_ranges")
+def test_what_has_arrived_of_a_large_file_isnt_asked_for_again(tmp_path: Path) -> None:
+    driver = Broken(os.urandom(100_000), 10**9)
+    arrived = [(0, 12_000), (20_000, 40_000), (45_000, 50_000), (60_000, 63_000)]
+    before = bytearray(100_000)
+    for start, end in arrived:
+        before[start:end] = driver.data[start:end]
+    (tmp_path / "file").write_bytes(before)
+    moved: list[int] = []
+    found, digest, noted = saved(driver, tmp_path / "file", moved.append, arrived)
+    assert found == driver.data
+    assert digest == hashlib.sha256(driver.data).hexdigest()
+    # What stands alone in the middle of a range is fetched with what is before it.
+    expected = {12_000, 40_000, 50_000, 63_000, 70_000, 80_000, 90_000}
+    assert {start for start, _ in driver.asked} == expected
+    assert sum(end - start for start, end in noted) == 8000 + 10_000 + 10_000 + 7000 + 30_000
+    assert sum(moved) == 100_000
 
 
 @pytest.mark.usefixtures("small_ranges")

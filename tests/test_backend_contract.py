@@ -664,12 +664,12 @@ def test_what_is_asked_of_s3_takes_as_many_requests_as_it_must(
 
         monkeypatch.setattr(direct, "_ask", count_past)
         costs: dict[str, tuple[Callable[[], object], list[str]]] = {
-            "absent": (lambda: backend.read("a/1"), ["get_object"]),
+            "absent": (lambda: backend.read("a/1"), ["GET, past s3fs"]),
             "create": (lambda: backend.create("a/1", b"one"), ["put_object"]),
             "lose": (lambda: backend.create("a/1", b"two"), ["put_object"]),
-            "read": (lambda: backend.read("a/1"), ["get_object"]),
-            "stat": (lambda: backend.stat("a/1"), ["head_object"]),
-            "stat absent": (lambda: backend.stat("a/2"), ["head_object"]),
+            "read": (lambda: backend.read("a/1"), ["GET, past s3fs"]),
+            "stat": (lambda: backend.stat("a/1"), ["HEAD, past s3fs"]),
+            "stat absent": (lambda: backend.stat("a/2"), ["HEAD, past s3fs"]),
             "list": (lambda: list(backend.children("a")), ["list_objects_v2"]),
             "walk": (lambda: list(backend.walk("")), ["list_objects_v2"]),
             "write": (lambda: write(backend, "a/3", b"small"), ["put_object"]),
@@ -680,6 +680,21 @@ def test_what_is_asked_of_s3_takes_as_many_requests_as_it_must(
             asked.clear()
             ask()
             assert (name, asked) == (name, requests)
+
+
+def test_what_only_reads_from_s3_loads_no_s3fs(s3_url: str, tmp_path: Path) -> None:
+    with contextlib.closing(opened(s3_url)) as backend:
+        assert backend.create("a/1", b"record")
+        write(backend, "b/1", b"weights")
+    code = (
+        "import sys; from modeldrop.backend import open_backend\n"
+        "b = open_backend(sys.argv[1], {}, None); assert b.read('a/1') == b'record'\n"
+        "assert b.stat('b/1').size == 7 and b.read('a/2') is None and b.stat('a/2') is None\n"
+        "with b.source('b/1', 3) as source: assert source.read(10) == b'ghts'\n"
+        "print(*{'s3fs', 'aiobotocore', 'aiohttp', 'fsspec'} & set(sys.modules)); b.close()\n"
+    )
+    asked = [sys.executable, "-c", code, s3_url]
+    assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == "\n"
 
 
 def sync_call(backend: ObjectBackend, call: Callable[..., Any], *a: object, **k: object) -> object:

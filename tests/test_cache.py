@@ -13,7 +13,6 @@ from modeldrop.cache import cached
 from modeldrop.errors import ArtifactDamaged
 from modeldrop.layout import HomePaths
 from modeldrop.records import Artifact, StoredFile
-from modeldrop.transfer import Transfer
 
 RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
 
@@ -27,7 +26,6 @@ def backend(tmp_path: Path) -> Backend:
 
 class Cache:
     def __init__(self, backend: Backend, home: Path) -> None:
-        self._transfer = Transfer(backend)
         self._paths = HomePaths(home)
         self._backend = backend
         self._number = 0
@@ -51,7 +49,7 @@ class Cache:
             self.moved += size
 
         place = self._paths.cached(artifact.sha256, artifact.artifact)
-        return cached(self._transfer, artifact, place, moved)
+        return cached(self._backend, artifact, place, moved)
 
 
 @pytest.fixture

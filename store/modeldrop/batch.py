@@ -280,7 +280,7 @@ class Batch:
         """Wait until files and folders are on the disk: each by its device, and its path or fd."""
         for device, disk in self._disks.items():
             mine = [each for its, each in unsynced if its == device]
-            if _go_together(disk, len(mine)):
+            if go_together(disk, len(mine)):
                 files.sync_whole(disk)
                 continue
             for each in mine:
@@ -290,7 +290,7 @@ class Batch:
                     files.sync_path(each)
 
 
-def _go_together(disk: int, count: int) -> bool:
+def go_together(disk: int, count: int) -> bool:
     """Return whether so many files and folders of one file system are waited for by one call."""
     if count < _MANY or _unwritten() > count * _MOST_UNWRITTEN:
         return False

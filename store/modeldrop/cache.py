@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from modeldrop import files, locks
+from modeldrop.backend.base import Backend
+from modeldrop.copies import check_names, files_in
 from modeldrop.errors import Conflict, IntegrityError, NewerFormat
 from modeldrop.form import Part, Record, parts_of
+from modeldrop.pulling import pull
 from modeldrop.records import Artifact
-from modeldrop.transfer import Transfer, check_names, files_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,7 @@ class _Cached(Record):
     files: tuple[_CachedFile, ...] = parts_of(_CachedFile)
 
 
-def cached(
-    transfer: Transfer, artifact: Artifact, place: Path, moved: Callable[[int], None]
-) -> Path:
+def cached(backend: Backend, artifact: Artifact, place: Path, moved: Callable[[int], None]) -> Path:
     """Return `place` once it holds a verified copy of the artifact; pull it if it doesn't.
 
     `place` is `<folder of the digest>/<name>`. Safe to call from several processes.
@@ -63,7 +63,7 @@ def cached(
         if _is_as_noted(place, note, artifact):
             return place
         _remove(place)
-        transfer.pull(artifact, place, moved)
+        pull(backend, artifact, place, moved)
         for each in [place, *(place.rglob("*") if place.is_dir() else ())]:
             if each.is_file():
                 each.chmod(0o444)

@@ -3,16 +3,16 @@
 Most stores give each connection a share of what they can, and begin every answer at once. A few
 do work on the whole object before they begin, be it for a range: those are asked for it once.
 
-What is written in several places is hashed in order: what others wrote is read from the file
-again, which is in memory still. A crash leaves a file with holes, under whatever temporary name
-the caller gave it.
+What is written in several places is hashed in order: it is read from the file again, which is in
+memory still. A crash leaves a file with holes, under whatever temporary name the caller gave it,
+and notes of what is no hole.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -20,37 +20,59 @@ from modeldrop import files
 from modeldrop.backend.base import Ranged, Source
 
 _CHUNK: Final = 512 * 1024
-_RANGE: Final = 64 * 2**20
-_HELPERS: Final = 3
+_RANGE: Final = 32 * 2**20
+# How many are fetched at a time, and how many may be there before they are hashed.
+_FETCHERS: Final = 4
+_AHEAD: Final = 8
+# After so many bytes in one place it is noted that they are there.
+_PIECE: Final = 4 * 2**20
 # A store that takes longer to begin an answer doesn't only look the object up.
 _LONG_WAIT: Final = 0.5
+
+Interval = tuple[int, int]
+Note = Callable[[int, int], None]
+"""Called, in several threads, with the first byte that was written and the one after the last."""
 
 
 def is_worth_while(source: Source, size: int) -> bool:
     """Return whether a file of that size is to be read in several places at a time."""
     return (
-        isinstance(source, Ranged) and source.size == size > _RANGE and source.waited < _LONG_WAIT
+        isinstance(source, Ranged)
+        and source.size == size > 2 * _RANGE
+        and source.waited < _LONG_WAIT
     )
+
+
+def first_missing(arrived: Sequence[Interval], at: int = 0) -> int:
+    """Return the first byte from `at` on that isn't in any of these intervals, which are in order.
+
+    Those that touch each other are one.
+    """
+    return next((end for start, end in arrived if start <= at < end), at)
 
 
 def save(
     source: Source,
     size: int,
     fd: int,
+    arrived: Sequence[Interval],
+    note: Note,
     moved: Callable[[int], None],
-    hashed: Callable[[bytes], None],
+    hashed: Callable[[bytes], object],
 ) -> None:
-    """Write a source to an open, empty file; `hashed` is given every byte in order.
+    """Write what is missing of a source to an open file; `hashed` is given every byte in order.
 
-    Fewer bytes than `size` are what the file has then, for the digest to tell. `moved` is called
-    from several threads; what it raises ends all of them.
+    `source` is at the first byte that is missing. Fewer bytes than `size` are what the file has
+    then, for the digest to tell. `moved` is called from several threads; what it raises ends all
+    of them. It counts what had arrived before, too.
     """
-    # One more than fetches, for the disk.
-    with ThreadPoolExecutor(_HELPERS + 1, thread_name_prefix="range") as pool:
-        saving = _Saving(source, size, fd, moved, hashed, pool)
+    with (
+        ThreadPoolExecutor(_FETCHERS, thread_name_prefix="range") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="sync") as disk,
+    ):
+        saving = _Saving(source, size, fd, arrived, note, moved, pool, disk)
         try:
-            saving.first_range()
-            saving.ranges_behind()
+            saving.hash_behind(hashed)
         finally:
             saving.stop()
 
@@ -61,45 +83,40 @@ class _Saving:
         source: Source,
         size: int,
         fd: int,
+        arrived: Sequence[Interval],
+        note: Note,
         moved: Callable[[int], None],
-        hashed: Callable[[bytes], None],
         pool: ThreadPoolExecutor,
+        disk: ThreadPoolExecutor,
     ) -> None:
         self._source = source
         self._size = size
         self._fd = fd
+        self._arrived = arrived
+        self._first = first_missing(arrived)
+        self._note = note
         self._moved = moved
-        self._hashed = hashed
         self._pool = pool
+        self._disk = disk
         self._stopped = threading.Event()
         self._under_way: dict[int, Future[None]] = {}
         self._syncing: Future[None] | None = None
 
-    def first_range(self) -> None:
-        """Write what the source itself has, while others begin with what is behind that."""
-        for number in range(1, 1 + _HELPERS):
-            self._ask(number * _RANGE)
-        at = 0
-        while at < _RANGE and (data := self._source.read(min(_CHUNK, _RANGE - at))):
-            self._write(data, at)
-            self._hashed(data)
-            at += len(data)
-
-    def ranges_behind(self) -> None:
+    def hash_behind(self, hashed: Callable[[bytes], object]) -> None:
         """Hash what others write, range by range, and see that some are always at it."""
-        for start in range(_RANGE, self._size, _RANGE):
+        starts = range(0, self._size, _RANGE)
+        for each in starts[:_AHEAD]:
+            self._ask(each)
+        for start in starts:
             self._under_way.pop(start).result()
-            self._ask(start + _HELPERS * _RANGE)
+            self._ask(start + _AHEAD * _RANGE)
             self._sync()
             at, end = start, min(start + _RANGE, self._size)
             while at < end and (data := os.pread(self._fd, min(_CHUNK, end - at), at)):
-                self._hashed(data)
+                hashed(data)
                 at += len(data)
-
-    def _sync(self) -> None:
-        """Have the disk begin with what it has, which the caller syncs at the end anyway."""
-        if self._syncing is None or self._syncing.done():
-            self._syncing = self._pool.submit(files.sync_file, self._fd)
+        if self._syncing is not None:
+            self._syncing.result()
 
     def stop(self) -> None:
         """Have the others end after the piece that they are at."""
@@ -107,22 +124,35 @@ class _Saving:
         for each in self._under_way.values():
             each.cancel()
 
+    def _sync(self) -> None:
+        """Have the disk begin with what it has, which the caller syncs at the end anyway."""
+        if self._syncing is not None:
+            if not self._syncing.done():
+                return
+            # What failed is told once, and the caller's sync would know nothing of it.
+            self._syncing.result()
+        self._syncing = self._disk.submit(files.sync_data, self._fd)
+
     def _ask(self, start: int) -> None:
         if start < self._size:
             self._under_way[start] = self._pool.submit(self._fetch, start)
 
-    def _fetch(self, at: int) -> None:
-        ranged = self._source
-        if not isinstance(ranged, Ranged):
+    def _fetch(self, start: int) -> None:
+        end = min(start + _RANGE, self._size)
+        at = first_missing(self._arrived, start)
+        self._moved(min(at, end) - start)
+        if at >= end or not isinstance(self._source, Ranged):
             return
-        with ranged.within(at, min(at + _RANGE, self._size)) as part:
-            while not self._stopped.is_set() and (data := part.read(_CHUNK)):
-                self._write(data, at)
+        part = self._source if at == self._first else self._source.within(at, end)
+        with part:
+            noted = at
+            while not self._stopped.is_set() and at < end:
+                data = part.read(min(_CHUNK, end - at))
+                if not data:
+                    break
+                files.write_at(self._fd, data, at)
                 at += len(data)
-
-    def _write(self, data: bytes, at: int) -> None:
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(self._fd, view, at)
-            view, at = view[count:], at + count
-        self._moved(len(data))
+                if at - noted >= _PIECE or at == end:
+                    self._note(noted, at)
+                    noted = at
+                self._moved(len(data))

@@ -278,10 +278,11 @@ class Repository(Rooms):
             ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
         """
         from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
+        from modeldrop.pulling import pull  # noqa: PLC0415 - not needed to register
 
         check_folder(to)
         resolved, artifact = self.artifact(reference)
-        return self.transfer.pull(artifact, Path(to) / _file_name(resolved, artifact), moved)
+        return pull(self.backend, artifact, Path(to) / _file_name(resolved, artifact), moved)
 
     def path(self, reference: str, *, moved: Progress = lambda _: None) -> Path:
         """Return the path of a verified, cached copy of an artifact; pull it if it isn't cached.
@@ -293,7 +294,7 @@ class Repository(Rooms):
 
         resolved, artifact = self.artifact(reference)
         place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
-        return cached(self.transfer, artifact, place, moved)
+        return cached(self.backend, artifact, place, moved)
 
     def verify(
         self, reference: str | None = None, *, deep: bool = False, moved: Progress = lambda _: None

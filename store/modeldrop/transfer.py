@@ -1,34 +1,25 @@
-"""Moving bytes: one pass that reads, hashes and sends; checks of what arrived; verified pulls.
+"""Moving bytes to a backend: one pass that reads, hashes and sends; checks of what is there.
 
-Sending. The bytes that are hashed are the bytes that are sent: each chunk is read once, and goes
+The bytes that are hashed are the bytes that are sent: each chunk is read once, and goes
 to the hash and to the backend. Hashing runs in a second thread, a few chunks behind; the chunks
 are read into the same few buffers again and again, so that memory stays bounded and no page is
 cleared twice. Where the store checked a digest with each request, as it was shown to do, that is
 the check; otherwise the stored size is compared afterwards, and where the backend doesn't prove
 its writes, the file is read back and hashed again.
-
-Pulling. Bytes are hashed while they are written to a temporary name, synced, and only what has
-the recorded digest gets the final name, whole. A crash leaves temporary files, never a part. A
-manifest is data from a store: no name in it leads out of the folder that is pulled to.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
-import re
-import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
-from modeldrop import files, ranges
 from modeldrop.backend.base import Backend, Writer
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import (
@@ -36,11 +27,11 @@ from modeldrop.errors import (
     BackendError,
     BackendRefused,
     BackendUnreachable,
-    Conflict,
     Interrupted,
     SourceChanged,
 )
-from modeldrop.names import WHOLE_RUN, printable, refuse_component
+from modeldrop.names import printable
+from modeldrop.parallel import Progress, in_parallel
 from modeldrop.records import Artifact, StoredFile
 
 # A chunk and the copies of it that are made on the way fit a processor's cache.
@@ -59,15 +50,6 @@ _TURN: Final = 0.25
 # What may be over the next time, with the same bytes.
 _PASSING: Final = (BackendUnreachable, BackendRefused, Interrupted)
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-# What renaming answers where there is something else already.
-_TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR})
-
-T = TypeVar("T")
-
-Progress = Callable[[int], None]
-"""Called with the number of bytes that were just moved."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -85,7 +67,7 @@ class _Followers:
     begun: Callable[[str], None] | None = None
 
 
-class _Hash:
+class Hash:
     """A sha256 of what it is fed; for what takes longer, in a thread, a few chunks behind."""
 
     def __init__(self, size: int) -> None:
@@ -141,6 +123,7 @@ class Transfer:
         """Move to and from `backend`."""
         self._backend = backend
         can = backend.capabilities
+        self._connections = can.connections
         most = _BUDGET // (_PARTS_HELD * can.chunk_size)
         count = max(1, min(most, can.connections))
         self._turns = threading.BoundedSemaphore(count)
@@ -228,7 +211,7 @@ class Transfer:
     def _write(self, writer: Writer, fd: int, key: str, size: int, told: _Followers) -> Sent:
         token = None
         try:
-            with _Hash(size) as digest:
+            with Hash(size) as digest:
                 for chunk in _chunks(fd, size):
                     digest.update(chunk)
                     count = writer.write(chunk)
@@ -316,7 +299,7 @@ class Transfer:
             SourceChanged: the file changed meanwhile.
         """
         unchanged()
-        with _Hash(size) as digest:
+        with Hash(size) as digest:
             for chunk in _chunks(fd, size):
                 digest.update(chunk)
                 moved(len(chunk))
@@ -346,7 +329,7 @@ class Transfer:
         source = self._backend.source(key)
         if source is None:
             return None
-        with source, _Hash(size) as digest:
+        with source, Hash(size) as digest:
             while data := source.read(_CHUNK):
                 digest.update(data)
                 moved(len(data))
@@ -354,7 +337,7 @@ class Transfer:
 
     def missing(self, artifact: Artifact) -> list[str]:
         """Return the paths of the artifact's files that aren't stored with their size."""
-        every = self._in_parallel(lambda file, _: self.holds(file), artifact.files)
+        every = in_parallel(self._connections, lambda file, _: self.holds(file), artifact.files)
         return [file.path for file, there in every if not there]
 
     def require(self, artifact: Artifact) -> None:
@@ -372,117 +355,13 @@ class Transfer:
 
         Reads every byte.
         """
-        every = self._in_parallel(
-            lambda file, moved: self._read_back(file.key, file.size, moved), artifact.files, moved
+        every = in_parallel(
+            self._connections,
+            lambda file, moved: self._read_back(file.key, file.size, moved),
+            artifact.files,
+            moved,
         )
         return [file.path for file, found in every if found != Sent(file.sha256, file.size)]
-
-    def pull(self, artifact: Artifact, target: Path, moved: Progress = lambda _: None) -> Path:
-        """Bring an artifact to `target`, verified and whole; return it.
-
-        What is there already with the same bytes is the answer.
-
-        Raises:
-            Conflict: there is something else at `target`.
-            ArtifactDamaged: stored bytes aren't what was recorded, and the message names the
-                files; or a name in the manifest leads elsewhere. Nothing is left at `target`.
-        """
-        check_names(artifact)
-        if os.path.lexists(target):
-            return _same(target, artifact)
-        files.make_folders(target.parent)
-        temp = files.temp_beside(target)
-        try:
-            if artifact.type == "file":
-                self._fetch_all({artifact.files[0]: temp}, artifact, moved)
-            else:
-                temp.mkdir()
-                places = {file: temp.joinpath(*file.path.split("/")) for file in artifact.files}
-                for folder in {place.parent for place in places.values()}:
-                    folder.mkdir(parents=True, exist_ok=True)
-                self._fetch_all(places, artifact, moved)
-                files.sync_tree(temp)
-            try:
-                files.rename_if_absent(temp, target)
-            except OSError as error:
-                if error.errno not in _TAKEN:
-                    raise
-                # Somebody else was quicker, perhaps with the same pull.
-                return _same(target, artifact)
-        finally:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(temp) if temp.is_dir() else temp.unlink(missing_ok=True)
-        return target
-
-    def _fetch_all(
-        self, places: dict[StoredFile, Path], artifact: Artifact, moved: Progress
-    ) -> None:
-        every = self._in_parallel(
-            lambda file, moved: self._fetch(file, places[file], moved), places, moved
-        )
-        bad = [file.path for file, good in every if not good]
-        if bad:
-            raise damage(artifact, bad, self._backend.url)
-
-    def _fetch(self, file: StoredFile, place: Path, moved: Progress) -> bool:
-        """Write a stored file to `place`; return whether it is what was recorded."""
-        source = self._backend.source(file.key)
-        if source is None:
-            return False
-        with source, place.open("x+b") as out, _Hash(file.size) as digest:
-            if ranges.is_worth_while(source, file.size):
-                ranges.save(source, file.size, out.fileno(), moved, digest.update)
-            else:
-                while data := source.read(_CHUNK):
-                    digest.update(data)
-                    out.write(data)
-                    moved(len(data))
-            out.flush()
-            files.sync_file(out.fileno())
-            return digest.sent() == Sent(file.sha256, file.size)
-
-    def _in_parallel(
-        self,
-        work: Callable[[StoredFile, Progress], T],
-        items: Iterable[StoredFile],
-        moved: Progress = lambda _: None,
-    ) -> Iterator[tuple[StoredFile, T]]:
-        every = list(items)
-        if len(every) == 1:
-            yield every[0], work(every[0], moved)
-            return
-        stop = threading.Event()
-        causes: list[BaseException] = []
-
-        def check() -> None:
-            # Whoever failed or was interrupted doesn't wait for gigabytes of the others.
-            if stop.is_set():
-                message = "stopped, since another file failed"
-                raise Interrupted(message)
-
-        def counted(size: int) -> None:
-            check()
-            moved(size)
-
-        def one(file: StoredFile) -> T:
-            try:
-                check()
-                return work(file, counted)
-            except BaseException as error:
-                causes.append(error)
-                stop.set()
-                raise
-
-        with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
-            try:
-                yield from zip(every, pool.map(one, every), strict=True)
-            except BaseException:
-                # Results come in order; what went wrong first is what has to be said.
-                if causes:
-                    raise causes[0] from None
-                raise
-            finally:
-                stop.set()
 
 
 def _check_size(sent: Sent, size: int) -> None:
@@ -505,72 +384,3 @@ def damage(artifact: Artifact, paths: list[str], url: str) -> ArtifactDamaged:
         hint="restore the object from a copy of the store; other versions are not affected",
         detail={"files": list(names), "objects": [f"{url}/{keys[path]}" for path in paths]},
     )
-
-
-def is_copy(path: Path, artifact: Artifact) -> bool:
-    """Return whether a local file or folder holds exactly an artifact's bytes; reads them all."""
-    try:
-        if artifact.type == "file":
-            return _file_is(path, artifact.files[0])
-        if path.is_symlink() or not path.is_dir():
-            return False
-        return files_in(path) == {file.path for file in artifact.files} and all(
-            _file_is(path / file.path, file) for file in artifact.files
-        )
-    except OSError:
-        # What can't be read is no copy that anybody could use.
-        return False
-
-
-def files_in(folder: Path) -> set[str]:
-    """Return the paths of all in a folder and below that is no folder."""
-    return {
-        str(each.relative_to(folder))
-        for each in folder.rglob("*")
-        if each.is_symlink() or not each.is_dir()
-    }
-
-
-def check_names(artifact: Artifact) -> None:
-    """Return if no name in an artifact leads anywhere else than below where it is put.
-
-    Raises:
-        ArtifactDamaged: one does, or two of its files have one place.
-    """
-    paths = [file.path.split("/") for file in artifact.files]
-    if artifact.artifact != WHOLE_RUN:
-        paths.append([artifact.artifact])
-    for path in paths:
-        if any(part in {"", ".", ".."} or "/" in part or refuse_component(part) for part in path):
-            message = f"{printable('/'.join(path))!r} leads out of the folder that it is pulled to"
-            raise ArtifactDamaged(message, hint=_DISTRUST)
-    digests = (artifact.sha256, *(file.sha256 for file in artifact.files))
-    if not all(_SHA256.fullmatch(digest) for digest in digests):
-        message = f"{printable(artifact.artifact)!r} has a digest that is none"
-        raise ArtifactDamaged(message, hint=_DISTRUST)
-    places = [file.path for file in artifact.files]
-    folders = {
-        "/".join(parts[:length])
-        for parts in (place.split("/") for place in places)
-        for length in range(1, len(parts))
-    }
-    if len(set(places)) != len(places) or not folders.isdisjoint(places):
-        message = f"two files of {printable(artifact.artifact)!r} have the same place"
-        raise ArtifactDamaged(message, hint=_DISTRUST)
-
-
-_DISTRUST: Final = "don't trust this store before you know why"
-
-
-def _same(target: Path, artifact: Artifact) -> Path:
-    if is_copy(target, artifact):
-        return target
-    message = f"{printable(str(target))} exists, and isn't what would be pulled"
-    raise Conflict(message, hint="move it away, or pull to another folder with `-o DIR`")
-
-
-def _file_is(path: Path, file: StoredFile) -> bool:
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
-        return False
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256

@@ -41,15 +41,13 @@ Peer = Callable[[Path | str, Path | str], list[str]]
 
 
 class Server(RcloneS3Server):
-    """One that remembers what its folders hold: to look anew at each request isn't copying."""
+    """One with a bucket for each round."""
 
     def command(self, folder: Path) -> list[str]:
         """See `RcloneS3Server.command`."""
         for bucket in _buckets():
             (folder / bucket).mkdir()
-        command = super().command(folder)
-        at = command.index("--dir-cache-time")
-        return [*command[:at], *command[at + 2 :]]
+        return super().command(folder)
 
     def at(self, url: str) -> Path:
         """Return where it keeps what is at a URL."""
@@ -167,7 +165,7 @@ def _both_ways(
         (pulled,) = (place / "ours").iterdir()
         assert _digest(pulled) == _digest(model)
         # Its bytes only: the service goes on writing records there.
-        shutil.rmtree(server.at(f"s3://home/models/{run}"))
+        _forget(model, server.at(f"s3://home/models/{run}"))
         for name, command in peers.items():
             url = f"s3://round-{number}/{name}/{model.name}"
             up = _timed(command(model, url), env, _LONG)
@@ -178,13 +176,19 @@ def _both_ways(
             took.setdefault((name, "down"), []).append(
                 _timed(command(url, target), env, max(5.0, _PATIENCE * down))
             )
-            shutil.rmtree(server.at(f"s3://round-{number}/{name}"))
-        shutil.rmtree(place)
+            _forget(model, server.at(f"s3://round-{number}/{name}"))
+        _forget(model, place)
     for way in ("up", "down"):
         ours = statistics.median(took["ours", way])
         for name in peers:
             theirs = statistics.median(took[name, way])
             yield Figure(f"{what} {way}", ours, theirs, 1, name)
+
+
+def _forget(model: Path, folder: Path) -> None:
+    """Remove copies of a large model; where many files were just removed, new ones take longer."""
+    if model.is_file():
+        shutil.rmtree(folder)
 
 
 def _installed(server: Server) -> dict[str, Peer]:

@@ -23,8 +23,8 @@ from modeldrop.intake.drops import Drop, Job, Outcome, Watch
 from modeldrop.intake.flights import Flight
 from modeldrop.ledger import Request
 from modeldrop.names import RECEIPT, new_guid
+from modeldrop.pulling import pull
 from modeldrop.records import Artifact, Revision, StoredFile
-from modeldrop.transfer import Transfer
 from support import killing
 
 QUICK = {
@@ -281,18 +281,18 @@ def die_during_the_bytes(home: str, after: int) -> None:
     scan_in_child(home)
 
 
-def die_pulling(url: str, key: str, sha256: str, size: int, target: str) -> None:
-    """Pull a file, and die when half of it has arrived."""
+def die_pulling(url: str, key: str, sha256: str, size: int, target: str, at: int) -> None:
+    """Pull a file, and die when so many bytes of it have arrived."""
     arrived = 0
 
     def moved(count: int) -> None:
         nonlocal arrived
         arrived += count
-        if arrived >= size // 2:
+        if arrived >= at:
             killing.die()
 
-    transfer = Transfer(open_backend(url, {}, None))
-    transfer.pull(Artifact.of_file(StoredFile("model", sha256, size, key)), Path(target), moved)
+    artifact = Artifact.of_file(StoredFile("model", sha256, size, key))
+    pull(open_backend(url, {}, None), artifact, Path(target), moved)
 
 
 def jobs_of(repository: Repository, runs: Iterable[str]) -> list[Job]:

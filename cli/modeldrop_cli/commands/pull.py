@@ -44,7 +44,8 @@ def command(reference: str, folder: Path, output: Output) -> None:
     """Get a verified copy of a model.
 
     Prints its path. Every byte is checked on the way; if one is not what was stored, nothing is
-    left behind.
+    left behind. Interrupted, it goes on with what has arrived when it is run again; that waits in
+    a hidden folder `.modeldrop-pull-…` in DIR.
     """
     from modeldrop_cli.copies import tell_copy  # noqa: PLC0415 - not for `--help`
 

@@ -233,8 +233,11 @@ class Backend(Protocol):
         """
         ...
 
-    def source(self, key: str) -> Source | None:
-        """Open a stored file, or return None if it is known to be absent."""
+    def source(self, key: str, start: int = 0) -> Source | None:
+        """Open a stored file, or return None if it is known to be absent.
+
+        It is read from `start` on, which is a byte that it has, or 0.
+        """
         ...
 
     def children(self, folder: str, prefix: str = "") -> Iterator[str]:

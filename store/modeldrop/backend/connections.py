@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import http.client
 import select
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult
 
 from botocore.exceptions import HTTPClientError
 
 if TYPE_CHECKING:
     import ssl
+
+_PIECE: Final = 1 << 18
 
 
 class Connections:
@@ -28,8 +32,17 @@ class Connections:
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = False
 
-    def send(self, request: Any) -> Answer:  # noqa: ANN401 - botocore's own
-        """Send a signed request, and return its answer as soon as it begins.
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | memoryview,
+        seconds: float | None = None,
+    ) -> Answer:
+        """Send a request, and return its answer as soon as it begins.
+
+        No silence may be longer than `seconds`, or than the settings say.
 
         Raises:
             HTTPClientError: there was none.
@@ -37,8 +50,9 @@ class Connections:
         """
         connection = self._free()
         try:
-            path = request.url.partition(self._address.netloc)[2]
-            connection.request(request.method, path, request.body or None, dict(request.headers))
+            most = self._settings.read_timeout
+            connection.sock.settimeout(most if seconds is None else min(most, seconds))
+            connection.request(method, path, body or None, headers)
             return Answer(self, connection, connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -83,7 +97,6 @@ class Connections:
         )
         try:
             made.connect()
-            made.sock.settimeout(most.read_timeout)
         except OSError as error:
             made.close()
             raise HTTPClientError(error=error) from error
@@ -115,6 +128,29 @@ class Answer:
             return self._answer.read(size)
         except (OSError, http.client.HTTPException) as error:
             raise HTTPClientError(error=error) from error
+
+    def whole(self, seconds: float) -> bytes:
+        """Return all of the answer, and let the connection serve the next request.
+
+        Raises:
+            HTTPClientError: it broke off, or hasn't come to its end after so long.
+        """
+        until = time.monotonic() + seconds
+        parts = []
+        try:
+            while data := self._answer.read1(_PIECE):
+                parts.append(data)
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                # It is gone where the server closes it after this answer.
+                if self._connection.sock is not None:
+                    self._connection.sock.settimeout(left)
+        except (OSError, http.client.HTTPException) as error:
+            self.drop()
+            raise HTTPClientError(error=error) from error
+        self.finish()
+        return b"".join(parts)
 
     def text(self) -> str:
         """Return the rest as text, and let the connection serve the next request."""

@@ -1,8 +1,9 @@
-"""Requests to S3 that carry a file's bytes, made in the thread that asks.
+"""Requests to S3 that carry a file's bytes, or read a record, made in the thread that asks.
 
 s3fs copies a body several times, on one thread for all requests, and has no way to send a digest
-along. So what carries bytes goes past it, with s3fs's addresses, credentials and settings, over
-connections of its own, and with a `Content-MD5` in every request that sends.
+along; and to load it takes longer than a small pull. So what carries bytes or is only read goes
+past it, with the address, credentials and settings that botocore gives it, over connections of its
+own, and with a `Content-MD5` in every request that sends.
 
 It is there to be quick, never to be another way of setting something up: whoever asks for what
 isn't known here (`None` from `connect`, `NotDirect` later) goes through s3fs, which knows it all.
@@ -23,15 +24,14 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import unescape
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.httpsession import where
+from botocore.session import Session
 from botocore.utils import get_environ_proxies
-from fsspec.asyn import sync
 
 from modeldrop.backend.connections import Answer, Connections
+from modeldrop.backend.signing import Signer
 from modeldrop.errors import ConfigError
 from modeldrop.redaction import remember
 
@@ -57,20 +57,13 @@ _OTHERWISE: Final = frozenset(
 _REFUSED_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 _FAILED: Final = 300
 _NAME: Final = "k"
+_PORTS: Final = {"http": 80, "https": 443}
 # Directory buckets sign with keys of their own.
 _EXPRESS: Final = "--x-s3"
 
 
 class NotDirect(Exception):
     """The request has to be made through s3fs."""
-
-
-class _Unsigned(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
-    """Signs all but the body, whose digest is among the headers."""
-
-    def payload(self, request: Any) -> str:  # noqa: ANN401 - botocore's own
-        del request
-        return "UNSIGNED-PAYLOAD"
 
 
 class Body:
@@ -109,19 +102,31 @@ class Body:
 class Direct:
     """One bucket."""
 
-    def __init__(self, base: str, region: str, fs: Any, connections: Connections) -> None:  # noqa: ANN401 - s3fs's own
+    def __init__(
+        self,
+        base: str,
+        endpoint: str,
+        region: str,
+        holder: Any,  # noqa: ANN401 - botocore's credentials, of whatever kind
+        connections: Connections,
+    ) -> None:
         """Use `connect`."""
-        self._base = base
+        parts = urlsplit(base)
+        self._path = parts.path
+        # Without the port that its scheme has anyway, as in every request's own header.
+        self._host = parts.netloc.removesuffix(f":{_PORTS[parts.scheme]}")
+        self.endpoint = endpoint
+        """The address of the server."""
         self._region = region
-        self._fs = fs
+        self._holder = holder
         self._connections = connections
         self._lock = threading.Lock()
-        self._credentials: Credentials | None = None
+        self._signer: Signer | None = None
         self._until = 0.0
 
     @classmethod
-    def connect(cls, fs: Any, bucket: str, options: Mapping[str, object]) -> Self | None:  # noqa: ANN401 - s3fs's own
-        """Return the bucket as s3fs reaches it, or None where only s3fs can.
+    def connect(cls, bucket: str, options: Mapping[str, object]) -> Self | None:
+        """Return the bucket as s3fs would reach it, or None where only s3fs can.
 
         Raises:
             ConfigError: the certificates that are to be trusted can't be read.
@@ -136,18 +141,22 @@ class Direct:
             or set(_mapping(config.get("s3"))) - _ADDRESSING
         ):
             return None
+        endpoint = options.get("endpoint_url")
+        if endpoint and client.get("endpoint_url", endpoint) != endpoint:
+            return None
+        where_to = {"endpoint_url": endpoint} if endpoint else {}
         try:
-            url = sync(
-                fs.loop,
-                fs.s3.generate_presigned_url,
-                "get_object",
-                Params={"Bucket": bucket, "Key": _NAME},
-            )
+            session = Session(profile=options.get("profile"))
+            asked = session.create_client("s3", config=Config(**config), **{**where_to, **client})
+            named = {"Bucket": bucket, "Key": _NAME}
+            # Where it is, by all the rules that there are.
+            url = asked.generate_presigned_url("get_object", Params=named)
+            holder = session.get_credentials()
         except Exception:  # noqa: BLE001 - without credentials, say: s3fs tells of it when it is used
             return None
         parts = urlsplit(url)
-        settings = fs.s3.meta.config
-        region = fs.s3.meta.region_name
+        settings = asked.meta.config
+        region = asked.meta.region_name
         if (
             settings.signature_version != "s3v4"
             or not region
@@ -166,8 +175,9 @@ class Direct:
             return None
         tls = None
         if parts.scheme == "https":
-            tls = _trusting(_bundle(verify, fs))
-        return cls(base, region, fs, Connections(urlsplit(base), settings, tls))
+            tls = _trusting(_bundle(verify, session))
+        connections = Connections(urlsplit(base), settings, tls)
+        return cls(base, str(asked.meta.endpoint_url), region, holder, connections)
 
     def close(self) -> None:
         """Close the connections."""
@@ -215,18 +225,30 @@ class Direct:
         answer.text()
         return str(answer.headers["ETag"])
 
+    def read(self, key: str, seconds: float) -> bytes:
+        """Return a small object whole, in so many seconds at most."""
+        until = time.monotonic() + seconds
+        answer = self._ask("GET", key, seconds=seconds)
+        size = _length(answer)
+        data = answer.whole(until - time.monotonic())
+        if len(data) != size:
+            raise HTTPClientError(error="the answer was cut short")
+        return data
+
+    def size(self, key: str, seconds: float) -> int:
+        """Return an object's size."""
+        answer = self._ask("HEAD", key, seconds=seconds)
+        size = _length(answer)
+        answer.finish()
+        return size
+
     def open(self, key: str, start: int, end: int | None) -> Body:
         """Return an object's bytes from `start` on, to before `end` if that is given."""
         headers = {}
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         answer = self._ask("GET", key, {}, headers)
-        length = answer.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdecimal()):
-            # Without it, an answer that was cut short looks like a whole one.
-            answer.drop()
-            raise NotDirect("no length")
-        size = int(length)
+        size = _length(answer)
         # Some servers answer 200 to a range, which they give all the same.
         about = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         first, total = (int(about[1]), int(about[2])) if about else (0, size)
@@ -253,38 +275,31 @@ class Direct:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes | memoryview = b"",
+        seconds: float | None = None,
     ) -> Answer:
-        url = f"{self._base}{quote(key, safe='/~')}"
-        if query:
-            url += "?" + "&".join(f"{name}={quote(each, safe='~')}" for name, each in query.items())
-        request = AWSRequest(
-            method=method,
-            url=url,
-            headers=dict(headers or {}),
-            data=body,
+        path = f"{self._path}{quote(key, safe='/~')}"
+        asked = "&".join(
+            f"{name}={quote(each, safe='~')}" for name, each in sorted((query or {}).items())
         )
-        _Unsigned(self._signing(), "s3", self._region).add_auth(request)
-        answer = self._connections.send(request.prepare())
+        signed = self._signing().signed(method, path, asked, headers or {})
+        whole = f"{path}?{asked}" if asked else path
+        answer = self._connections.send(method, whole, signed, body, seconds)
         if answer.status >= _FAILED:
             raise _told(answer, method)
         return answer
 
-    def _signing(self) -> Credentials:
-        """Return the credentials as they are now; s3fs's client renews them."""
+    def _signing(self) -> Signer:
+        """Return what signs with the credentials as they are now; botocore renews them."""
         with self._lock:
-            if self._credentials is None or time.monotonic() > self._until:
-                now = frozen_credentials(self._fs)
-                self._credentials = Credentials(now.access_key, now.secret_key, now.token)
+            if self._signer is None or time.monotonic() > self._until:
+                now = self._holder.get_frozen_credentials()
+                # Those of a profile or a role are in no environment.
+                remember(now.secret_key, now.token)
+                self._signer = Signer(
+                    self._host, self._region, now.access_key, now.secret_key, now.token
+                )
                 self._until = time.monotonic() + _CREDENTIALS_SECONDS
-            return self._credentials
-
-
-def frozen_credentials(fs: Any) -> Any:  # noqa: ANN401 - s3fs's and botocore's own
-    """Return the credentials of s3fs's client as they are now, and have them hidden."""
-    holder = fs.s3._request_signer._credentials  # noqa: SLF001 - of the session, a role's would be asked for again
-    now = sync(fs.loop, holder.get_frozen_credentials)
-    remember(now.secret_key, now.token)
-    return now
+            return self._signer
 
 
 def digest_of(data: bytes | memoryview) -> str:
@@ -292,11 +307,20 @@ def digest_of(data: bytes | memoryview) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _bundle(verify: object, fs: Any) -> str:  # noqa: ANN401 - s3fs's own
+def _length(answer: Answer) -> int:
+    """Return how many bytes an answer says that it has; without it, one cut short looks whole."""
+    length = answer.headers.get("Content-Length", "")
+    if not (length.isascii() and length.isdecimal()):
+        answer.drop()
+        raise NotDirect("no length")
+    return int(length)
+
+
+def _bundle(verify: object, session: Any) -> str:  # noqa: ANN401 - botocore's own
     """Return the file of certificates to trust, in the order in which botocore looks for it."""
     for named in (
         verify,
-        fs.session.get_config_variable("ca_bundle"),
+        session.get_config_variable("ca_bundle"),
         os.environ.get("REQUESTS_CA_BUNDLE"),
     ):
         if named is not None:

@@ -160,12 +160,16 @@ class LocalBackend:
         """Return None: a copy on a disk is as quick as finding out what is there of it."""
         del key, size, token
 
-    def source(self, key: str) -> LocalSource | None:
-        """Open a stored file, or return None if it is absent."""
+    def source(self, key: str, start: int = 0) -> LocalSource | None:
+        """Open a stored file to read it from `start` on, or return None if it is absent."""
         path = self._path(key)
         with self._told("read", path):
             fd = self._open(path)
-            return None if fd is None else LocalSource(self, path, fd)
+            if fd is None:
+                return None
+            if start:
+                os.lseek(fd, start, os.SEEK_SET)
+            return LocalSource(self, path, fd)
 
     def children(self, folder: str, prefix: str = "") -> Iterator[str]:
         """Yield the names directly in a folder that begin with `prefix`."""

@@ -168,19 +168,19 @@ class ObjectBackend:
                 upload=upload,
             )
 
-    def source(self, key: str) -> RangeSource | StreamSource | None:
-        """Open a stored file, or return None if it is known to be absent."""
+    def source(self, key: str, start: int = 0) -> RangeSource | StreamSource | None:
+        """Open a stored file to read it from `start` on, or return None if it is absent."""
         full = self._key(key)
         with self._told("read", key):
             driver = self._driver
             began = time.monotonic()
-            opened = self._unless_absent(lambda: (driver.open(full, 0, None),))
+            opened = self._unless_absent(lambda: (driver.open(full, start, None),))
             if opened is None:
                 return None
             if opened[0] is not None:
                 waited = time.monotonic() - began
                 told = lambda doing: self._told(doing, key)  # noqa: E731 - as for the others
-                return StreamSource(driver, full, opened[0], told, waited=waited)
+                return StreamSource(driver, full, opened[0], told, start, waited=waited)
         found = self.stat(key)
         if found is None:
             return None
@@ -192,6 +192,7 @@ class ObjectBackend:
             found.size,
             _PART,
             lambda doing: self._told(doing, key),
+            start,
         )
 
     def children(self, folder: str, prefix: str = "") -> Iterator[str]:

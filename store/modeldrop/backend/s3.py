@@ -2,8 +2,8 @@
 
 s3fs's files and listings do more than is asked of them (`info` falls back to a listing, a file
 that is collected as garbage commits what it has), so requests go through its `call_s3`, one for
-each method here, with s3fs's session, retries and credentials. Bytes go past it, as `direct` says,
-where that is the same thing.
+each method here, with s3fs's session, retries and credentials. Bytes, and what is only read, go
+past it, as `direct` says, where that is the same thing: then s3fs is loaded when it is needed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ import hashlib
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-import s3fs
-from fsspec.asyn import sync
-
 from modeldrop.backend import failures
-from modeldrop.backend.direct import Body, Direct, NotDirect, frozen_credentials
+from modeldrop.backend.direct import Body, Direct, NotDirect
 from modeldrop.backend.driver import ANSWER_SECONDS, Held, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
-from modeldrop.redaction import redact_record
+from modeldrop.redaction import redact_record, remember
 
 # botocore tries a connection again, and s3fs an answer that breaks off. An address that doesn't
 # answer is reported after two attempts of 5 s.
@@ -62,18 +60,28 @@ class S3Driver:
     def __init__(self, bucket: str, options: Mapping[str, object]) -> None:
         """Connect; no request is sent, but for credentials from a machine's role."""
         self._bucket = bucket
-        arguments = _arguments(options)
-        self._fs = s3fs.S3FileSystem(
-            **arguments, use_listings_cache=False, skip_instance_cache=True
-        )
-        self._fs.retries = _TRIES
-        # A profile's or a role's are in no environment. Without any, the first request says so.
-        with contextlib.suppress(Exception):
-            frozen_credentials(self._fs)
-        self._direct = Direct.connect(self._fs, bucket, arguments)
+        self._arguments = _arguments(options)
+        self._made: Any = None
+        self._making = threading.Lock()
+        self._direct = Direct.connect(bucket, self._arguments)
         self._checks = False
-        address = str(self._fs.s3.meta.endpoint_url)
+        # Where only s3fs knows what an option means, it says at once what is wrong with it.
+        direct = self._direct
+        address = direct.endpoint if direct is not None else str(self._fs.s3.meta.endpoint_url)
         self.endpoint = None if ".amazonaws.com" in address else without_secrets(address)
+
+    @property
+    def _fs(self) -> Any:  # noqa: ANN401 - s3fs's own
+        with self._making:
+            if self._made is None:
+                import s3fs  # noqa: PLC0415 - takes half a second, and what only reads needs none
+
+                self._made = s3fs.S3FileSystem(
+                    **self._arguments, use_listings_cache=False, skip_instance_cache=True
+                )
+                self._made.retries = _TRIES
+                _remember_credentials(self._made)
+            return self._made
 
     def prepare(self, prefix: str) -> None:
         """See that the bucket is there; it isn't ours to make."""
@@ -88,6 +96,9 @@ class S3Driver:
         path = f"{self._bucket}/{key}"
         ask: dict[str, Any] = {"start": start, "end": end, "max_concurrency": 1}
         if start is None:
+            found = self._past(lambda direct, seconds: direct.read(key, seconds))
+            if found is not None:
+                return found
             ask["timeout"] = ANSWER_SECONDS
         return _patiently(lambda: bytes(self._fs.cat_file(path, **ask)))
 
@@ -100,6 +111,9 @@ class S3Driver:
 
     def size(self, key: str) -> int:
         """Return the size by one HEAD."""
+        found = self._past(lambda direct, seconds: direct.size(key, seconds))
+        if found is not None:
+            return found
         return int(self._call("head_object", Key=key, timeout=ANSWER_SECONDS)["ContentLength"])
 
     def checks_digests(self, key: str) -> bool:
@@ -229,9 +243,31 @@ class S3Driver:
         """Close the connections now: left to the collector, they'd be closed with a warning."""
         if self._direct is not None:
             self._direct.close()
-        creator = getattr(self._fs, "_s3creator", None)
+        creator = getattr(self._made, "_s3creator", None)
         if creator is not None:
-            sync(self._fs.loop, creator.__aexit__, None, None, None, timeout=5)
+            from fsspec.asyn import sync  # noqa: PLC0415 - s3fs has it loaded
+
+            sync(self._made.loop, creator.__aexit__, None, None, None, timeout=5)
+
+    def _past(self, ask: Callable[[Direct, float], _T]) -> _T | None:
+        """Ask a question past s3fs, in as many seconds as it has; None where that can't be."""
+        direct = self._direct
+        if direct is None:
+            return None
+        until = time.monotonic() + ANSWER_SECONDS
+
+        def asked() -> _T:
+            left = until - time.monotonic()
+            if left <= 0:
+                message = f"no answer in {ANSWER_SECONDS} s"
+                raise TimeoutError(message)
+            return ask(direct, left)
+
+        try:
+            return _twice(asked)
+        except NotDirect:
+            self._direct = None
+            return None
 
     def _call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401 - botocore's own
         # A `timeout` among them is fsspec's, for all of the call with its retries.
@@ -281,6 +317,16 @@ class _Checked(_Multipart):
 
     def send(self, number: int, part: bytes | memoryview) -> None:
         self._parts[number] = _twice(lambda: self._direct.send(self._key, self.name, number, part))
+
+
+def _remember_credentials(fs: Any) -> None:  # noqa: ANN401 - s3fs's own
+    """Have the credentials of a client hidden; without any, its first request says so."""
+    from fsspec.asyn import sync  # noqa: PLC0415 - s3fs has it loaded
+
+    with contextlib.suppress(Exception):
+        holder = fs.s3._request_signer._credentials  # noqa: SLF001 - those of a profile or a role are nowhere else
+        now = sync(fs.loop, holder.get_frozen_credentials)
+        remember(now.secret_key, now.token)
 
 
 def _twice(work: Callable[[], _T]) -> _T:

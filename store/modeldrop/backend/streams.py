@@ -201,16 +201,23 @@ class RangeSource:
     """A stored file being read range by range, the next one on its way meanwhile."""
 
     def __init__(
-        self, driver: Driver, pool: Executor, key: str, size: int, chunk: int, told: Told
+        self,
+        driver: Driver,
+        pool: Executor,
+        key: str,
+        size: int,
+        chunk: int,
+        told: Told,
+        start: int = 0,
     ) -> None:
-        """Ask for the first range."""
+        """Ask for the first range, which begins at `start`."""
         self._driver = driver
         self._pool = pool
         self._key = key
         self._size = size
         self._chunk = chunk
         self._told = told
-        self._asked = 0
+        self._asked = start
         self._under_way: deque[Future[bytes]] = deque()
         self._left = memoryview(b"")
         self._ask()
