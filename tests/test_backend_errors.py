@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from modeldrop import errors, files
+from modeldrop import errors, files, redaction
 from modeldrop.backend import Backend, failures, open_backend, urls
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.local import LocalBackend
@@ -598,7 +598,7 @@ def test_every_exception_of_the_client_libraries_is_one_that_we_map() -> None:
     ],
 )
 def test_no_text_of_a_library_brings_a_secret_along(text: str) -> None:
-    for shown in (failures.scrub(text), failures.describe(ValueError(text))):
+    for shown in (redaction.scrub(text), failures.describe(ValueError(text))):
         assert CANARY not in shown
         assert CANARY.rstrip("=") not in shown
         assert "AKIA" not in shown
@@ -608,7 +608,7 @@ def test_no_text_of_a_library_brings_a_secret_along(text: str) -> None:
 def test_secrets_of_the_environment_are_hidden_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "correct horse")
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=a;AccountKey=battery;X=1")
-    assert failures.scrub("it was correct horse, then battery") == (
+    assert redaction.scrub("it was correct horse, then battery") == (
         "it was [hidden], then [hidden]"
     )
 
@@ -624,9 +624,9 @@ def test_secrets_of_the_environment_are_hidden_by_value(monkeypatch: pytest.Monk
     ],
 )
 def test_what_is_no_secret_stays_readable(text: str) -> None:
-    assert failures.scrub(text) == text
+    assert redaction.scrub(text) == text
 
 
 def test_a_long_text_is_cut_and_control_characters_are_escaped() -> None:
-    assert failures.scrub("a\x1b[31mb\nc") == "a\\x1b[31mb c"
-    assert len(failures.scrub("word " * 1_000)) < 400
+    assert redaction.scrub("a\x1b[31mb\nc") == "a\\x1b[31mb c"
+    assert len(redaction.scrub("word " * 1_000)) < 400

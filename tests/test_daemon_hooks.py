@@ -167,6 +167,21 @@ def test_credentials_of_the_service_manager_stay_the_services(
     assert "canary" not in seen.read_text()
 
 
+def test_hook_gets_no_credential_of_the_store_and_the_name_of_its_profile(hooked: Hooked) -> None:
+    seen = hooked.told_in.with_name("seen")
+    hooked.configure(committed=("sh", "-c", f'env > "{seen}.part"; mv "{seen}.part" "{seen}"'))
+    secrets = ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AZURE_STORAGE_CONNECTION_STRING")
+    environ = {**dict.fromkeys(secrets, "canary"), "AWS_PROFILE": "models", "A_TOKEN": "theirs"}
+    hooked.home.start_ready(environ=environ)
+
+    hooked.commit()
+
+    assert comes_true(seen.exists)
+    told = seen.read_text().splitlines()
+    assert not any("canary" in line for line in told)
+    assert {"AWS_PROFILE=models", "A_TOKEN=theirs"} <= set(told)
+
+
 def test_words_reach_the_command_as_they_are(hooked: Hooked) -> None:
     odd = hooked.told_in.with_name("$(touch odd) ; `id` *")
     hooked.configure(committed=("tee", str(odd)))

@@ -105,7 +105,7 @@ def test_what_was_killed_on_its_way_is_found_and_removed(sftp: SftpServer, sftp_
         assert backend.end_unfinished(datetime.now(UTC) - timedelta(hours=1)) == []
         assert left[0].exists()
         ended = backend.end_unfinished(datetime.now(UTC) + timedelta(hours=1))
-        assert [each.rpartition("/")[0] for each in ended] == [key.rpartition("/")[0]]
+        assert [each.key.rpartition("/")[0] for each in ended] == [key.rpartition("/")[0]]
         assert not left[0].exists()
 
 

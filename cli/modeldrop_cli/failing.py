@@ -8,20 +8,17 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from modeldrop.errors import Interrupted, ModeldropError, UsageError
 from modeldrop.names import printable
+from modeldrop.redaction import hide, scrub, trace
 from modeldrop_cli.output import say, to_json
 
 if TYPE_CHECKING:
     from modeldrop_cli.objects import ErrorObject
-
-
-# Of a message that nobody wrote for people: an exception may carry megabytes.
-_LONGEST: Final = 500
 
 
 class Sigterm(KeyboardInterrupt):
@@ -69,24 +66,23 @@ def report(error: BaseException, given: Sequence[str]) -> int:
     # As the shell says it of a program that SIGTERM ended at once.
     code = 128 + signal.SIGTERM if isinstance(error, Sigterm) else known.exit_code
     if _wants(given, "--debug") or os.environ.get("MODELDROP_DEBUG"):
-        import traceback  # noqa: PLC0415 - only where it is asked for
-
-        traceback.print_exception(error)
+        for line in trace(error):
+            say(line)
     if _wants(given, "--json"):
         said: ErrorObject = {
             "error": {
                 "kind": type(known).__name__,
-                "message": printable(known.message),
-                "hint": printable(known.hint),
+                "message": printable(hide(known.message)),
+                "hint": printable(hide(known.hint)),
                 "exit_code": code,
                 "detail": known.detail,
             }
         }
-        sys.stderr.write(to_json(said) + "\n")
+        sys.stderr.write(hide(to_json(said)) + "\n")
     else:
-        say(f"Error: {known.message}")
+        say(f"Error: {hide(known.message)}")
         if known.hint:
-            say(f"Try: {known.hint}")
+            say(f"Try: {hide(known.hint)}")
     return code
 
 
@@ -103,11 +99,8 @@ def _as_known(error: BaseException) -> ModeldropError:
         return Failed(
             f"{error.strerror}{named}", hint="`modeldrop --debug …` shows where it came from"
         )
-    message = " ".join(str(error).split())
-    if len(message) > _LONGEST:
-        message = f"{message[:_LONGEST]}…"
     return Bug(
-        f"this is a bug in modeldrop: {type(error).__name__}: {message}",
+        f"this is a bug in modeldrop: {type(error).__name__}: {scrub(str(error))}",
         hint="report it with what `modeldrop --debug …` shows; what was acknowledged stays",
     )
 

@@ -56,6 +56,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "Look after the store": {
         "verify": "Check that everything is as it was stored.",
+        "gc": "Collect what crashes left.",
         "rebuild": "Make a lost or damaged journal again.",
         "doctor": "Look whether home, staging, backend and service are in order.",
     },

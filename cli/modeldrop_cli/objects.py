@@ -335,6 +335,23 @@ class VerifyObject(TypedDict):
     findings: Annotated[list[FindingObject], "everything that was found"]
 
 
+class CollectedObject(TypedDict):
+    """One thing that a crash left."""
+
+    kind: Annotated[str, "upload or file"]
+    where: Annotated[str, "its URL at the backend, or its path"]
+    touched_at: Annotated[str, "when something of it was written last"]
+    size: Annotated[int | None, "how many bytes it has; null if the store doesn't say"]
+    trouble: Annotated[str, "why it could not be removed; empty if it was"]
+
+
+class GcObject(TypedDict):
+    """`gc`: what was collected."""
+
+    dry_run: Annotated[bool, "whether it only would be"]
+    collected: Annotated[list[CollectedObject], "everything that was found"]
+
+
 class CheckObject(TypedDict):
     """One thing that `doctor` looked at."""
 
@@ -391,6 +408,7 @@ PRINTED = (
     CloneObject,
     RebuildObject,
     VerifyObject,
+    GcObject,
     DoctorObject,
     ErrorObject,
 )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from typing import Final
 
 from modeldrop.names import printable
+from modeldrop.redaction import hide, trace
 
 _OURS: Final = ("modeldrop", "modeldrop_cli")
 
@@ -34,8 +34,7 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         begin = f"{self.formatTime(record)} {record.levelname} {record.name}: "
-        lines = [begin + printable(record.getMessage())]
-        if record.exc_info and record.exc_info[0] is not None:
-            trace = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-            lines += map(printable, trace.split("\n"))
+        lines = [begin + printable(hide(record.getMessage()))]
+        if record.exc_info and record.exc_info[1] is not None:
+            lines += trace(record.exc_info[1])
         return "\n".join(lines)

@@ -39,6 +39,7 @@ from modeldrop.intake import RunStatus
 from modeldrop.journal import Entry, Journal
 from modeldrop.names import printable
 from modeldrop.records import Head
+from modeldrop.redaction import is_secret_variable
 from modeldrop_daemon.command import Ended, run_command
 
 _log = logging.getLogger(__name__)
@@ -264,7 +265,7 @@ class Hooks:
         began = time.monotonic()
         timeout = self._settings.timeout
         environ = {
-            **{name: value for name, value in os.environ.items() if name not in self._withheld},
+            **{name: value for name, value in os.environ.items() if not self._is_withheld(name)},
             "MODELDROP_HOME": str(self._home.paths.root),
             "MODELDROP_EVENT": event,
         }
@@ -293,6 +294,9 @@ class Hooks:
                 "the hook for %s %s %s, and is not run again", event, shown, why, extra=said
             )
         return True
+
+    def _is_withheld(self, name: str) -> bool:
+        return name in self._withheld or is_secret_variable(name)
 
     def _say(self, error: Exception) -> None:
         """Tell of what holds up the hooks, once."""

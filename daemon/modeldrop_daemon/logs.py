@@ -13,14 +13,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Final
 
 from modeldrop.names import printable
+from modeldrop.redaction import hide, trace
 
 # What a JSON line may carry beside its message: which run, what became of it, how long it took.
 FIELDS: Final = ("run", "revision", "state", "bytes", "seconds", "event", "seq", "exit")
@@ -49,6 +50,7 @@ def set_up(stream: IO[str], environ: Mapping[str, str], *, verbose: bool) -> Non
     # Without it, Python itself prints the warnings of loggers that nobody hears.
     logging.getLogger().addHandler(logging.NullHandler())
     threading.excepthook = _say_ended_thread
+    sys.unraisablehook = _say_unraisable
 
 
 def _formatter(stream: IO[str], environ: Mapping[str, str]) -> logging.Formatter:
@@ -68,10 +70,9 @@ def _is_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:
 
 def _lines(record: logging.LogRecord) -> list[str]:
     """Return what a record says, line by line, fit for a terminal."""
-    said = printable(record.getMessage())
-    if record.exc_info and record.exc_info[0] is not None:
-        trace = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-        return [said, *map(printable, trace.split("\n"))]
+    said = printable(hide(record.getMessage()))
+    if record.exc_info and record.exc_info[1] is not None:
+        return [said, *trace(record.exc_info[1])]
     return [said]
 
 
@@ -90,7 +91,7 @@ class _ForJournal(logging.Formatter):
 
 class _ForPrograms(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        said, *trace = _lines(record)
+        said, *traced = _lines(record)
         at = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, object] = {
             "at": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
@@ -101,9 +102,9 @@ class _ForPrograms(logging.Formatter):
         for name in FIELDS:
             value = getattr(record, name, None)
             if value is not None:
-                line[name] = printable(value) if isinstance(value, str) else value
-        if trace:
-            line["trace"] = "\n".join(trace)
+                line[name] = printable(hide(value)) if isinstance(value, str) else value
+        if traced:
+            line["trace"] = "\n".join(traced)
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -113,3 +114,9 @@ def _say_ended_thread(ended: threading.ExceptHookArgs) -> None:
     name = ended.thread.name if ended.thread else "unknown"
     error = ended.exc_value or ended.exc_type()
     logging.getLogger("modeldrop_daemon").error("the thread %s ended", name, exc_info=error)
+
+
+def _say_unraisable(ended: sys.UnraisableHookArgs) -> None:
+    """Tell of an error in a destructor: Python itself would show it as it is."""
+    error = ended.exc_value or ended.exc_type()
+    logging.getLogger("modeldrop_daemon").error("an object ended with an error", exc_info=error)

@@ -13,6 +13,7 @@ import click
 
 from modeldrop.errors import Interrupted, ModeldropError, UsageError
 from modeldrop.names import printable
+from modeldrop.redaction import hide, scrub, trace
 
 PROGRAM: Final = "modeldropd"
 
@@ -116,14 +117,12 @@ def _report(error: BaseException) -> int:
     known = _as_known(error)
     if type(known) is ModeldropError:
         import logging  # noqa: PLC0415 - only where something failed
-        import traceback  # noqa: PLC0415 - the same
 
         if logging.getLogger("modeldrop_daemon").isEnabledFor(logging.DEBUG):
-            trace = "".join(traceback.format_exception(error))
-            sys.stderr.write("".join(f"{printable(line)}\n" for line in trace.splitlines()))
-    sys.stderr.write(f"Error: {printable(known.message)}\n")
+            sys.stderr.write("".join(f"{line}\n" for line in trace(error)))
+    sys.stderr.write(f"Error: {printable(hide(known.message))}\n")
     if known.hint:
-        sys.stderr.write(f"Try: {printable(known.hint)}\n")
+        sys.stderr.write(f"Try: {printable(hide(known.hint))}\n")
     return known.exit_code
 
 
@@ -139,8 +138,7 @@ def _as_known(error: BaseException) -> ModeldropError:
     if isinstance(error, OSError) and error.strerror:
         named = f": {os.fsdecode(error.filename)}" if error.filename else ""
         return ModeldropError(f"{error.strerror}{named}", hint=hint)
-    said = " ".join(str(error).split())
     return ModeldropError(
-        f"this is a bug in modeldrop: {type(error).__name__}: {said}",
+        f"this is a bug in modeldrop: {type(error).__name__}: {scrub(str(error))}",
         hint=f"report it with what {hint}; what was acknowledged stays",
     )

@@ -35,6 +35,7 @@ from modeldrop.errors import (
 from modeldrop.intake import Engine, Summary, WatcherStatus, prepare_leases
 from modeldrop.names import printable
 from modeldrop.repository import Repository
+from modeldrop_daemon.collecting import Collecting
 from modeldrop_daemon.hooks import Hooks
 from modeldrop_daemon.metrics import Metrics, Reading, address_of
 from modeldrop_daemon.notify import Notifier
@@ -89,6 +90,7 @@ class Service:
         self._metrics = Metrics(self._reading)
         self._hooks = Hooks(self._home, secrets)
         self._sharing = Sharing(self._settings)
+        self._collecting = Collecting(self._home.paths.collected())
         self._engine: Engine | None = None
         self._asked_to_stop = threading.Event()
         self._asked_to_leave = threading.Event()
@@ -113,10 +115,11 @@ class Service:
                 try:
                     self._serve()
                 finally:
-                    shared = self._sharing.close(now=self._asked_to_leave.is_set())
+                    ended = self._collecting.close()
+                    ended &= self._sharing.close(now=self._asked_to_leave.is_set())
                     self._hooks.close()
                     self._metrics.close()
-                if not shared:
+                if not ended:
                     # It may sit in a call that nothing interrupts.
                     _leave_soon(EXIT_DONE)
             self._notifier.stopping("stopped")
@@ -190,6 +193,7 @@ class Service:
         self._stop_if_asked()
         assert engine is not None  # noqa: S101 - the pauses don't end
         self._sharing.begin(self._repository.sync)
+        self._collecting.begin(self._repository.gc)
         return engine
 
     def _pauses(self) -> Iterator[float]:

@@ -23,6 +23,7 @@ from modeldrop.config import ServiceSettings
 from modeldrop.errors import Locked, ModeldropError
 from modeldrop.intake.machine import Patience
 from modeldrop.journal.segments import MOST
+from modeldrop.redaction import told
 from modeldrop.sync import FetchedJournal, Sync
 
 _log = logging.getLogger(__name__)
@@ -124,8 +125,8 @@ class Sharing:
 
     def _say(self, error: Exception) -> None:
         """Tell of what is wrong, once."""
-        said = str(error)
+        said = told(error)
         if said not in self._said:
             self._said.add(said)
             hint = f" ({error.hint})" if isinstance(error, ModeldropError) and error.hint else ""
-            _log.warning("sharing journals: %s%s", error, hint)
+            _log.warning("sharing journals: %s%s", said, hint)

@@ -231,7 +231,9 @@ def _section(cls: type[Any], name: str, values: Mapping[str, object], where: str
         choices = each.metadata.get("choices")
         if type(value) is not wanted or (choices and value not in choices):
             expected = " or ".join(f'"{choice}"' for choice in choices or ()) or _NAMES[wanted]
-            message = f"{where}: [{name}] {key} is {value!r}, and has to be {expected}"
+            # What stands where the backend's URL or options belong may be a secret.
+            found = "is wrong" if name == "backend" else f"is {value!r}"
+            message = f"{where}: [{name}] {key} {found}, and has to be {expected}"
             raise ConfigError(message, hint=each.metadata["doc"])
         zero = each.metadata.get("zero", False)
         if isinstance(value, int | float) and not _is_possible(value, zero=zero):
@@ -274,9 +276,11 @@ _NAMES: Final[Mapping[type, str]] = {
 def _unknown(what: str, name: str, known: list[str], where: str) -> ConfigError:
     import difflib  # noqa: PLC0415 - only needed to be helpful
 
+    from modeldrop.redaction import scrub  # noqa: PLC0415 - the same
+
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return ConfigError(
-        f"{where}: unknown {what} {printable(name)!r}",
+        f"{where}: unknown {what} {scrub(name)!r}",
         hint=f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}",
     )
 

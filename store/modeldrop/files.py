@@ -12,7 +12,9 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import secrets
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import ctypes
 
 TEMP_PREFIX: Final = ".tmp-"
+_TEMP_NAME: Final = re.compile(r"\.tmp-[0-9a-f]{16}(-[0-9]+)?")
 
 # Linux's renameat2(): from linux/fs.h and fcntl.h.
 _RENAME_NOREPLACE: Final = 1
@@ -50,6 +53,36 @@ def temp_beside(path: Path) -> Path:
 def temp_name(path: str) -> str:
     """Return what `temp_beside` does, as text."""
     return os.path.join(os.path.dirname(path), f"{TEMP_PREFIX}{secrets.token_hex(8)}")
+
+
+def is_temp_name(name: str) -> bool:
+    """Return whether a name is a temporary one that was given here or by a batch."""
+    return _TEMP_NAME.fullmatch(name) is not None
+
+
+def last_touched(path: str) -> tuple[float, int] | None:
+    """Return when a file, or anything in a folder, was written last, and how many bytes there are.
+
+    None if it is gone, or changes just now. Links are not followed.
+    """
+    every = [path]
+    for folder, folders, names in os.walk(path):
+        every += [os.path.join(folder, name) for name in (*folders, *names)]
+    try:
+        found = [os.lstat(each) for each in every]
+    except OSError:
+        return None
+    sizes = (each.st_size for each in found if not stat.S_ISDIR(each.st_mode))
+    return max(each.st_mtime for each in found), sum(sizes)
+
+
+def remove_temp(path: str) -> None:
+    """Remove a temporary file, or a temporary folder with all that is in it, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def write_durable(path: Path, data: bytes, mode: int = 0o644) -> None:

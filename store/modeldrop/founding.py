@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -112,6 +113,24 @@ def require_repository(backend: str, options: Mapping[str, object]) -> None:
     if found is None:
         message = f"there is no repository at {url}"
         raise NotFound(message, hint="`modeldrop init --backend URL` begins one")
+
+
+def refuse_secrets(home: Home) -> None:
+    """Raise if there is a secret in the settings of a home's backend.
+
+    Raises:
+        ConfigError: there is one; it isn't repeated.
+    """
+    settings, path = home.config.backend, home.paths.config
+    try:
+        urls.refuse_secrets(settings.url)
+        urls.check_options(settings.options)
+    except ConfigError as error:
+        message, hint = f"{path}: {error.message}", error.hint
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            message = f"{message}; others than its owner may read the file"
+            hint = f"{hint}; and change it at the store: it may have been read"
+        raise ConfigError(message, hint=hint) from None
 
 
 def check_repository(home: Home, backend: Backend) -> None:

@@ -251,6 +251,10 @@ class HomePaths:
         """Return how far in the journal the service has come with its hooks."""
         return self.service / "hooks.json"
 
+    def collected(self) -> Path:
+        """Return when the service collected what came to no end."""
+        return self.service / "collected.json"
+
     def manifest(self, run: str, revision: int) -> Path:
         """Return where the copy of a revision's manifest is kept."""
         return self.manifests / run[:2] / f"{run}~{revision}.json"

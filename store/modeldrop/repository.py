@@ -33,6 +33,7 @@ from modeldrop.runs import Committed
 from modeldrop.versions import Registered
 
 if TYPE_CHECKING:
+    from modeldrop.gc import Collected
     from modeldrop.intake import Engine, Storing
     from modeldrop.promotion import Moved
     from modeldrop.rebuild import Rebuilt
@@ -52,9 +53,11 @@ class Repository(Rooms):
         Raises:
             HomeNotFound: there is none.
             NewerFormat: a later modeldrop made it.
-            ConfigError: its settings aren't valid.
+            ConfigError: its settings aren't valid, or there is a secret among them.
         """
-        return cls(open_home(Path(home) if home is not None else None))
+        opened = open_home(Path(home) if home is not None else None)
+        founding.refuse_secrets(opened)
+        return cls(opened)
 
     @classmethod
     def init(
@@ -412,6 +415,20 @@ class Repository(Rooms):
         from modeldrop.rebuild import rebuild  # noqa: PLC0415 - hardly ever needed
 
         return rebuild(self)
+
+    def gc(self, *, dry_run: bool = False) -> list[Collected]:
+        """Collect what crashes left at the backend and in the home; return it, or what would be.
+
+        Raises:
+            BackendError: the backend failed; what was collected before stays so.
+        """
+        from modeldrop.gc import collect  # noqa: PLC0415 - hardly ever needed
+
+        if dry_run:
+            founding.check_repository(self.home, self.backend)
+        else:
+            self.ready_to_write()
+        return collect(self.home, self.backend, dry_run=dry_run)
 
     def describe(self, version: Version, damaged: Damaged | None = None) -> dict[str, Json]:
         """Return a version as the JSON object of docs/json.md; `damaged` is as in `runs`."""

@@ -15,6 +15,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from adlfs import AzureBlobFileSystem
@@ -45,6 +46,9 @@ _BLOCK: Final = re.compile(r"([0-9]{8})-([0-9a-f]{32})")
 _WRONG_DIGEST: Final = frozenset({"Md5Mismatch", "InvalidMd5"})
 # Larger bodies must be files, and of what is put whole azure-core makes bytes again.
 _ONE_PIECE: Final = 2**20
+# Of a blob that isn't committed only the first block's time is known. Azure itself drops what got
+# nothing for a week; the longest upload may take this much.
+_UNTOLD: Final = timedelta(days=16)
 # Where the account has a hierarchical namespace, folders are listed as blobs that say so.
 _FOLDER_MARKS: Final = ("hdi_isfolder", "Hdi_isfolder")
 
@@ -161,7 +165,9 @@ class AzureDriver:
                 # They are listed with no bytes, as empty ones are.
                 found = [each async for each in page]
                 names = [
-                    Unfinished(each.name, each.last_modified) for each in found if not each.size
+                    Unfinished(each.name, each.last_modified, untold=_UNTOLD)
+                    for each in found
+                    if not each.size
                 ]
                 return names, pages.continuation_token
             return [], None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -42,6 +42,9 @@ class Capabilities:
     chunk_size: int
     # Whether `create_in` takes small files and records, which wait for the disk together then.
     shares_waits: bool = False
+    # How long nothing may come for a file that was begun until it counts as given up. Longer than
+    # anybody goes on with an upload that was interrupted: see `intake.attempts`.
+    gives_up_after: timedelta = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,17 @@ class Stored:
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A file that was begun and came to no end, under a key where it is never seen."""
+
+    key: str
+    # When something of it came last, as far as the store says.
+    touched_at: datetime
+    # How many bytes of it are there, or None where that isn't known.
+    size: int | None
 
 
 def check_key(key: str) -> str:
@@ -241,10 +255,11 @@ class Backend(Protocol):
         """Delete a file, if it is there."""
         ...
 
-    def end_unfinished(self, before: datetime) -> list[str]:
-        """End the uploads of ours that began before a time and came to no end; return their keys.
+    def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[Unfinished]:
+        """End the files of ours that were begun and got nothing since a time; return which.
 
         They are seen nowhere and paid for all the same. Whoever still sends to one gets an error.
+        Without any effect if `dry_run`.
         """
         ...
 

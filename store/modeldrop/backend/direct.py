@@ -33,6 +33,7 @@ from botocore.utils import get_environ_proxies
 from modeldrop.backend.connections import Answer, Connections
 from modeldrop.backend.signing import Signer
 from modeldrop.errors import ConfigError
+from modeldrop.redaction import remember
 
 # What s3fs was given beyond these may change a request in ways that are unknown here.
 _OPTIONS: Final = frozenset(
@@ -292,6 +293,8 @@ class Direct:
         with self._lock:
             if self._signer is None or time.monotonic() > self._until:
                 now = self._holder.get_frozen_credentials()
+                # Those of a profile or a role are in no environment.
+                remember(now.secret_key, now.token)
                 self._signer = Signer(
                     self._host, self._region, now.access_key, now.secret_key, now.token
                 )

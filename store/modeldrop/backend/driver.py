@@ -6,9 +6,9 @@ whole: the URL's prefix is in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol, runtime_checkable
 
 ANSWER_SECONDS: Final = 45
@@ -35,6 +35,10 @@ class Unfinished:
     begun_at: datetime
     # What the store calls it, where one key may have several.
     upload: str = ""
+    # Asks when something of it came last, where `begun_at` doesn't tell.
+    touched: Callable[[], datetime] | None = None
+    # For how long after `begun_at` something may have come of which the store tells nothing.
+    untold: timedelta = timedelta(0)
 
 
 class Body(Protocol):

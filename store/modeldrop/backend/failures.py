@@ -12,8 +12,6 @@ signatures, and a traceback would show them.
 from __future__ import annotations
 
 import enum
-import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -25,7 +23,7 @@ from modeldrop.errors import (
     BucketNotFound,
     Detail,
 )
-from modeldrop.names import printable
+from modeldrop.redaction import scrub
 
 
 class Kind(enum.Enum):
@@ -106,36 +104,6 @@ _BY_CLASS: Final[Mapping[str, Kind]] = {
 }
 
 _UNTRUSTED: Final = "SSLCertVerificationError"
-
-_MOST_TEXT: Final = 300
-_HIDDEN: Final = "[hidden]"
-_SCRUBBERS: Final = (
-    # The query of a URL, whole: signatures, tokens and ids under a dozen names.
-    (re.compile(r"(\w+://[^\s?'\"<>]*)\?[^\s'\"<>]*"), rf"\1?{_HIDDEN}"),
-    (re.compile(r"(\w+://)[^/\s@'\"]*@"), rf"\1{_HIDDEN}@"),
-    (
-        re.compile(
-            r"(?i)\b((?:sig|[\w-]*(?:signature|secret|password|token|credential|accountkey"
-            r"|account_key|accesskey|access_key|authorization|sharedkey)[\w-]*)"
-            r"['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&<>]+"
-        ),
-        rf"\1{_HIDDEN}",
-    ),
-    # Azure repeats the signature it got, and what it would have signed.
-    (re.compile(r"(?i)(MAC signature found in the HTTP request ')[^']*"), rf"\1{_HIDDEN}"),
-    (re.compile(r"(?is)(string to sign:?).*"), rf"\1 {_HIDDEN}"),
-    (re.compile(r"(?i)\b(Bearer|SharedKey|AWS4-HMAC-SHA256)\s+\S+"), rf"\1 {_HIDDEN}"),
-    (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}\b"), _HIDDEN),
-    # Keys in base64: long, and mixed as no digest, name or word of ours is.
-    (
-        re.compile(r"(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*[A-Z])[A-Za-z0-9+/]{38,}={0,2}"),
-        _HIDDEN,
-    ),
-)
-_SECRET_VARIABLE: Final = re.compile(
-    r"(?i)^(AWS|AZURE|GOOGLE|GCS|FSSPEC).*(KEY|SECRET|TOKEN|PASSWORD|CONNECTION_STRING)"
-)
-_SHORTEST_SECRET: Final = 6
 
 
 def kind_of(error: BaseException) -> Kind:
@@ -238,21 +206,6 @@ def describe(error: BaseException) -> str:
     return f"{name}: {scrub(text)}" if text else name
 
 
-def scrub(text: str) -> str:
-    """Return a text without anything that looks like a secret, or is one of the environment's."""
-    for name, value in os.environ.items():
-        if _SECRET_VARIABLE.search(name):
-            # A connection string is also taken apart: its key may turn up alone.
-            parts = [part.partition("=")[2] for part in value.split(";") if "Key=" in part]
-            for secret in (value, *parts):
-                if len(secret) >= _SHORTEST_SECRET:
-                    text = text.replace(secret, _HIDDEN)
-    for pattern, instead in _SCRUBBERS:
-        text = pattern.sub(instead, text)
-    text = printable(" ".join(text.split()))
-    return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}…"
-
-
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     at: BaseException | None = error
@@ -284,3 +237,5 @@ def _statuses(error: BaseException) -> Iterator[int]:
             status = getattr(holder, name, None)
             if isinstance(status, int):
                 yield status
+                # aiohttp warns whoever asks for another of them.
+                break

@@ -15,13 +15,13 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from modeldrop import files
-from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop import files, layout
+from modeldrop.backend.base import Capabilities, Stored, Unfinished, check_key
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, BackendRefused, BackendUnreachable, BucketNotFound
 from modeldrop.names import printable
@@ -77,6 +77,8 @@ class LocalBackend:
             connections=_CONNECTIONS,
             chunk_size=_CHUNK,
             shares_waits=self._exclusive,
+            # Nobody goes on with a temporary file.
+            gives_up_after=timedelta(days=1),
         )
 
     def prepare(self) -> None:
@@ -227,10 +229,47 @@ class LocalBackend:
             with contextlib.suppress(FileNotFoundError):
                 files.sync_folder(folder)
 
-    def end_unfinished(self, before: datetime) -> list[str]:
-        """Return nothing: what came to no end is a temporary file, which is seen and no upload."""
-        del before
-        return []
+    def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[Unfinished]:
+        """Remove the temporary files and folders that nobody has written to since a time."""
+        ended = []
+        for key in self._temporary():
+            path = self._path(key)
+            found = files.last_touched(path)
+            if found is None:
+                continue
+            touched = datetime.fromtimestamp(found[0], UTC)
+            if touched < before:
+                if not dry_run:
+                    self._remove_temp(key, path)
+                ended.append(Unfinished(key, touched, found[1]))
+        return ended
+
+    def _remove_temp(self, key: str, path: str) -> None:
+        with self._told("delete", path):
+            if os.path.isdir(path):
+                files.remove_temp(path)
+                return
+        # With the folders that it leaves empty.
+        self.delete(key)
+
+    def _temporary(self) -> Iterator[str]:
+        """Yield the keys of what has a temporary name of ours, in folders of ours."""
+        folders = [""]
+        while folders:
+            at = folders.pop()
+            path = self._path(at) if at else self._text
+            found: list[str] = []
+            with self._told("list", path), contextlib.suppress(*_ABSENT), os.scandir(path) as all_:
+                for entry in all_:
+                    key = f"{at}/{entry.name}" if at else entry.name
+                    if files.is_temp_name(entry.name):
+                        found.append(key)
+                    # At the root there may be anybody's.
+                    elif entry.is_dir(follow_symlinks=False) and (
+                        at or entry.name == layout.META or layout.is_run_folder(entry.name)
+                    ):
+                        folders.append(key)
+            yield from found
 
     def local_path(self, key: str) -> Path | None:
         """Return where a stored file is."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from modeldrop import layout
-from modeldrop.backend import failures
+from modeldrop.backend import base, failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
 from modeldrop.backend.driver import Resuming
 from modeldrop.backend.failures import Kind
@@ -217,8 +217,8 @@ class ObjectBackend:
         with self._told("delete", key):
             self._unless_absent(lambda: self._driver.delete(full))
 
-    def end_unfinished(self, before: datetime) -> list[str]:
-        """End the uploads below runs that began before a time and came to no end."""
+    def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[base.Unfinished]:
+        """End the uploads below runs that got nothing since a time and came to no end."""
         start = self._start("")
         ended = []
         for each in self._unfinished(start):
@@ -228,9 +228,28 @@ class ObjectBackend:
             if began is None and not key.startswith(f"{layout.PROBES}/"):
                 continue
             # By both clocks, the store's and the one of the host that sent.
-            if max(each.begun_at, began or each.begun_at) < before and self._end(each, key):
-                ended.append(key)
+            at = max(each.begun_at, began or each.begun_at)
+            if at + each.untold >= before:
+                continue
+            # Most are young, and nothing more is asked of them.
+            if each.touched is not None:
+                touched = self._touched(key, each.touched)
+                if touched is None:
+                    continue
+                at = max(at, touched)
+            if at < before and (dry_run or self._end(each, key)):
+                ended.append(base.Unfinished(key, at, None))
         return ended
+
+    def _touched(self, key: str, ask: Callable[[], datetime]) -> datetime | None:
+        """Return when something of an upload came last, or None if it came to its end meanwhile."""
+        with self._told("look at", key):
+            try:
+                return ask()
+            except Exception as error:
+                if not _is_gone(error):
+                    raise
+                return None
 
     def _end(self, unfinished: Unfinished, key: str) -> bool:
         with self._told("end", key):
@@ -238,10 +257,7 @@ class ObjectBackend:
                 self._driver.end(unfinished)
             except Exception as error:
                 # It came to its end meanwhile.
-                gone = {Kind.ABSENT, Kind.NOT_FOUND, Kind.EXISTS}
-                if failures.kind_of(error) not in gone and "NoSuchUpload" not in failures.codes_of(
-                    error
-                ):
+                if not _is_gone(error):
                     raise
                 return False
             return True
@@ -374,3 +390,9 @@ class ObjectBackend:
                 credentials_hint(self._address.protocol),
                 connection.driver.endpoint if connection else None,
             ) from None
+
+
+def _is_gone(error: Exception) -> bool:
+    """Return whether an error says that an upload isn't there any more."""
+    gone = {Kind.ABSENT, Kind.NOT_FOUND, Kind.EXISTS}
+    return failures.kind_of(error) in gone or "NoSuchUpload" in failures.codes_of(error)

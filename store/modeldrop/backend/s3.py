@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
+import logging
 import os
 import random
 import threading
@@ -24,6 +26,7 @@ from modeldrop.backend.direct import Body, Direct, NotDirect
 from modeldrop.backend.driver import ANSWER_SECONDS, Held, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
+from modeldrop.redaction import redact_record, remember
 
 # botocore tries a connection again, and s3fs an answer that breaks off. An address that doesn't
 # answer is reported after two attempts of 5 s.
@@ -40,6 +43,9 @@ _PAGE: Final = 1000
 # botocore's 10 would put the probe's 16 racers one after another.
 _CONNECTIONS: Final = 32
 
+
+# It writes to stderr by itself where S3FS_LOGGING_LEVEL is set, and servers repeat what they got.
+logging.getLogger("s3fs").addFilter(redact_record)
 
 _T = TypeVar("_T")
 
@@ -74,6 +80,7 @@ class S3Driver:
                     **self._arguments, use_listings_cache=False, skip_instance_cache=True
                 )
                 self._made.retries = _TRIES
+                _remember_credentials(self._made)
             return self._made
 
     def prepare(self, prefix: str) -> None:
@@ -183,13 +190,31 @@ class S3Driver:
         while True:
             page = self._call("list_multipart_uploads", **ask)
             yield [
-                Unfinished(each["Key"], each["Initiated"], each["UploadId"])
+                Unfinished(
+                    each["Key"],
+                    each["Initiated"],
+                    each["UploadId"],
+                    functools.partial(self._touched, each["Key"], each["UploadId"]),
+                )
                 for each in page.get("Uploads", ())
             ]
             if not page.get("IsTruncated"):
                 return
             ask["KeyMarker"] = page["NextKeyMarker"]
             ask["UploadIdMarker"] = page["NextUploadIdMarker"]
+
+    def _touched(self, key: str, upload: str) -> datetime:
+        """Return when the last part of an upload came, or the beginning of time if none did."""
+        ask: dict[str, Any] = {"Key": key, "UploadId": upload, "timeout": ANSWER_SECONDS}
+        last: datetime = datetime.min.replace(tzinfo=UTC)
+        while True:
+            page = self._call("list_parts", **ask)
+            # Not every server that speaks S3 says when.
+            for each in page.get("Parts", ()):
+                last = max(last, each.get("LastModified", last))
+            if not page.get("IsTruncated"):
+                return last
+            ask["PartNumberMarker"] = page["NextPartNumberMarker"]
 
     def end(self, unfinished: Unfinished) -> None:
         """Have the store forget the parts of an upload."""
@@ -292,6 +317,16 @@ class _Checked(_Multipart):
 
     def send(self, number: int, part: bytes | memoryview) -> None:
         self._parts[number] = _twice(lambda: self._direct.send(self._key, self.name, number, part))
+
+
+def _remember_credentials(fs: Any) -> None:  # noqa: ANN401 - s3fs's own
+    """Have the credentials of a client hidden; without any, its first request says so."""
+    from fsspec.asyn import sync  # noqa: PLC0415 - s3fs has it loaded
+
+    with contextlib.suppress(Exception):
+        holder = fs.s3._request_signer._credentials  # noqa: SLF001 - those of a profile or a role are nowhere else
+        now = sync(fs.loop, holder.get_frozen_credentials)
+        remember(now.secret_key, now.token)
 
 
 def _twice(work: Callable[[], _T]) -> _T:

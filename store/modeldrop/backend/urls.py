@@ -116,16 +116,16 @@ def parse(url: str, base: Path | None) -> Address:
     if printable(url) != url:
         message = "the backend's URL has a control character"
         raise ConfigError(message, hint="type it again")
+    refuse_secrets(url)
     protocol, separator, rest = url.partition("://")
     protocol = protocol.lower()
     if not separator:
         # `s3:bucket` is a slip, not a file of that name.
-        slip = re.match(r"(s3a?|az|abfss?|gs|gcs|sftp|file):", url)
+        slip = re.match(r"(?i)(s3a?|az|abfss?|gs|gcs|sftp|file):", url)
         if slip:
             message = f"the backend's URL begins with {slip[0]!r}, without slashes"
-            raise ConfigError(message, hint=f"write {slip[1]}://…")
+            raise ConfigError(message, hint=f"write {slip[1].lower()}://…")
         return _local(url, base)
-    _refuse_secrets(protocol, rest)
     if "::" in protocol or not _PROTOCOL.fullmatch(protocol):
         message = "the backend's URL begins with no protocol's name"
         raise ConfigError(message, hint="give a folder, s3://bucket/prefix or az://container")
@@ -169,6 +169,22 @@ def _remote(protocol: str, rest: str) -> Address:
     return Address(
         f"{protocol}://{host}/{prefix}".rstrip("/"), protocol, bucket, prefix, options=options
     )
+
+
+def refuse_secrets(url: str) -> None:
+    """Refuse a URL that holds a secret; it isn't repeated.
+
+    Raises:
+        ConfigError: it does.
+    """
+    protocol, separator, rest = url.partition("://")
+    if not separator:
+        # What would be taken for a folder and named in every record: a connection string that was
+        # given as the URL, and a user's password before a host.
+        if _SECRET_VALUE.search(url) or re.match(r"[^/@\s:]+:.*@", url):
+            _refuse("", "it holds a key or a password")
+        return
+    _refuse_secrets(protocol.lower(), rest)
 
 
 def _refuse_secrets(protocol: str, rest: str) -> None:

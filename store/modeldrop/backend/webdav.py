@@ -7,6 +7,7 @@ percent-encoded once more than keys are: httpx takes what is encoded for what it
 from __future__ import annotations
 
 import contextlib
+import netrc
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from webdav4.fsspec import WebdavFileSystem
 from modeldrop.backend.driver import Body
 from modeldrop.backend.plain import PlainDriver
 from modeldrop.backend.urls import Address
+from modeldrop.redaction import remember
 
 _CONNECT_SECONDS: Final = 5
 # Between two bytes.
@@ -137,4 +139,9 @@ def _credentials(server: httpx.URL) -> httpx.Auth | None:
     if server.scheme != "https" and server.host not in _HERE:
         return None
     path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    return httpx.NetRCAuth(str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = netrc.netrc(path).authenticators(server.host)
+    if found is not None:
+        remember(found[2])
+    return httpx.NetRCAuth(str(path))

@@ -46,7 +46,8 @@ from modeldrop.intake.standings import Standings
 from modeldrop.intake.storing import Storing
 from modeldrop.intake.throttle import Throttle
 from modeldrop.ledger import Request
-from modeldrop.names import parse_guid, printable
+from modeldrop.names import parse_guid
+from modeldrop.redaction import told
 from modeldrop.runs import Runs
 
 _log = logging.getLogger(__name__)
@@ -353,7 +354,7 @@ class Dispatch:
 
     def _stays(self, tracked: Tracked, flight: Flight, error: Exception) -> None:
         """Decide what becomes of a stored run whose staged copy could not be moved or deleted."""
-        clock, reason = time.monotonic(), printable(str(error))
+        clock, reason = time.monotonic(), told(error)
         if isinstance(error, IntegrityError) and not isinstance(error, SourceChanged):
             # The staged copy is the one that is whole.
             signature = flight.observation.signature()
@@ -397,7 +398,7 @@ class Dispatch:
     def fail(self, tracked: Tracked, error: Exception, flight: Flight | None = None) -> None:
         """Decide what becomes of a run that could not be looked at or stored."""
         clock, standing = time.monotonic(), tracked.standing
-        reason = printable(str(error)) or type(error).__name__
+        reason = told(error) or type(error).__name__
         if isinstance(error, SourceChanged):
             quiet = self._settings.quiet_time
             self._become(tracked, machine.changed(standing, reason, quiet, clock))

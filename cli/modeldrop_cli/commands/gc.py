@@ -1,0 +1,76 @@
+"""`modeldrop gc`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from modeldrop_cli.command import Command, exits, open_repository, output_options
+from modeldrop_cli.output import size, when
+
+if TYPE_CHECKING:
+    from modeldrop.gc import Collected
+    from modeldrop_cli.objects import CollectedObject, GcObject
+    from modeldrop_cli.output import Output
+
+
+@click.command(
+    "gc",
+    cls=Command,
+    examples=(
+        ("modeldrop gc --dry-run", "shows what would be collected, and changes nothing"),
+        ("modeldrop gc", "collects it now; the service does so once a day"),
+    ),
+    exits=exits(3, 10, 30, e3="some of it could not be removed; it is named"),
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be collected.")
+@output_options
+def command(dry_run: bool, output: Output) -> None:  # noqa: FBT001 - click's signature
+    """Collect what crashes left.
+
+    Today that is what came to no end, and is never seen: uploads to which nothing was sent for
+    two weeks (at Azure: that began a month ago), and temporary files, of this home and of a
+    backend in a folder, that nobody wrote to for a day. Nothing that is stored is touched. With
+    -q the places are printed.
+    """
+    with open_repository() as repository:
+        found = repository.gc(dry_run=dry_run)
+    troubles = [each for each in found if each.trouble]
+    gone = [each for each in found if not each.trouble]
+    if output.json:
+        told: GcObject = {"dry_run": dry_run, "collected": list(map(_object, found))}
+        output.document(told)
+    elif output.quiet:
+        for each in gone:
+            output.id(each.where)
+    else:
+        output.table(
+            ("kind", "touched", "size", "where"),
+            [_row(each) for each in gone],
+            right="size",
+        )
+        what = "would be collected" if dry_run else "collected"
+        output.say(f"{len(gone)} {what}." if gone else "There is nothing to collect.")
+    if troubles:
+        from modeldrop.errors import PartialFailure  # noqa: PLC0415 - only then
+
+        raise PartialFailure(
+            "not removed: " + "; ".join(each.trouble for each in troubles),
+            hint="let this user write there, or remove it by hand: nothing refers to it",
+        )
+
+
+def _object(each: Collected) -> CollectedObject:
+    return {
+        "kind": each.kind,
+        "where": each.where,
+        "touched_at": each.touched_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "size": each.size,
+        "trouble": each.trouble,
+    }
+
+
+def _row(each: Collected) -> tuple[str, str, str, str]:
+    shown = "" if each.size is None else size(each.size)
+    return each.kind, when(_object(each)["touched_at"]), shown, each.where

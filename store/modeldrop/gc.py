@@ -1,0 +1,110 @@
+"""What crashes left: uploads that came to no end, and temporary files. Nobody ever sees them.
+
+What has got nothing for as long as the backend says is given up: an upload is judged by its last
+part, a temporary file by its last write, so nothing that somebody is still at is touched, on this
+host or on another one. Two that collect at a time do the same work twice, and no harm.
+
+What a crash leaves: some of it collected, and the rest for the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from modeldrop import files
+from modeldrop.backend import Backend
+from modeldrop.home import Home
+from modeldrop.names import printable
+
+UPLOAD: Final = "upload"
+FILE: Final = "file"
+
+# Temporary files of the home live for moments; those of a pull are written to all the while.
+_OLD: Final = timedelta(days=1)
+# `objects/<aa>/<sha256>/`: what is below has the names that an artifact's files have.
+_CACHE_DEPTH: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """One thing that was left, and is gone now or would be."""
+
+    kind: str
+    """`UPLOAD` or `FILE`."""
+    where: str
+    """Its key below the backend's URL, or its path."""
+    touched_at: datetime
+    """When something of it was written last."""
+    size: int | None
+    """How many bytes it has, or None where the store doesn't say."""
+    trouble: str = ""
+    """Why it is still there; empty if it isn't."""
+
+
+def collect(home: Home, backend: Backend, *, dry_run: bool) -> list[Collected]:
+    """Collect what was given up at the backend and in the home; return it, or what would be.
+
+    Raises:
+        BackendError: the backend failed; what was collected before stays so.
+    """
+    now = _now()
+    given_up = now - backend.capabilities.gives_up_after
+    found = [
+        Collected(
+            UPLOAD if each.size is None else FILE,
+            f"{backend.url}/{each.key}",
+            each.touched_at,
+            each.size,
+        )
+        for each in backend.end_unfinished(given_up, dry_run=dry_run)
+    ]
+    for path in _temporary(home):
+        one = _collect(path, now - _OLD, dry_run=dry_run)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _temporary(home: Home) -> Iterator[Path]:
+    """Yield the temporary files and folders of a home, but for what others put into it."""
+    paths = home.paths
+    spared = {paths.staging, home.staging, paths.model_repository, Path(home.backend_url)}
+    folders = [paths.root]
+    while folders:
+        folder = folders.pop()
+        entries = []
+        with contextlib.suppress(OSError), os.scandir(folder) as listed:
+            entries = list(listed)
+        for entry in entries:
+            path = Path(entry.path)
+            if files.is_temp_name(entry.name):
+                yield path
+            elif entry.is_dir(follow_symlinks=False) and path not in spared:
+                is_cached = path.is_relative_to(paths.objects)
+                if not is_cached or len(path.relative_to(paths.objects).parts) <= _CACHE_DEPTH:
+                    folders.append(path)
+
+
+def _collect(path: Path, before: datetime, *, dry_run: bool) -> Collected | None:
+    """Collect a temporary file or folder, unless something of it was written since a time."""
+    found = files.last_touched(str(path))
+    touched = None if found is None else datetime.fromtimestamp(found[0], UTC)
+    if found is None or touched is None or touched >= before:
+        return None
+    trouble = ""
+    try:
+        if not dry_run:
+            files.remove_temp(str(path))
+    except OSError as error:
+        trouble = f"{error.strerror}: {printable(str(error.filename or path))}"
+    return Collected(FILE, str(path), touched, found[1], trouble)
