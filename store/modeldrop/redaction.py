@@ -73,6 +73,8 @@ def remember(*secrets: str | None) -> None:
         _told.update(each for each in secrets if each and len(each) >= _SHORTEST)
 
 
+# Asked of every variable for each line of a log.
+@functools.lru_cache(maxsize=1024)
 def is_secret_variable(name: str) -> bool:
     """Return whether an environment variable is a credential of a store: a secret, or its id."""
     return (
@@ -87,8 +89,8 @@ def hide(text: str) -> str:
     with _telling:
         known = frozenset(_told)
     values = frozenset(
-        value
-        for name, value in os.environ.items()
+        os.environ.get(name, "")
+        for name in os.environ
         # An id is none, and may well be a word: `minioadmin`.
         if is_secret_variable(name) and not name.endswith("_ID")
     )
