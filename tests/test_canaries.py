@@ -288,6 +288,13 @@ def test_a_profile_that_is_wrong_is_not_repeated(
 # --- where secrets don't belong ------------------------------------------------------------------
 
 SECRET: Final = Canary("secret")
+
+
+def named(text: str) -> str:
+    """Return a test's name that is the same in every process: the canary is another one in each."""
+    return re.sub("cAnAry[0-9a-f]+", "canary", text)
+
+
 IN_URLS: Final = (
     f"s3://key:{SECRET}@bucket/p",
     f"s3://key:{quote(str(SECRET), safe='')}@bucket",
@@ -315,7 +322,7 @@ OPTIONS: Final[Mapping[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("url", IN_URLS, ids=lambda url: url.partition(str(SECRET)[:4])[0])
+@pytest.mark.parametrize("url", IN_URLS, ids=named)
 @pytest.mark.parametrize("command", ["init", "clone", "settings"])
 def test_a_url_with_a_secret_is_refused_and_kept_nowhere(
     command: str, url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -374,6 +381,7 @@ def test_settings_with_a_secret_are_refused_by_every_command(
         f"secret = {SECRET}",
         f'"AccountKey={SECRET}" = 1',
     ],
+    ids=named,
 )
 def test_settings_that_are_wrong_are_told_without_what_is_in_them(
     line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
