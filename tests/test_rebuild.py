@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository, locks
-from modeldrop.errors import ConfigError, JournalForked, Locked
+from modeldrop.errors import ConfigError, JournalForked, Locked, RecordDamaged
 from modeldrop.layout import journal_segments
+from modeldrop.names import new_guid
 from modeldrop.rebuild import Rebuilt
+from support import work
 from support.children import dies
 from support.program import in_process
 from support.sharing import host, note, rebuild, seen, store
@@ -201,6 +203,27 @@ def test_open_intent_and_damaged_counter_are_settled(ada: Repository) -> None:
         back.rebuild()
         assert back.runs_at_backend.open_intents() == []
         assert store(back, "five") == "churn/5"
+
+
+def test_intent_that_is_damaged_is_put_aside_and_what_came_of_it_has_its_entry(
+    ada: Repository, tmp_path: Path
+) -> None:
+    paths, run = ada.home.paths, new_guid()
+    weights = model(tmp_path / "weights.bin", "four")
+    assert dies(work.upload, paths.root, run, weights, at="record appended")
+    (left,) = paths.intents.iterdir()
+    left.write_bytes(left.read_bytes().replace(b"1", b"2"))
+    with Repository.open(paths.root) as back:
+        with pytest.raises(RecordDamaged) as caught:
+            back.upload(run, weights)
+        assert "modeldrop rebuild" in caught.value.hint
+        assert back.rebuild().recovered == 1
+
+        assert list(paths.intents.iterdir()) == []
+        assert [each.name.partition("-")[2] for each in paths.torn.iterdir()] == [left.name]
+        assert ("committed", f"run:{run}~1") in abouts(back)
+        assert not back.upload(run, weights).created
+        assert back.verify().ok
 
 
 def test_hooks_begin_with_what_happens_next(ada: Repository) -> None:

@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from modeldrop.batch import Batch
 from modeldrop.errors import RecordDamaged
-from modeldrop.files import TEMP_PREFIX, write_durable
+from modeldrop.files import TEMP_PREFIX, make_folders, rename_if_absent, write_durable
 from modeldrop.records import Intent
 
+_HINT: Final = (
+    "`modeldrop rebuild` finds out what became of it, and puts it aside; stop the service before"
+)
 # How the name of a group's file ends.
 _GROUP: Final = ".group.jsonl"
 
@@ -81,6 +85,18 @@ class Intents:
         for each in ended:
             self._files.pop(each, None)
 
+    def clear(self, torn: Path) -> None:
+        """Remove every intent, once what became of all of them is known.
+
+        Files that can't be read are kept in the folder `torn`.
+        """
+        for name in self._names():
+            try:
+                self.end(*(each.request for each in self._in(name)))
+            except RecordDamaged:
+                make_folders(torn)
+                rename_if_absent(Path(self._path(name)), torn / f"{secrets.token_hex(4)}-{name}")
+
     def of(self, sequence: str) -> list[Intent]:
         """Return the open intents of a sequence, oldest first.
 
@@ -112,10 +128,13 @@ class Intents:
 
     def _read(self, wanted: Callable[[str], bool]) -> list[Intent]:
         found: list[Intent] = []
-        for name in os.listdir(self._folder):
-            if not name.startswith(TEMP_PREFIX) and wanted(name):
+        for name in self._names():
+            if wanted(name):
                 found += self._in(name)
         return sorted(found, key=lambda intent: (intent.begun_at, intent.request))
+
+    def _names(self) -> list[str]:
+        return [each for each in os.listdir(self._folder) if not each.startswith(TEMP_PREFIX)]
 
     def _in(self, name: str) -> Iterable[Intent]:
         path = self._path(name)
@@ -149,6 +168,6 @@ def _intents(lines: Sequence[bytes], path: str, *, whole: bool) -> Iterator[Inte
     for line in lines or [b""]:
         try:
             yield Intent.from_bytes(line, path)
-        except RecordDamaged:
+        except RecordDamaged as error:
             if whole:
-                raise
+                raise RecordDamaged(error.message, hint=_HINT, detail=error.detail) from error

@@ -30,7 +30,6 @@ from modeldrop.errors import (
     IntegrityError,
     JournalChanged,
     NotFound,
-    RecordDamaged,
 )
 from modeldrop.files import make_folders, remove_durable, write_durable
 from modeldrop.home import Home
@@ -87,10 +86,7 @@ def rebuild(rooms: Rooms) -> Rebuilt:
         source, entries, lost = _restore(home, backend, journal, troubles)
         recovered = _recover(journal, _records(rooms, troubles))
         # Whatever was begun is known by now: its record has an entry, or is not there.
-        with contextlib.suppress(RecordDamaged):
-            intents = Intents(home.paths.intents)
-            for intent in intents.all():
-                intents.end(intent.request)
+        Intents(home.paths.intents).clear(home.paths.torn)
     return Rebuilt(source, entries, recovered, lost, tuple(troubles))
 
 
