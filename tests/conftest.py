@@ -1,5 +1,6 @@
 """What holds for every test: it stays out of the real home, and its servers are real."""
 
+import logging
 import os
 import sys
 import threading
@@ -80,6 +81,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what takes minutes, unless it was asked for."""
     if item.get_closest_marker("soak") and not SOAKS:
         pytest.skip("takes minutes; `make soak` runs it")
+
+
+@pytest.fixture(autouse=True)
+def _own_loggers() -> Iterator[None]:
+    """Leave logging as it was: a program that ran in this process has it write to that stderr."""
+    ours = [logging.getLogger(name) for name in ("modeldrop", "modeldrop_cli", "modeldrop_daemon")]
+    before = [(each, each.handlers, each.level, each.propagate) for each in ours]
+    hook = threading.excepthook
+    yield
+    threading.excepthook = hook
+    for logger, handlers, level, propagate in before:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

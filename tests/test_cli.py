@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -34,19 +33,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Program:
 def home(run: Program, tmp_path: Path) -> Path:
     assert run("init").code == 0
     return tmp_path / ".mlops"
-
-
-@pytest.fixture
-def own_loggers() -> Iterator[None]:
-    """Leave the loggers as they were."""
-    loggers = [logging.getLogger(name) for name in ("modeldrop", "modeldrop_cli")]
-    before = [(each.handlers, each.level, each.propagate) for each in loggers]
-    root = logging.getLogger().handlers[:]
-    yield
-    logging.getLogger().handlers[:] = root
-    for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        each.handlers, each.propagate = handlers, propagate
-        each.setLevel(level)
 
 
 def modules_imported_by(*arguments: str) -> set[str]:
@@ -265,7 +251,7 @@ def test_verbose_lets_no_library_of_a_store_speak(
 
 
 def test_verbose_writes_lines_that_drive_no_terminal(
-    capsys: pytest.CaptureFixture[str], own_loggers: None
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail() -> None:
         raise ValueError("\x1b[31m")

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,6 @@ from modeldrop_daemon.main import main
 from support.service import Home
 
 OURS = logging.getLogger("modeldrop.intake.test")
-
-
-@pytest.fixture(autouse=True)
-def _loggers() -> Iterator[None]:
-    """Leave logging as it was."""
-    root = logging.getLogger()
-    ours = [logging.getLogger(name) for name in ("modeldrop", "modeldrop_daemon")]
-    before = [(each, each.handlers, each.level, each.propagate) for each in ours]
-    hook, handlers = threading.excepthook, list(root.handlers)
-    yield
-    threading.excepthook, root.handlers = hook, handlers
-    for logger, was, level, propagate in before:
-        logger.handlers, logger.propagate = was, propagate
-        logger.setLevel(level)
 
 
 def said(environ: dict[str, str] | None = None, *, verbose: bool = False) -> io.StringIO:
