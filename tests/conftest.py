@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from modeldrop import Repository, files
+from modeldrop.backend import Backend, open_backend
 from support.intake import make_home
 from support.servers import (
     AzuriteServer,
@@ -325,3 +326,22 @@ def _forget_clients() -> None:
         # Not imported, and so without any: importing takes half a second.
         if module in sys.modules:
             getattr(sys.modules[module], name).clear_instance_cache()
+
+
+@pytest.fixture(params=["local", "s3", "azure"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """A new backend of each kind that the service is mostly used with; prepared."""
+    if request.param == "local":
+        opened = open_backend(str(tmp_path / "store"), {}, None)
+    else:
+        opened = open_backend(request.getfixturevalue(f"{request.param}_url"), {}, None)
+    opened.prepare()
+    return opened
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Backend:
+    """A new folder as a backend; prepared."""
+    opened = open_backend(str(tmp_path / "store"), {}, None)
+    opened.prepare()
+    return opened

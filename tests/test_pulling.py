@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from modeldrop import batch, files
-from modeldrop.backend import Backend, open_backend
+from modeldrop.backend import Backend
 from modeldrop.copies import is_copy
 from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, InvalidName
 from modeldrop.pulling import pull
@@ -24,23 +24,6 @@ from support.artifacts import KEY, MIB, data_of, digest, folder_of, left_in, put
 from support.children import started
 from support.intake import Meddling, die_pulling
 from support.waiting import comes_true
-
-
-@pytest.fixture(params=["local", "s3", "azure"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    if request.param == "local":
-        opened = open_backend(str(tmp_path / "store"), {}, None)
-    else:
-        opened = open_backend(request.getfixturevalue(f"{request.param}_url"), {}, None)
-    opened.prepare()
-    return opened
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Backend:
-    opened = open_backend(str(tmp_path / "store"), {}, None)
-    opened.prepare()
-    return opened
 
 
 def test_a_pulled_file_is_what_was_stored(backend: Backend, tmp_path: Path) -> None:

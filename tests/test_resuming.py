@@ -29,23 +29,6 @@ from support.servers import RcloneS3Server
 LARGE: Final = 5 * MIB
 
 
-@pytest.fixture(params=["local", "s3", "azure"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    if request.param == "local":
-        opened = open_backend(str(tmp_path / "store"), {}, None)
-    else:
-        opened = open_backend(request.getfixturevalue(f"{request.param}_url"), {}, None)
-    opened.prepare()
-    return opened
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Backend:
-    opened = open_backend(str(tmp_path / "store"), {}, None)
-    opened.prepare()
-    return opened
-
-
 @pytest.fixture
 def large_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what is done with large files be done with those above 1 MiB."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.backend import Backend, open_backend
+from modeldrop.backend import Backend
 from modeldrop.errors import BackendError, SourceChanged
 from modeldrop.intake import walk
 from modeldrop.intake.observation import Signature
@@ -18,23 +18,6 @@ from modeldrop.transfer import Sent, Transfer
 from support.artifacts import KEY, MIB, RUN, data_of, digest
 from support.intake import Meddling, stored
 from support.waiting import comes_true
-
-
-@pytest.fixture(params=["local", "s3", "azure"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    if request.param == "local":
-        opened = open_backend(str(tmp_path / "store"), {}, None)
-    else:
-        opened = open_backend(request.getfixturevalue(f"{request.param}_url"), {}, None)
-    opened.prepare()
-    return opened
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Backend:
-    opened = open_backend(str(tmp_path / "store"), {}, None)
-    opened.prepare()
-    return opened
 
 
 class Source:

@@ -436,9 +436,9 @@ def _replace(path: str, data: bytes, mode: int, *, sync: bool) -> None:
 
 
 def write_temp(temp: str, data: bytes, mode: int, *, sync: bool) -> None:
-    """Write a new file under a temporary name, for the caller to give it its final one.
+    """Write a new file, mostly under a temporary name, which the caller gives its final one.
 
-    Without `sync` it mustn't get that before somebody has waited for the disk.
+    Without `sync` nothing may rely on it before somebody has waited for the disk.
     """
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
