@@ -278,6 +278,10 @@ def test_upload_keeps_what_is_said_and_refuses_what_cannot_be_kept(
     run = new_guid()
     with pytest.raises(UsageError, match="the metric 'auc' is no number"):
         repository.upload(run, tmp_path / "m", metadata={"metrics": {"auc": "good"}})
+    # More than a manifest should carry, though no part of it is.
+    much = {f"p{number}": "x" * 8000 for number in range(200)}
+    with pytest.raises(UsageError, match="the metadata take more than 1 MiB"):
+        repository.upload(run, tmp_path / "m", metadata={"params": much})
     assert repository.runs_at_backend.last(run) == 0
     told = repository.upload(
         run,
