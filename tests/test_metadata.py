@@ -15,6 +15,7 @@ import modeldrop
 from modeldrop import Repository
 from modeldrop.errors import RecordDamaged, UsageError
 from modeldrop.form import Fields, seal
+from modeldrop.intake import drop
 from modeldrop.metadata import NOTHING, Code, Dataset, Environment, Metadata
 from modeldrop.names import new_guid
 from modeldrop.records import Revision
@@ -223,6 +224,21 @@ def test_hosts_that_differ_in_nothing_but_where_it_ran_make_one_revision(tmp_pat
         # Every host tells the same of it.
         one.register(run, "churn")
         assert one.metadata("churn") == two.metadata("churn") == revision.metadata
+
+
+def test_what_has_left_staging_is_dropped_again_to_say_more(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("1")
+    with make_home(tmp_path / "home", afterwards="move") as repository:
+        staging = repository.home.staging
+        run = drop(staging, [tmp_path / "m"])
+        scan(repository)
+        assert not (staging / run).exists()
+        drop(staging, [tmp_path / "m"], run=run, metadata=Metadata(metrics={"auc": "0.9"}))
+        scan(repository)
+        first, second = revisions(repository, run)
+        assert second.metadata.metrics == {"auc": "0.9"}
+        assert second.artifacts == first.artifacts
+        assert len(uploads(repository, run)) == 1
 
 
 def test_metadata_survive_the_loss_of_the_journal_and_of_the_home(
