@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from modeldrop import Repository, errors
+from modeldrop.delivery import Delivery
 
 
 def methods() -> None:
     """Print what `Repository` offers: each method, how it is called, and what it says of itself."""
-    for name, member in _public(Repository):
+    # What is deployed is a floor of its own, and offered by the same object.
+    for name, member in (*_public(Repository), *_public(Delivery)):
         print(f"### {name}\n\n```python\n{_call(name, member)}\n```\n")
         print(_told(member), end="\n\n")
 
