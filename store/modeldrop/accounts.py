@@ -25,15 +25,15 @@ from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import first_difference, read
 from modeldrop.layout import moves as moves_of
 from modeldrop.layout import numbered, revisions, versions
-from modeldrop.records import AliasMove, Head, PushedRecord, Revision, Version
+from modeldrop.records import AliasMove, Head, PushedRecord, Revision, VacantVersion, Version
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
-from modeldrop.versions import REGISTERED
+from modeldrop.versions import LEFT_VACANT, REGISTERED
 
 # Kind of what is off, where, and what.
 Found = Callable[[str, str, str], None]
 # What entries tell of.
-Told = Revision | Version | AliasMove
+Told = Revision | Version | VacantVersion | AliasMove
 
 # How long a record may be there before its entry: a slow store, a crash that is being settled.
 _GRACE: Final = 600.0
@@ -42,6 +42,7 @@ _GRACE: Final = 600.0
 KINDS: Final[Mapping[str, str]] = {
     COMMITTED: "revision",
     REGISTERED: "version",
+    LEFT_VACANT: "version",
     PROMOTED: "alias",
     ALIAS_REMOVED: "alias",
 }
@@ -106,7 +107,7 @@ class Accounts:
     def compare(
         self,
         known: Mapping[tuple[str, int], Revision],
-        pinned: Mapping[tuple[str, int], Version],
+        pinned: Mapping[tuple[str, int], Version | VacantVersion],
         moves: Mapping[str, AliasMove],
         found: Found,
     ) -> int:
@@ -255,9 +256,9 @@ class Accounts:
 def _place_of(record: Told) -> tuple[str, str, str]:
     """Return what kind of thing a record is of, its sequence, and when it was made."""
     if isinstance(record, Revision):
-        return KINDS[COMMITTED], revisions(record.run), record.committed_at
-    if isinstance(record, Version):
-        return KINDS[REGISTERED], versions(record.experiment), record.registered_at
+        return KINDS[COMMITTED], revisions(record.run), record.written_at
+    if isinstance(record, Version | VacantVersion):
+        return KINDS[REGISTERED], versions(record.experiment), record.written_at
     return KINDS[PROMOTED], moves_of(record.experiment, record.alias), record.moved_at
 
 
@@ -282,6 +283,8 @@ def differs(entry: Entry, record: Told) -> bool:
     details = entry.details
     if isinstance(record, Version):
         return record.sha256 != details.get("sha256")
+    if isinstance(record, VacantVersion):
+        return record.reason != details.get("reason")
     if isinstance(record, AliasMove):
         pinned = (details.get("version"), details.get("sha256"))
         return pinned != (record.version, record.sha256)
