@@ -158,7 +158,7 @@ $(DEV): $(MADE) pyproject.toml
 	@touch $(RUNTIME) $(SERVERS) $@
 
 # Its small edition, and what that needs for a database.
-$(MLFLOW): $(MADE)
+$(MLFLOW): | $(MADE)
 	@echo "Installing MLflow into $(VENV)/mlflow" >&2
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \

@@ -251,6 +251,28 @@ def test_a_flipped_byte_never_becomes_a_version(
         assert repository.verify(deep=True).ok
 
 
+def test_bytes_that_were_changed_are_not_committed(
+    repository: Repository, good: tuple[bytes, str], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.bundle").write_bytes(good[0].replace(b"weights", b"weighty"))
+    report = bring(repository, tmp_path / "bad.bundle")
+    assert {each.kind for each in report.waiting} == {"run", "version"}
+    assert "doesn't have the digest" in report.waiting[0].reason
+    assert list(repository.runs()) == []
+
+
+def test_a_header_that_names_another_member_than_the_list_is_refused(
+    repository: Repository, good: tuple[bytes, str], tmp_path: Path
+) -> None:
+    whole, digest = good
+    theirs = member(f"bytes/{digest}", b"weights")[:512]
+    at = whole.index(theirs[:80])
+    forged = member("bytes/../../evil", b"weights")[:512]
+    (tmp_path / "bad.bundle").write_bytes(whole[:at] + forged + whole[at + 512 :])
+    with pytest.raises(IntegrityError, match="isn't the plain file bytes/"):
+        bring(repository, tmp_path / "bad.bundle")
+
+
 @pytest.mark.parametrize("cut", [0, 1, 511, 512, 700, -1, -1024, -1025])
 def test_a_bundle_that_was_cut_is_refused(repository: Repository, bundle: Path, cut: int) -> None:
     data = bundle.read_bytes()

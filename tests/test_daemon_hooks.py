@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from modeldrop.repository import Repository
+from support import work
+from support.mlopsnet import usual
 from support.service import Home, Service
 from support.waiting import comes_true
 
@@ -113,6 +115,18 @@ def test_version_that_another_process_registers_is_told(hooked: Hooked) -> None:
     assert hooked.is_told("churn/1")
     assert hooked.told()[0]["event"] == "registered"
     assert hooked.told()[0]["details"]["version"] == 1
+
+
+def test_what_is_imported_is_passed_over(hooked: Hooked, tmp_path: Path) -> None:
+    made, _ = usual(tmp_path / "net")
+    hooked.configure(registered=hooked.tee, committed=hooked.tee)
+    hooked.home.start_ready()
+    assert work.import_mlopsnet(hooked.home.root, made.database, made.folder)
+
+    run = hooked.commit()
+    hooked.register(run)
+
+    assert hooked.is_told(f"run:{run}~1", "churn/4")
 
 
 def test_parked_run_is_told_once(hooked: Hooked) -> None:

@@ -242,7 +242,7 @@ class Hooks:
             if self._stopping.is_set():
                 return
             place = Head(entry.seq, entry.start, entry.end, entry.sha256)
-            command = self._command(entry.kind)
+            command = self._command(entry)
             if not command:
                 self._place = place
                 self._passed_over += 1
@@ -253,10 +253,12 @@ class Hooks:
             if self._passed_over >= _MOST_PASSED:
                 self._keep(place)
 
-    def _command(self, kind: str) -> tuple[str, ...]:
-        if kind == COMMITTED:
+    def _command(self, entry: Entry) -> tuple[str, ...]:
+        if entry.details.get("origin"):
+            return ()  # an import tells of years ago, all at once
+        if entry.kind == COMMITTED:
             return self._settings.committed
-        return self._settings.registered if kind == REGISTERED else ()
+        return self._settings.registered if entry.kind == REGISTERED else ()
 
     def _run(self, event: str, command: tuple[str, ...], about: dict[str, object]) -> bool:
         """Run a hook; return False if it was ended with the service, before its time was up."""

@@ -362,7 +362,7 @@ def delete_and_die_everywhere(staging: str) -> list[str]:
 # coming from elsewhere
 
 
-def import_mlopsnet(home: str, database: str, folder: str) -> bool:
+def import_mlopsnet(home: str | Path, database: str | Path, folder: str | Path) -> bool:
     """Import a store of MLOps.NET; return whether all of it is here."""
     with Repository.open(home) as repository, opening.mlopsnet(Path(database), Path(folder)) as net:
         return carry(repository, net, Options()).complete

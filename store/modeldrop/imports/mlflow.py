@@ -196,6 +196,8 @@ class Mlflow:
             if tags:
                 self._leave("tags", name, f"{tags} tags of the registered model and its versions")
             versions = self._versions(name, rows)
+            if not versions:
+                continue
             yield ExperimentThere(name, tuple(versions), self._aliases(name, rows))
 
     def left(self) -> Iterator[Left]:
