@@ -105,6 +105,9 @@ def test_deleted_versions_are_vacant_and_aliases_and_stages_are_aliases(
     assert ("stage", "churn/1") in told
     assert ("tags", "churn") in told
     assert ("run", "1 runs") in told
+    assert ("metrics", "5 earlier values") in told
+    planned = {(each.kind, each.name) for each in bring(repository, made.where, dry_run=True).left}
+    assert planned == told
 
 
 def test_a_logged_model_is_an_artifact_of_its_run(

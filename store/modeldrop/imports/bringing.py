@@ -60,6 +60,7 @@ class Bringing:
         ]
         for each in content.refused:
             self._report.left.append(Left("file", f"{there.name}/{each.path}", each.reason))
+        metadata = metadata_of(there.described(), lambda what: self._lost(there.name, what))
         if self._dry_run:
             return self._planned(there, files, last, origin(there.name))
         found = self._found(files, last)
@@ -77,7 +78,7 @@ class Bringing:
             artifacts,
             content.refused,
             lost,
-            metadata=metadata_of(there.described(), lambda what: self._lost(there.name, what)),
+            metadata=metadata,
             origin=origin(there.name),
             by=there.by or origin(there.name).imported_by,
             at=there.at,

@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modeldrop import founding
 from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
-    AliasMoved,
     AliasNotFound,
     BackendError,
     Conflict,
@@ -68,7 +68,7 @@ def carry(
     naming = Naming(options.names)
     naming.check(each.name for each in experiments)
     if options.dry_run:
-        rooms.runs_at_backend.check_backend()
+        founding.check_repository(rooms.home, rooms.backend)
     else:
         rooms.ready_to_write()
     carrying = _Carrying(rooms, source, options, naming, report, moved)
@@ -204,16 +204,15 @@ class _Carrying:
         """Return what a version pins, or why it can't be had."""
         if there.gone is not None or there.unreachable is not None:
             return None, None, there.unreachable
-        if there.run is None:
-            return None, None, "nothing says which run it is of"
-        revision = self._revisions.get(there.run)
+        revision = self._revisions.get(there.run or "")
         if revision is None:
-            missing = self._missing.get(there.run, "its run isn't there")
-            return None, None, missing
+            return None, None, self._missing.get(there.run or "", "its run isn't there")
         try:
             artifact = choose_artifact(revision, there.artifact)
         except ModeldropError as error:
             return revision, None, error.message
+        if not artifact.files:
+            return revision, None, "there is no file of it"
         if there.sha256 not in {None, artifact.sha256} and not self._options.dry_run:
             return revision, None, f"it pins {there.sha256}, and its run has {artifact.sha256}"
         return revision, artifact, None
@@ -299,7 +298,7 @@ class _Carrying:
             promotion.place(
                 here, alias, version, self._request(), by=self._by, reason=reason, expect=0
             )
-        except (AliasMoved, UsageError) as error:
+        except (Conflict, UsageError) as error:
             # Somebody was quicker; or a target bears the name.
             self._report.left.append(Left("alias", f"{here}@{alias}", error.message))
         else:

@@ -77,6 +77,10 @@ class Store(Protocol):
         """Yield a run's metrics, the last value of each: key, value, is_nan."""
         ...
 
+    def metric_values(self, run: str) -> int:
+        """Return how many values a run's metrics have, all together."""
+        ...
+
     def tags(self, run: str) -> Iterator[Row]:
         """Yield a run's tags: key, value."""
         ...
@@ -136,6 +140,7 @@ class Mlflow:
         self._store = store
         self.location = store.location
         self._left: list[Left] = []
+        self._earlier = 0
         self._experiments = {
             str(row["experiment_id"]): (str(row["name"]), row["lifecycle_stage"] == _DELETED)
             for row in store.experiments()
@@ -202,7 +207,10 @@ class Mlflow:
 
     def left(self) -> Iterator[Left]:
         """Return what has no place here."""
-        return iter(self._left)
+        yield from self._left
+        if self._earlier:
+            reason = "the last value of each metric is kept"
+            yield Left("metrics", f"{self._earlier} earlier values", reason)
 
     # Runs
 
@@ -305,9 +313,11 @@ class Mlflow:
         parent = parse_guid(tags.get("mlflow.parentRunId", ""))
         if row["name"]:
             tags.setdefault("mlflow.runName", str(row["name"]))
+        metrics = list(self._store.metrics(run))
+        self._earlier += self._store.metric_values(run) - len(metrics)
         return Described(
             params={str(each["key"]): str(each["value"]) for each in self._store.params(run)},
-            metrics={str(each["key"]): _number(each) for each in self._store.metrics(run)},
+            metrics={str(each["key"]): _number(each) for each in metrics},
             tags=tags,
             parent=parent,
             commit=str(commit) if commit else None,
@@ -333,15 +343,19 @@ class Mlflow:
                 found[number] = replace(version, gone="it was deleted at MLflow")
                 continue
             try:
-                run, artifact = self._source_of(row)
+                run, path = self._source_of(row)
             except ModeldropError as error:
                 found[number] = replace(version, unreachable=error.message)
-            else:
-                found[number] = replace(version, run=run, artifact=artifact)
+                continue
+            artifact, _, deeper = path.partition("/")
+            if deeper:
+                reason = f"its source is {path}, and the whole of {artifact} is pinned"
+                self._leave("version", version.name, printable(reason))
+            found[number] = replace(version, run=run, artifact=artifact or WHOLE_RUN)
         return [found[number] for number in sorted(found)]
 
     def _source_of(self, row: Row) -> tuple[str, str]:
-        """Return the run and the artifact that a version means.
+        """Return the run that a version is of, and the path of its source among the artifacts.
 
         Raises:
             Outside: its source leads to no run and no logged model.
@@ -355,7 +369,7 @@ class Mlflow:
                 run, _, below = source.removeprefix("runs:/").partition("/")
                 guid = parse_guid(run) or ""
                 if guid in self._runs:
-                    return guid, below.partition("/")[0] or WHOLE_RUN
+                    return guid, below
         for source in sources:
             for logged in self._logged.values():
                 if _below(source, logged.location) is not None:
@@ -364,7 +378,7 @@ class Mlflow:
             for guid in (own, *self._folders) if own in self._folders else self._folders:
                 inside = _below(source, self._folders[guid].uri)
                 if inside is not None:
-                    return guid, inside.partition("/")[0] or WHOLE_RUN
+                    return guid, inside
         shown = printable(hide_userinfo(sources[0])) if sources else "nothing"
         message = f"its source, {shown}, is in no run and no logged model that is here"
         raise Outside(message, hint="`--artifacts DIR` says where the artifacts are")

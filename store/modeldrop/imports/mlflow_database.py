@@ -53,6 +53,10 @@ class MlflowDatabase:
         }
         return iter(last.values())
 
+    def metric_values(self, run: str) -> int:
+        """Return how many values a run's metrics have."""
+        return sum(1 for _ in self._tables.rows("metrics", ("key",), ("run_uuid", run)))
+
     def tags(self, run: str) -> Iterator[Row]:
         """Yield a run's tags."""
         return self._tables.rows("tags", ("key", "value"), ("run_uuid", run))

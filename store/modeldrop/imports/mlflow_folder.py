@@ -90,6 +90,11 @@ class MlflowFolder:
             if points:
                 yield {"key": key, "value": max(points, key=lambda each: each[:2])[2]}
 
+    def metric_values(self, run: str) -> int:
+        """Return how many values a run's metrics have."""
+        texts = self._place.texts(f"{self._folders[run]}/metrics")
+        return sum(len(text.splitlines()) for text in texts.values())
+
     def tags(self, run: str) -> Iterator[Row]:
         """Yield a run's tags."""
         return self._pairs(f"{self._folders[run]}/tags")
