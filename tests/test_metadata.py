@@ -15,6 +15,7 @@ import modeldrop
 from modeldrop import Repository
 from modeldrop.errors import RecordDamaged, UsageError
 from modeldrop.form import Fields, seal
+from modeldrop.intake import drop
 from modeldrop.metadata import NOTHING, Code, Dataset, Environment, Metadata
 from modeldrop.names import new_guid
 from modeldrop.records import Revision
@@ -225,6 +226,21 @@ def test_hosts_that_differ_in_nothing_but_where_it_ran_make_one_revision(tmp_pat
         assert one.metadata("churn") == two.metadata("churn") == revision.metadata
 
 
+def test_what_has_left_staging_is_dropped_again_to_say_more(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("1")
+    with make_home(tmp_path / "home", afterwards="move") as repository:
+        staging = repository.home.staging
+        run = drop(staging, [tmp_path / "m"])
+        scan(repository)
+        assert not (staging / run).exists()
+        drop(staging, [tmp_path / "m"], run=run, metadata=Metadata(metrics={"auc": "0.9"}))
+        scan(repository)
+        first, second = revisions(repository, run)
+        assert second.metadata.metrics == {"auc": "0.9"}
+        assert second.artifacts == first.artifacts
+        assert len(uploads(repository, run)) == 1
+
+
 def test_metadata_survive_the_loss_of_the_journal_and_of_the_home(
     repository: Repository, tmp_path: Path
 ) -> None:
@@ -278,6 +294,10 @@ def test_upload_keeps_what_is_said_and_refuses_what_cannot_be_kept(
     run = new_guid()
     with pytest.raises(UsageError, match="the metric 'auc' is no number"):
         repository.upload(run, tmp_path / "m", metadata={"metrics": {"auc": "good"}})
+    # More than a manifest should carry, though no part of it is.
+    much = {f"p{number}": "x" * 8000 for number in range(200)}
+    with pytest.raises(UsageError, match="the metadata take more than 1 MiB"):
+        repository.upload(run, tmp_path / "m", metadata={"params": much})
     assert repository.runs_at_backend.last(run) == 0
     told = repository.upload(
         run,

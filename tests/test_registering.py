@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from support.intake import (
     turns,
 )
 from support.program import Program, in_process
+from support.service import Home
+from support.waiting import comes_true
 
 WISH = {"run.toml": 'experiment = "churn"\nregister = true\ndescription = "by itself"\n'}
 
@@ -233,3 +236,40 @@ def test_drop_that_waits_has_it_registered(
     guid = program("drop", "m", "-e", "churn", "--register", "--wait").out.strip()
     assert program("show", "churn/1", "--json").json["run"] == guid
     assert program("status").code == 0
+
+
+# The service dies after a step of whatever it does.
+DYING = """
+import sys
+sys.path.insert(0, {support!r})
+from support.killing import at_step
+for room in ("ledger", "intake.together", "intake.dispatch", "intake.registering", "versions"):
+    at_step({step!r}, logger="modeldrop." + room)
+"""
+
+
+@pytest.mark.parametrize("step", [None, "remembered", "registered"])
+def test_the_service_registers_what_says_so_also_after_it_was_killed(
+    tmp_path: Path, step: str | None
+) -> None:
+    home = Home(tmp_path)
+    try:
+        twist = DYING.format(support=str(Path(__file__).parent), step=step) if step else ""
+        service = home.start(twist=twist) if step else home.start_ready()
+        (home.folder / "wishing").mkdir()
+        (home.folder / "wishing" / "model").write_text("1")
+        (home.folder / "wishing" / "run.toml").write_text(WISH["run.toml"])
+        wishing = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
+        (home.folder / "wishing").rename(home.staging / wishing)
+        if step:
+            assert service.wait() == -signal.SIGKILL, service.log
+            service = home.start_ready()
+        with Repository.open(home.root) as repository:
+            assert comes_true(lambda: versions(repository) != [])
+            assert service.stop() == 0
+            assert [each.run for each in versions(repository)] == [wishing]
+            kinds = [entry.kind for entry in repository.log(f"run:{wishing}")]
+            assert kinds == ["registered", "committed"]
+            assert repository.verify(deep=True).ok
+    finally:
+        home.close()

@@ -285,7 +285,7 @@ def test_hostile_text_is_answered_in_bounded_time_and_memory(kind: str) -> None:
         ("run.json", '{"a": {"b": 1, "b": 1}}', "it has a name twice"),
         ("run.toml", "a = 1\na = 1", "it is no valid TOML"),
         ("run.yaml", "a: 1\n---\nb: 1", "it has more than one document"),
-        ("run.yaml", "a: " + "[" * 30 + "]" * 30, "it has more than 50000 values, or is nested"),
+        ("run.yaml", "a: " + "[" * 30 + "]" * 30, "it is nested over 20 deep"),
         ("run.json", '{"a": ' + "[" * 30 + "]" * 30 + "}", "it is nested over 20 deep"),
         ("run.toml", "a." * 9000 + "a = 1", "it has lines with more dots"),
         ("run.yaml", "x: [" + "1," * 60_000 + "]", "it has more than 50000 values"),

@@ -90,7 +90,7 @@ class RunStatusObject(TypedDict):
     size: Annotated[int, "how many bytes it has"]
     rate: Annotated[int, "bytes of it that are being sent in a second; 0 if none are"]
     seconds_left: Annotated[int | None, "what the rest takes at this rate; null at rate 0"]
-    refused: Annotated[list[RefusedObject], "entries of it that aren't stored"]
+    refused: Annotated[list[RefusedObject], "what isn't stored, or why it isn't registered"]
 
 
 class ScanObject(TypedDict):

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import subprocess
-import sysconfig
+import sys
 from collections.abc import Iterator
-from importlib import metadata as installed
 from pathlib import Path
 from typing import Final
 
@@ -39,11 +37,12 @@ def captured(*, packages: bool = False, folder: Path | str = ".") -> Fields:
     the host, the user, the version of Python and the platform; the installed packages where they
     are asked for. Without git, or outside of a repository, there is no `code`.
     """
+    machine = os.uname()
     environment: Fields = {
-        "host": printable(os.uname().nodename),
+        "host": printable(machine.nodename),
         "user": printable(user_name()),
-        "python": platform.python_version(),
-        "platform": sysconfig.get_platform(),
+        "python": sys.version.split()[0],
+        "platform": f"{machine.sysname.lower()}-{machine.machine}",
     }
     if packages:
         environment["packages"] = _packages()
@@ -98,6 +97,8 @@ def _digest(path: Path) -> str:
 
 def _packages() -> dict[str, Json]:
     """Return the installed packages with their versions, and nothing of where they came from."""
+    from importlib import metadata as installed  # noqa: PLC0415 - slow, and hardly ever asked for
+
     found: dict[str, Json] = {}
     for each in installed.distributions():
         # What is broken has neither; the first one found is the one that is imported.

@@ -60,7 +60,8 @@ class Metadata(Part):
 
     def __bool__(self) -> bool:
         """Return whether it says anything."""
-        return any(getattr(self, each.name) for each in fields(self))
+        # Asked of every manifest that is written, and most have none.
+        return self is not NOTHING and any(getattr(self, each.name) for each in fields(self))
 
     def over(self, below: Metadata) -> Metadata:
         """Return both, name by name; where both say something, it is what this says."""

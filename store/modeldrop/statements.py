@@ -14,6 +14,7 @@ from datetime import date, time
 from typing import Final
 
 from modeldrop.errors import UsageError
+from modeldrop.form import canonical
 from modeldrop.metadata import Code, Dataset, Environment, Metadata, Value, sorted_by_name
 from modeldrop.names import parse_guid, printable
 
@@ -22,6 +23,7 @@ MOST_PACKAGES: Final = 5000
 MOST_NAME: Final = 250
 MOST_TEXT: Final = 8000
 MOST_DEPTH: Final = 20
+MOST_BYTES: Final = 1 << 20
 
 # What every reader of JSON keeps as it is; those that have nothing but doubles lose the rest.
 _MOST_INTEGER: Final = 2**53 - 1
@@ -62,7 +64,7 @@ def understood(found: Mapping[str, object]) -> Metadata:
     Raises:
         Unclear: something in it can't be kept.
     """
-    return Metadata(
+    said = Metadata(
         params=dict(_params(found)),
         metrics={name: _metric(name, value) for name, value in _flat("metric", found, "metrics")},
         directions=dict(_directions(found)),
@@ -72,6 +74,11 @@ def understood(found: Mapping[str, object]) -> Metadata:
         code=_code(found.get("code")),
         environment=_environment(found.get("environment")),
     )
+    # It is part of a manifest, which is read whenever something of the run is.
+    if len(canonical(said.as_json())) > MOST_BYTES:
+        message = f"metadata take more than {MOST_BYTES >> 20} MiB"
+        raise Unclear(message)
+    return said
 
 
 def scalar(text: str) -> Value | float | None:

@@ -23,6 +23,7 @@ MOST_BYTES: Final = 1 << 18
 _MOST_DOTS: Final = 2_000_000
 # Values of one YAML file: each costs a moment and some hundred bytes.
 _MOST_VALUES: Final = 50_000
+_TOO_DEEP: Final = f"it is nested over {MOST_DEPTH} deep"
 
 
 class NotUnderstood(ValueError):
@@ -108,9 +109,11 @@ def _composed(events: Iterator[Any], yaml: Any) -> object:  # noqa: ANN401 - PyY
             continue
         _refuse_more_than_values(event)
         values += 1
-        if values > _MOST_VALUES or len(open_) >= MOST_DEPTH:
-            message = f"it has more than {_MOST_VALUES} values, or is nested over {MOST_DEPTH} deep"
+        if values > _MOST_VALUES:
+            message = f"it has more than {_MOST_VALUES} values"
             raise NotUnderstood(message)
+        if len(open_) >= MOST_DEPTH:
+            raise NotUnderstood(_TOO_DEEP)
         if isinstance(event, yaml.MappingStartEvent):
             open_.append(({}, []))
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -163,8 +166,7 @@ def _check_depth(found: dict[str, Any]) -> None:
     while waiting:
         depth, value = waiting.pop()
         if depth > MOST_DEPTH:
-            message = f"it is nested over {MOST_DEPTH} deep"
-            raise NotUnderstood(message)
+            raise NotUnderstood(_TOO_DEEP)
         inner = value.values() if isinstance(value, dict) else value
         waiting += [(depth + 1, each) for each in inner if isinstance(each, dict | list)]
 
