@@ -212,6 +212,22 @@ def test_damaged_bytes_make_no_bundle(origin: Repository, tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+def test_large_files_go_from_a_bundle_to_an_object_store_in_parts(
+    origin: Repository, tmp_path: Path, s3_url: str
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_bytes(os.urandom(20 * 2**20 + 7))
+    origin.upload("11111111-2222-3333-4444-555555555555", folder)
+    path = export(origin, ["run:11111111"], tmp_path / "large.bundle")
+    with host(tmp_path / "home", s3_url) as repository:
+        assert bring(repository, path).complete
+        pulled = repository.pull("run:11111111", tmp_path / "pulled")
+        for name in ("a", "b"):
+            assert (pulled / name).read_bytes() == (folder / name).read_bytes()
+
+
 # What is damaged or hostile
 
 

@@ -242,6 +242,20 @@ def test_a_link_among_artifacts_is_refused(
     assert [each.name for each in report.waiting if each.kind == "version"] == ["churn/1"]
 
 
+def test_a_link_in_the_place_of_the_folder_beside_a_database_is_not_followed(
+    repository: Repository, made: MadeStore, tmp_path: Path
+) -> None:
+    if made.kind != "database":
+        pytest.skip("of databases")
+    moved = copied(made, tmp_path / "moved")
+    (moved.root / "mlruns").rename(tmp_path / "elsewhere")
+    (moved.root / "mlruns").symlink_to(tmp_path / "elsewhere")
+    report = bring(repository, moved.where)
+    assert list(repository.runs()) == []
+    assert {each.kind for each in report.waiting} == {"run", "version", "alias"}
+    assert bring(repository, moved.where, artifacts=(tmp_path / "elsewhere",)).complete
+
+
 def test_damage_is_said_before_anything_is_imported(
     repository: Repository, made: MadeStore, tmp_path: Path
 ) -> None:

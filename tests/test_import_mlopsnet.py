@@ -381,6 +381,20 @@ def test_two_names_that_become_one_are_refused_before_anything(
     assert list(repository.runs()) == []
 
 
+@pytest.mark.parametrize("store_url", ["s3_url", "azure_url"])
+def test_on_an_object_store_it_is_the_same(
+    tmp_path: Path, request: pytest.FixtureRequest, store_url: str
+) -> None:
+    made, _ = usual(tmp_path / "net")
+    (made.folder / f"{made.runs[0]}.zip").write_bytes(os.urandom(20 * 2**20))
+    with host(tmp_path / "home", request.getfixturevalue(store_url)) as repository:
+        assert bring(repository, made).complete
+        before = facts(repository)
+        assert bring(repository, made).complete
+        assert facts(repository) == before
+        assert repository.verify(deep=True).ok
+
+
 # What is hostile
 
 

@@ -174,9 +174,9 @@ class MlopsNet:
             )
         )
         for guid, row in targets.items():
-            production = ", a production target" if row["IsProduction"] else ""
-            name = str(row["Name"] or guid)
-            yield Left("target", name, f"it has no URL there{production}: `modeldrop target add`")
+            kind = "a production target" if row["IsProduction"] else "a target"
+            reason = f"it is {kind} without a URL there, and a target here has one"
+            yield Left("target", str(row["Name"] or guid), reason)
         models = {
             guid: (self._names.get(_guid(row["ExperimentId"]) or "", "?"), row["Version"])
             for guid, row in self._by_guid(

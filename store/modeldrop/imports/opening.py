@@ -72,7 +72,8 @@ def mlflow(where: str, artifacts: Sequence[Path] = ()) -> Iterator[Source]:
     with contextlib.closing(tables):
         if not places and beside is not None:
             there = (beside / each for each in _BESIDE)
-            places = [Place(each) for each in there if each.is_dir()]
+            # Nobody named these, so a link may not be what it seems.
+            places = [Place(each) for each in there if each.is_dir() and not each.is_symlink()]
         store: Store = MlflowDatabase(tables, location, Places(places))
         yield Mlflow(store)
 
