@@ -22,6 +22,9 @@ from support.children import dies, run
 from support.mlflow import MadeStore
 from support.sharing import host
 
+# MLflow takes its time to make a database.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["folder", "database"])
 def made(

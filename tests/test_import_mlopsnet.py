@@ -131,6 +131,46 @@ def test_twice_doubles_nothing(repository: Repository, tmp_path: Path) -> None:
     assert facts(repository) == before
 
 
+def test_a_database_of_an_earlier_schema_is_read_too(
+    repository: Repository, tmp_path: Path
+) -> None:
+    made, _ = usual(tmp_path / "net")
+    with sqlite3.connect(made.database) as connection:
+        connection.execute('ALTER TABLE "RegisteredModel" DROP COLUMN "Description"')
+        connection.execute('ALTER TABLE "Deployment" DROP COLUMN "DeploymentUri"')
+        connection.execute('ALTER TABLE "DeploymentTarget" DROP COLUMN "IsProduction"')
+        connection.execute('DROP TABLE "PackageDependency"')
+    connection.close()
+    # And the folder above the models is named, as MLOps.NET is told it.
+    with opening.mlopsnet(made.database, made.root) as source:
+        assert carry(repository, source, Options()).complete
+    assert [each.description for each in repository.versions("churn")] == ["", "", ""]
+
+
+def test_nothing_is_written_beside_the_database(repository: Repository, tmp_path: Path) -> None:
+    made, _ = usual(tmp_path / "net")
+    before = {each: each.stat().st_mtime_ns for each in made.root.rglob("*")}
+    bring(repository, made)
+    assert {each: each.stat().st_mtime_ns for each in made.root.rglob("*")} == before
+
+
+def test_what_another_process_has_just_written_is_read(
+    repository: Repository, tmp_path: Path
+) -> None:
+    made, experiment = usual(tmp_path / "net")
+    writer = sqlite3.connect(made.database)
+    try:
+        # While it has the file open, what is written stands in the write-ahead log alone.
+        writer.execute('SELECT count(*) FROM "Run"').fetchone()
+        run, artifact = made.run(experiment, b"model 4")
+        made.register(experiment, run, artifact, 4)
+        assert made.database.with_name("local.db-wal").stat().st_size > 0
+        bring(repository, made)
+    finally:
+        writer.close()
+    assert [each.version for each in repository.versions("churn")] == [1, 2, 3, 4]
+
+
 def test_dry_run_changes_nothing_and_says_the_same(repository: Repository, tmp_path: Path) -> None:
     made, _ = usual(tmp_path / "net")
     planned = bring(repository, made, dry_run=True)

@@ -30,6 +30,7 @@ from modeldrop.names import is_artifact_name, parse_guid, printable
 from modeldrop.records import Refused
 
 _NEEDED: Final = ("Experiment", "Run")
+_MODELS: Final = "model-repository"
 # What has no place here: each table with the words for its rows.
 _NO_PLACE: Final[Mapping[str, str]] = {
     "ConfusionMatrix": "confusion matrices have no place here",
@@ -56,7 +57,9 @@ class MlopsNet:
             IntegrityError: it is damaged.
         """
         self.location = str(database.absolute())
-        self._place = Place(folder)
+        place = Place(folder)
+        # The folder above it, that it was told to use, is as good.
+        self._place = Place(place.root / _MODELS) if place.has_folder(_MODELS) else place
         self._tables = open_sqlite(database)
         try:
             require(self._tables, _NEEDED, printable(str(database)))
