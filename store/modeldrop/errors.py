@@ -14,6 +14,7 @@
     │   ├── RunNotFound            10
     │   ├── ArtifactNotFound       10
     │   ├── VersionNotFound        10
+    │   │   └── VersionVacant      10   its number was given elsewhere, and isn't used here
     │   ├── AliasNotFound          10
     │   ├── TargetNotFound         10
     │   └── DeploymentNotFound     10
@@ -127,6 +128,10 @@ class ArtifactNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     """The experiment has no such version, or no version at all."""
+
+
+class VersionVacant(VersionNotFound):
+    """An import left the number vacant; the message says why."""
 
 
 class AliasNotFound(NotFound):
