@@ -434,6 +434,7 @@ def described(version: Version, revision: Revision, aliases: Iterable[str]) -> d
             {"path": each.path, "sha256": each.sha256, "size": each.size}
             for each in pinned(version, revision).files
         ],
+        "formats": [each.as_json() for each in revision.formats_of(pinned(version, revision))],
         "host": version.host,
         "registered_by": version.registered_by,
         "registered_at": version.registered_at,

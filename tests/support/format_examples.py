@@ -11,6 +11,7 @@ from modeldrop.records import (
     Artifact,
     Counter,
     FetchedRecord,
+    FileFormat,
     Head,
     HomeRecord,
     Intent,
@@ -61,6 +62,15 @@ EXAMPLES: dict[str, Record] = {
         experiment="churn",
         artifacts=(MODEL, TOKENIZER),
         refused=(Refused("latest", "it is a symbolic link"),),
+        formats=(
+            FileFormat(
+                "model.onnx",
+                "onnx",
+                runs_code=False,
+                summary={"opset": "17", "inputs": "x: float32[?, 4]", "parameters": 33},
+                warnings=(),
+            ),
+        ),
         upload=UPLOAD,
         home=HOME,
         host="trainer-1",
