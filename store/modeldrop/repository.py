@@ -139,7 +139,8 @@ class Repository(Rooms):
     def _storing(self) -> Storing:
         from modeldrop.intake import Storing  # noqa: PLC0415 - not needed to register
 
-        return Storing(self.runs_at_backend, self.transfer, self.backend.capabilities.connections)
+        connections = self.backend.capabilities.connections
+        return Storing(self.runs_at_backend, self.transfer, connections, self.home.config.formats)
 
     # Writing
 

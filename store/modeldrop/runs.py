@@ -28,7 +28,7 @@ from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.manifests import Manifests
 from modeldrop.names import parse_guid_prefix, printable
-from modeldrop.records import Artifact, Intent, Refused, Revision
+from modeldrop.records import Artifact, FileFormat, Intent, Refused, Revision
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
@@ -51,6 +51,8 @@ class Draft:
     refused: tuple[Refused, ...]
     lost: frozenset[str] = frozenset()
     """Keys of the last revision that were looked for, and whose bytes are not there any more."""
+    formats: tuple[FileFormat, ...] = ()
+    """What its files are, of those that were recognised, in the order of their paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +296,7 @@ class Runs:
             experiment=draft.experiment,
             artifacts=draft.artifacts,
             refused=draft.refused,
+            formats=draft.formats,
             upload=draft.upload,
             home=self._home.id,
             host=self._home.host,

@@ -20,7 +20,7 @@ from modeldrop.intake.memory import KnownFile
 from modeldrop.intake.observation import Observation, SeenFile, artifact_of
 from modeldrop.ledger import Request
 from modeldrop.names import MARKER, printable
-from modeldrop.records import Artifact, Refused, StoredFile
+from modeldrop.records import Artifact, FileFormat, Refused, StoredFile
 from modeldrop.runs import Committed, Draft
 
 CHANGED_HINT: Final = "nothing to do: it is stored once it is quiet"
@@ -95,9 +95,18 @@ class Wanted:
         upload: str,
         files: Mapping[str, StoredFile],
         lost: frozenset[str] = frozenset(),
+        formats: tuple[FileFormat, ...] = (),
     ) -> Draft:
         """Return what is to become a revision once these files are at the backend."""
-        return Draft(drop.run, upload, self.experiment, artifacts_of(files), self.refused, lost)
+        return Draft(
+            drop.run,
+            upload,
+            self.experiment,
+            artifacts_of(files),
+            self.refused,
+            lost,
+            formats=formats,
+        )
 
 
 def wanted_of(drop: Drop) -> Wanted:
