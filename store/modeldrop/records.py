@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from modeldrop.form import (
     NEEDS,
@@ -22,8 +22,10 @@ from modeldrop.form import (
     parts_of,
     texts,
 )
-from modeldrop.formats import Description
 from modeldrop.names import WHOLE_RUN, printable, refuse_path
+
+if TYPE_CHECKING:
+    from modeldrop.formats.description import Description
 
 
 @dataclass(frozen=True, slots=True)

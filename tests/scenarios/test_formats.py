@@ -16,7 +16,7 @@ from modeldrop.intake import drop
 from modeldrop.records import FileFormat
 from modeldrop_cli import objects
 from support import modelfiles, reference
-from support.intake import make_home, revisions, running, scan, turns
+from support.intake import is_in, make_home, revisions, running, scan, turns
 from support.program import Ran, as_process
 
 
@@ -276,3 +276,18 @@ def test_tensors_of_a_stored_file_are_read_by_ranges(
     assert found["model.safetensors"] == ["weight", "bias"] or found["model.safetensors"]
     assert found["model.keras"] == ["layers/dense/vars/0", "layers/dense/vars/1"]
     assert again[0].format.path == "model.safetensors"
+
+
+def test_a_file_that_is_missing_at_one_attempt_and_there_at_the_next_is_not_called_missing(
+    repository: Repository, tmp_path: Path
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "m.onnx").write_bytes(modelfiles.onnx_model("w.bin"))
+    with with_rules(repository, 'damaged = "park"') as opened:
+        run = drop(opened.home.staging, [tmp_path / "m"])
+        with running(opened) as engine:
+            assert turns(engine, lambda: is_in(engine, run, "parked"))
+            (opened.home.staging / run / "m" / "w.bin").write_bytes(bytes(48))
+            (opened.home.staging / run / "_SUCCESS").touch()
+            assert turns(engine, lambda: is_in(engine, run, "committed"))
+        assert not stored(opened, run)["m/m.onnx"].warnings

@@ -18,10 +18,12 @@ from typing import Final
 
 from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused, ModeldropError
-from modeldrop.formats import ALLOW, KINDS, PARK, VERDICTS, WARN, Description
+from modeldrop.formats import ALLOW, KINDS, PARK, VERDICTS, WARN
+from modeldrop.formats.description import Description
 from modeldrop.formats.recognition import HEAD, look, recognise
 from modeldrop.formats.source import STORING, OpenFile
 from modeldrop.intake import walk
+from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import SeenFile
 from modeldrop.names import printable
 from modeldrop.records import FileFormat
@@ -36,9 +38,18 @@ _MOST_FORMATS: Final = 1000
 class Inspection:
     """What is known of the files of one drop. For several threads, each with files of its own."""
 
-    def __init__(self, settings: FormatSettings, files: Sequence[SeenFile]) -> None:
-        """Know nothing yet of these files, which are all that is stored of the drop."""
+    def __init__(
+        self,
+        settings: FormatSettings,
+        files: Sequence[SeenFile],
+        before: dict[tuple[str, str], Description | None] | None = None,
+    ) -> None:
+        """Know nothing yet of these files, which are all that is stored of the drop.
+
+        `before` is what earlier attempts have found, and gets what this one does.
+        """
         self.files = files
+        self._before = before
         self._settings = settings
         self._left = _SECONDS
         self._looked: dict[str, Description] = {}
@@ -52,12 +63,13 @@ class Inspection:
 
     def look(self, fd: int, seen: SeenFile) -> None:
         """Look at an open file, unless that was done; never raises."""
-        if seen.path in self._known:
+        if self._is_known(seen):
             return
         self._known.add(seen.path)
         try:
             head = os.pread(fd, HEAD, 0)
             if recognise(head, seen.path) is None:
+                self._found(seen, None)
                 return
             began = time.thread_time()
             limits = replace(STORING, seconds=min(STORING.seconds, max(self._left, 0.0)))
@@ -68,8 +80,30 @@ class Inspection:
             # Whoever stores the file meets the same trouble, and tells it.
             _log.debug("%s could not be looked at: %s", printable(seen.path), error)
             return
+        self._found(seen, found)
+
+    def _found(self, seen: SeenFile, found: Description | None) -> None:
+        if self._before is not None:
+            self._before[known_as(seen.path, seen.signature)] = found
+        self._take(seen, found)
+
+    def _take(self, seen: SeenFile, found: Description | None) -> None:
         if found is not None:
+            if found.needs:
+                # Which of them it misses is another question at each attempt.
+                found = replace(found, warnings=[*found.warnings], needs=[*found.needs])
             self._looked[seen.path] = found
+
+    def _is_known(self, seen: SeenFile) -> bool:
+        """Return whether a file was looked at, in this attempt or, if it is the same, before."""
+        if seen.path in self._known:
+            return True
+        key = known_as(seen.path, seen.signature) if self._before else ("", "")
+        if self._before is None or key not in self._before:
+            return False
+        self._known.add(seen.path)
+        self._take(seen, self._before[key])
+        return True
 
     def look_into(self, staging: Path, name: str, seen: SeenFile) -> None:
         """Look at a file of a run folder that isn't open, unless that was done.
@@ -78,7 +112,7 @@ class Inspection:
             SourceChanged: it isn't what was seen.
             OSError: it can't be opened.
         """
-        if seen.path in self._known:
+        if self._is_known(seen):
             return
         fd = walk.open_file(staging, name, seen.path, seen.signature)
         try:

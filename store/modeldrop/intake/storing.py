@@ -73,7 +73,7 @@ class Storing:
         # Before the bytes too: an empty mount point would be filled with them.
         self._runs.check_backend()
         wanted = wanted_of(drop)
-        inspection = Inspection(self.formats, wanted.files)
+        inspection = Inspection(self.formats, wanted.files, drop.attempts.looked)
         if inspection.parks:
             # Before gigabytes are sent that are to be parked.
             for seen in wanted.files:
