@@ -46,7 +46,7 @@ def new(experiment: str | None, output: Output) -> None:
     """
     from modeldrop import intake  # noqa: PLC0415 - not for `--help`
 
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         staging = repository.home.staging
         guid = intake.new_run(staging, experiment)
     if output.json:
