@@ -14,6 +14,7 @@ from modeldrop_cli.objects import (
     ArtifactObject,
     ArtifactSummaryObject,
     FormatObject,
+    MetadataObject,
     RevisionObject,
     RunObject,
     VersionObject,
@@ -53,6 +54,8 @@ def revision_object(revision: Revision) -> RevisionObject:
         "host": revision.host,
         "committed_by": revision.committed_by,
         "committed_at": revision.committed_at,
+        # Plain JSON, as above: tests hold it against the type.
+        "metadata": cast("MetadataObject", revision.metadata.in_full()),
     }
 
 

@@ -18,10 +18,12 @@ from modeldrop.form import (
     Record,
     damaged,
     map_of,
+    part_if_any,
     parts_if_any,
     parts_of,
     texts,
 )
+from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, printable, refuse_path
 
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ class Revision(Record):
     artifacts: tuple[Artifact, ...] = parts_of(Artifact)
     refused: tuple[Refused, ...] = parts_of(Refused)
     formats: tuple[FileFormat, ...] = parts_if_any(FileFormat)
+    metadata: Metadata = part_if_any(Metadata, NOTHING)
 
     def formats_of(self, artifact: Artifact) -> tuple[FileFormat, ...]:
         """Return what the files of an artifact are, by their paths in it."""

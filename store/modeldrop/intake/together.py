@@ -183,4 +183,6 @@ def _commit(
         if committed is not None:
             each.inspection.tell(each.job.drop.run)
             each.job.drop.attempts.clear()
-            outcomes[each.number] = Outcome(committed, each.files, draft.refused, each.seen_at)
+            outcomes[each.number] = Outcome(
+                committed, each.files, draft.refused, each.seen_at, each.wanted.declared.wish
+            )
