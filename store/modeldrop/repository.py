@@ -317,11 +317,7 @@ class Repository(Rooms):
         """Return what the files of a version or a run are, by what their headers say.
 
         It is what the manifest says; with `tensors`, or where that says nothing, the headers are
-        read again, from a cached copy or by ranges from the backend. Paths are those of the
-        artifact that is named; where none is, and the run has several, those in the run.
-
-        Raises:
-            ArtifactDamaged: a file isn't there.
+        read again, from a cached copy or by ranges. Paths are those in the artifact, or in the run.
         """
         from modeldrop.cache import kept  # noqa: PLC0415 - not needed to register
         from modeldrop.inspecting import Inspected, inspect_artifact  # noqa: PLC0415 - the same
