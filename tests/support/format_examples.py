@@ -23,6 +23,7 @@ from modeldrop.records import (
     Counter,
     DeploymentCounter,
     FetchedRecord,
+    FileFormat,
     Head,
     HomeRecord,
     Intent,
@@ -78,6 +79,15 @@ EXAMPLES: dict[str, Record] = {
         experiment="churn",
         artifacts=(MODEL, TOKENIZER),
         refused=(Refused("latest", "it is a symbolic link"),),
+        formats=(
+            FileFormat(
+                "model.onnx",
+                "onnx",
+                runs_code=False,
+                summary={"opset": "17", "inputs": "x: float32[?, 4]", "parameters": 33},
+                warnings=(),
+            ),
+        ),
         upload=UPLOAD,
         home=HOME,
         host="trainer-1",
