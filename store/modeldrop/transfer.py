@@ -94,6 +94,23 @@ class Hash:
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(self._sha256.update, data))
 
+    def chunks(self, read_into: Callable[[memoryview], int], size: int) -> Iterator[memoryview]:
+        """Yield what is read, about `size` bytes; a chunk is valid as long as it is looked at."""
+        ring: deque[memoryview] = deque()
+        # One byte more than is expected, so that a file that grew is not read as if it hadn't.
+        length = min(_CHUNK, size + 1)
+        most = 1 if self._pool is None else _BEHIND + 1
+        more = -1
+        while more:
+            buffer = memoryview(bytearray(length)) if len(ring) < most else ring.popleft()
+            ring.append(buffer)
+            count = 0
+            # What comes from a network comes in small pieces.
+            while count < length and (more := read_into(buffer[count:])):
+                count += more
+            if count:
+                yield buffer[:count]
+
     def sent(self) -> Sent:
         """Return the digest and size of all that was taken."""
         while self._pending:
@@ -101,19 +118,9 @@ class Hash:
         return Sent(self._sha256.hexdigest(), self.size)
 
 
-def _chunks(fd: int, size: int) -> Iterator[memoryview]:
-    """Yield an open file's bytes from where it stands; a chunk is valid for `_BEHIND` more."""
-    ring: deque[memoryview] = deque()
-    # One byte more than is expected, so that a file that grew is not read as if it hadn't.
-    length = min(_CHUNK, size + 1)
-    while True:
-        fresh = len(ring) <= _BEHIND
-        buffer = memoryview(bytearray(length)) if fresh else ring.popleft()
-        ring.append(buffer)
-        count = os.readv(fd, [buffer])
-        if not count:
-            return
-        yield buffer[:count]
+def reading(fd: int) -> Callable[[memoryview], int]:
+    """Return what reads an open file on into a buffer."""
+    return lambda buffer: os.readv(fd, [buffer])
 
 
 class Transfer:
@@ -212,7 +219,7 @@ class Transfer:
         token = None
         try:
             with Hash(size) as digest:
-                for chunk in _chunks(fd, size):
+                for chunk in digest.chunks(reading(fd), size):
                     digest.update(chunk)
                     count = writer.write(chunk)
                     if told.begun is not None and token is None:
@@ -300,7 +307,7 @@ class Transfer:
         """
         unchanged()
         with Hash(size) as digest:
-            for chunk in _chunks(fd, size):
+            for chunk in digest.chunks(reading(fd), size):
                 digest.update(chunk)
                 moved(len(chunk))
                 unchanged()
@@ -330,7 +337,7 @@ class Transfer:
         if source is None:
             return None
         with source, Hash(size) as digest:
-            while data := source.read(_CHUNK):
+            for data in digest.chunks(source.read_into, size):
                 digest.update(data)
                 moved(len(data))
             return digest.sent()
