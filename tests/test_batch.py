@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -337,6 +338,55 @@ def test_many_are_waited_for_together_unless_much_else_is_unwritten(
     assert written().count("whole") == 1
     unwritten[0] += 1
     assert written() == [*["temp"] * FILES, str(unwritten[0])]
+
+
+@pytest.mark.parametrize(
+    ("unwritten", "loaded", "together"),
+    [(1 << 19, True, True), ((1 << 19) + 1, True, False), (0, False, False)],
+)
+def test_two_are_waited_for_together_if_next_to_nothing_else_is_unwritten_nor_to_be_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: list[str],
+    unwritten: int,
+    loaded: bool,
+    together: bool,
+) -> None:
+    monkeypatch.setattr(batches, "_MANY", 3)
+    monkeypatch.setattr(batches, "_unwritten", lambda: unwritten)
+    monkeypatch.setattr(files, "has_library", lambda: loaded)
+    with Batch() as batch:
+        fill(batch, tmp_path, 2)
+        batch.finish()
+    assert names(tmp_path) == ["00", "01"]
+    assert waits == [*(["whole"] if together else ["temp", "temp"]), tmp_path.name]
+
+
+def test_a_file_that_is_replaced_is_freed_only_once_its_successor_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "00").write_bytes(b"old")
+    old, give_name = os.stat(tmp_path / "00").st_ino, files.give_name
+
+    def is_open() -> bool:
+        found: list[int] = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.stat(f"/proc/self/fd/{fd}").st_ino)
+        return old in found
+
+    seen: list[bool] = []
+
+    def named(temp: str, path: str) -> None:
+        give_name(temp, path)
+        seen.append(is_open())
+
+    monkeypatch.setattr(files, "give_name", named)
+    with Batch() as batch:
+        fill(batch, tmp_path, 1)
+        batch.finish()
+    assert seen == [True]
+    assert not is_open()
 
 
 def test_how_much_is_unwritten_is_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch) -> None:

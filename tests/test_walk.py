@@ -102,8 +102,7 @@ def test_what_the_run_says_of_itself_is_no_file_of_it(staging: Path, run: Path) 
         "model.pt", "sub/.modeldrop-receipt.json", "sub/_SUCCESS", "sub/run.json"
     ]  # fmt: skip
     assert seen.marker is not None
-    assert seen.declared is not None
-    assert seen.declared.path == "run.toml"
+    assert [file.path for file in seen.run_files] == ["run.json", "run.toml"]
     assert [file.path for file in seen.everything()][-3:] == ["run.json", "run.toml", "_SUCCESS"]
 
 

@@ -80,7 +80,7 @@ class RunStatusObject(TypedDict):
     size: Annotated[int, "how many bytes it has"]
     rate: Annotated[int, "bytes of it that are being sent in a second; 0 if none are"]
     seconds_left: Annotated[int | None, "what the rest takes at this rate; null at rate 0"]
-    refused: Annotated[list[RefusedObject], "entries of it that aren't stored"]
+    refused: Annotated[list[RefusedObject], "what isn't stored, or why it isn't registered"]
 
 
 class ScanObject(TypedDict):
@@ -163,6 +163,46 @@ class RunObject(TypedDict):
     committed_at: Annotated[str, "when"]
 
 
+class DatasetObject(TypedDict):
+    """A data set that a run was trained or measured with."""
+
+    name: Annotated[str, "its name"]
+    sha256: Annotated[str, "digest of its bytes; for a folder, of its files' digests and paths"]
+
+
+class CodeObject(TypedDict):
+    """The code that ran."""
+
+    commit: Annotated[str, "the git commit"]
+    dirty: Annotated[bool | None, "whether files differed from it; null if nobody knows"]
+    branch: Annotated[str | None, "the branch; null if there was none"]
+
+
+class EnvironmentObject(TypedDict):
+    """What the code ran in, as far as it says so."""
+
+    host: Annotated[str | None, "name of the machine"]
+    user: Annotated[str | None, "name of the user"]
+    python: Annotated[str | None, "version of Python"]
+    platform: Annotated[str | None, "system and processor, such as linux-x86_64"]
+    packages: Annotated[dict[str, str], "versions of packages by name"]
+
+
+class MetadataObject(TypedDict):
+    """What a run was, as far as it says so; empty or null where it doesn't."""
+
+    params: Annotated[
+        dict[str, str | int | bool], "parameters by name; a number that isn't whole is a string"
+    ]
+    metrics: Annotated[dict[str, str], "metrics by name: the shortest decimal, nan, inf or -inf"]
+    directions: Annotated[dict[str, str], "min or max, by the name of a metric"]
+    tags: Annotated[dict[str, str], "tags by name"]
+    datasets: Annotated[list[DatasetObject], "its data sets, by name"]
+    parent: Annotated[str | None, "GUID of the run that it went on from"]
+    code: Annotated[CodeObject | None, "the code that ran"]
+    environment: Annotated[EnvironmentObject | None, "what the code ran in"]
+
+
 class RevisionObject(TypedDict):
     """`show` of a run: one revision with all its files."""
 
@@ -175,6 +215,7 @@ class RevisionObject(TypedDict):
     host: Annotated[str, "the host that stored it"]
     committed_by: Annotated[str, "the user that stored it"]
     committed_at: Annotated[str, "when"]
+    metadata: Annotated[MetadataObject, "what the run was"]
 
 
 class VersionSummaryObject(TypedDict):
@@ -199,6 +240,7 @@ class VersionObject(VersionSummaryObject):
 
     files: Annotated[list[FileObject], "its files"]
     targets: Annotated[list[str], "deployment targets where it is live"]
+    metadata: Annotated[MetadataObject, "what its run was, also if that came later"]
 
 
 class RegisteredObject(VersionObject):

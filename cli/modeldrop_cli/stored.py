@@ -13,6 +13,7 @@ from modeldrop_cli.objects import (
     AliasMoveObject,
     ArtifactObject,
     ArtifactSummaryObject,
+    MetadataObject,
     RevisionObject,
     RunObject,
     VersionObject,
@@ -51,6 +52,8 @@ def revision_object(revision: Revision) -> RevisionObject:
         "host": revision.host,
         "committed_by": revision.committed_by,
         "committed_at": revision.committed_at,
+        # Plain JSON, as above: tests hold it against the type.
+        "metadata": cast("MetadataObject", revision.metadata.in_full()),
     }
 
 

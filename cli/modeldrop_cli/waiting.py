@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from modeldrop import intake, locks, references
 from modeldrop.errors import Locked, NotFound, NotReady, PartialFailure
 from modeldrop.form import now
-from modeldrop.intake import memory, walk
+from modeldrop.intake import machine, memory, walk
 from modeldrop.names import printable
 from modeldrop_cli.statuses import STORED
 
@@ -109,7 +109,9 @@ class _Waiting:
                 idle = engine.turn()
                 # The engine knows it even where nothing can be remembered in the home.
                 status = engine.standing(self._run)
-                if status is not None and status.state in STORED and status.revision:
+                # What is under way would be cut off by the end of the engine.
+                busy = status is not None and status.reason == machine.REGISTERING
+                if status is not None and status.state in STORED and not busy and status.revision:
                     return status.revision
                 if status is None:
                     revision = self._stored()

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from modeldrop._version import __version__
 
 if TYPE_CHECKING:
+    from modeldrop.capture import captured
     from modeldrop.repository import Repository
 
-__all__ = ["Repository", "__version__"]
+__all__ = ["Repository", "__version__", "captured"]
 
 # Without a handler of the program's own, Python would print warnings to stderr.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -27,5 +28,9 @@ def __getattr__(name: str) -> object:
         from modeldrop.repository import Repository  # noqa: PLC0415 - see above
 
         return Repository
+    if name == "captured":
+        from modeldrop.capture import captured  # noqa: PLC0415 - the same
+
+        return captured
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

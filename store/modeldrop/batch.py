@@ -37,11 +37,14 @@ from typing import Final, Self
 
 from modeldrop import files
 
-# How many are waited for by one call. One call for two costs as much as one for each.
+# How many are waited for by one call. For two, it takes two thirds of the time of one for each; but
+# who would have to load a library for it, as a command does that writes one record, waits for more.
 _MANY: Final = 3
+_FEW: Final = 2
 # How many bytes of anybody's a wait may take along for each file or folder that is waited for: to
-# wait for that one alone takes about as long as to write so much.
+# wait for that one alone takes about as long as to write so much. With few, less is saved.
 _MOST_UNWRITTEN: Final = 2**20
+_MOST_UNWRITTEN_OF_FEW: Final = 2**18
 # For how many seconds it is good enough to know how much there is; the kernel adds it up.
 _KNOWN_FOR: Final = 0.2
 _UNWRITTEN: Final = (b"Dirty:", b"Writeback:")
@@ -204,12 +207,24 @@ class Batch:
         """
         self.sync()
         named: dict[str, int] = {}
-        while self._pending:
-            each = self._pending[0]
-            files.give_name(each.temp, each.path)
-            each.created = True
-            self._note_named(each.path, named)
-            del self._pending[0]
+        # The last files of these names are freed with us, not by the rename: to free one takes
+        # many times as long, and who looks for the new one needn't wait for that.
+        replaced: list[int] = []
+        try:
+            while self._pending:
+                each = self._pending[0]
+                replaced += _opened(each.path)
+                files.give_name(each.temp, each.path)
+                each.created = True
+                self._note_named(each.path, named)
+                del self._pending[0]
+            self._name_trees(named)
+            self._wait([(device, folder) for folder, device in named.items()])
+        finally:
+            for fd in replaced:
+                os.close(fd)
+
+    def _name_trees(self, named: dict[str, int]) -> None:
         for tree in [*self._trees.values()]:
             # Another one's folder keeps ours from its name; it goes when this is closed.
             if files.rename_if_free(tree.temp, tree.path):
@@ -217,7 +232,6 @@ class Batch:
                     each.created = True
                 self._note_named(tree.path, named)
                 del self._trees[tree.path]
-        self._wait([(device, folder) for folder, device in named.items()])
 
     def _note_named(self, path: str, named: dict[str, int]) -> None:
         folder = os.path.dirname(path)
@@ -292,10 +306,24 @@ class Batch:
 
 def go_together(disk: int, count: int) -> bool:
     """Return whether so many files and folders of one file system are waited for by one call."""
-    if count < _MANY or _unwritten() > count * _MOST_UNWRITTEN:
+    if count >= _MANY:
+        most = _MOST_UNWRITTEN
+    elif count >= _FEW and files.has_library():
+        most = _MOST_UNWRITTEN_OF_FEW
+    else:
+        return False
+    if _unwritten() > count * most:
         return False
     # Asked last: it loads a library.
     return files.syncs_whole(disk)
+
+
+def _opened(path: str) -> list[int]:
+    """Return the file at a path, open, if there is one."""
+    try:
+        return [os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)]
+    except OSError:
+        return []
 
 
 def _remove(pending: Pending) -> None:

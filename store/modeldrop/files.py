@@ -398,6 +398,11 @@ def syncs_whole(fd: int) -> bool:
     return _libc().fstatfs(fd, found) == 0 and found[0] in _SYNCED_WHOLE
 
 
+def has_library() -> bool:
+    """Return whether the library that `sync_whole` needs is loaded already."""
+    return _libc.cache_info().currsize > 0
+
+
 @functools.cache
 def _libc() -> ctypes.CDLL:
     import ctypes  # noqa: PLC0415 - as above

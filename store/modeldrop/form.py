@@ -149,8 +149,10 @@ def damaged(where: str, why: str) -> RecordDamaged:
 class Part:
     """A dataclass that is JSON: out by `as_json`, in by `from_json`.
 
-    The types its fields may have are those of `_TYPES`, and tuples of other parts, which name
-    them by `parts_of`.
+    The types its fields may have are those of `_TYPES`, and what the functions below make: parts,
+    tuples of them, and maps. Those that end in `_if_any` make fields that are left out of the JSON
+    where there is nothing to say, so that a record without them is, byte for byte, what it was
+    before they were thought of.
     """
 
     @classmethod
@@ -163,11 +165,9 @@ class Part:
         values: dict[str, Any] = {}
         for each in fields(cls):  # type: ignore[arg-type] # every subclass is a dataclass
             value = found.get(each.name)
-            part: type[Part] | None = each.metadata.get("part")
-            if part is not None:
-                if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-                    raise damaged(where, f"its field {each.name!r} is no list of objects")
-                values[each.name] = tuple(part.from_json(item, where) for item in value)
+            if each.metadata:
+                if each.name in found or "if_any" not in each.metadata:
+                    values[each.name] = each.metadata["read"](value, each.name, where)
             elif type(value) in _TYPES[str(each.type)]:
                 values[each.name] = value
             else:
@@ -176,12 +176,14 @@ class Part:
 
     def as_json(self) -> Fields:
         """Return the part's fields as JSON."""
-        return {
-            each.name: [item.as_json() for item in getattr(self, each.name)]
-            if "part" in each.metadata
-            else getattr(self, each.name)
-            for each in fields(self)  # type: ignore[arg-type] # every subclass is a dataclass
-        }
+        made: Fields = {}
+        for each in fields(self):  # type: ignore[arg-type] # every subclass is a dataclass
+            value = getattr(self, each.name)
+            if not each.metadata:
+                made[each.name] = value
+            elif value or "if_any" not in each.metadata:
+                made[each.name] = each.metadata["write"](value)
+        return made
 
 
 # By how the annotation is spelled: exact types, since a bool is an int to isinstance.
@@ -191,12 +193,65 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "int": (int,),
     "int | None": (int, type(None)),
     "bool": (bool,),
+    "bool | None": (bool, type(None)),
 }
 
 
 def parts_of(part: type[Part]) -> Any:  # noqa: ANN401 - what dataclasses.field returns, too
     """Return the dataclass field of a tuple of parts."""
-    return field(metadata={"part": part})
+    return field(metadata=_of_parts(part))
+
+
+def parts_if_any(part: type[Part]) -> Any:  # noqa: ANN401 - what dataclasses.field returns, too
+    """Return the dataclass field of a tuple of parts that may be empty, and is left out then."""
+    return field(default=(), metadata={**_of_parts(part), "if_any": True})
+
+
+def part_if_any(part: type[Part], nothing: Part | None = None) -> Any:  # noqa: ANN401 - as above
+    """Return the dataclass field of one part; `nothing` stands for one that says nothing."""
+
+    def read(value: object, name: str, where: str) -> Part:
+        if not isinstance(value, dict):
+            raise damaged(where, f"its field {name!r} is no object")
+        return part.from_json(value, where)
+
+    how = {"part": part, "read": read, "write": part.as_json, "if_any": True}
+    return field(default=nothing, metadata=how)
+
+
+def map_if_any(*types: type) -> Any:  # noqa: ANN401 - as above
+    """Return the dataclass field of values of these types by their names."""
+
+    def read(value: object, name: str, where: str) -> dict[str, object]:
+        if not isinstance(value, dict) or any(type(each) not in types for each in value.values()):
+            raise damaged(where, f"its field {name!r} is no object of such values")
+        return value
+
+    how = {"read": read, "write": dict, "if_any": True}
+    return field(default_factory=dict, hash=False, metadata=how)
+
+
+def text_if_any() -> Any:  # noqa: ANN401 - as above
+    """Return the dataclass field of a text, or None."""
+
+    def read(value: object, name: str, where: str) -> str:
+        if not isinstance(value, str):
+            raise damaged(where, f"its field {name!r} is no text")
+        return value
+
+    return field(default=None, metadata={"read": read, "write": str, "if_any": True})
+
+
+def _of_parts(part: type[Part]) -> dict[str, object]:
+    def read(value: object, name: str, where: str) -> tuple[Part, ...]:
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise damaged(where, f"its field {name!r} is no list of objects")
+        return tuple(part.from_json(each, where) for each in value)
+
+    def write(value: tuple[Part, ...]) -> list[Fields]:
+        return [each.as_json() for each in value]
+
+    return {"part": part, "read": read, "write": write}
 
 
 class Record(Part):

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from modeldrop.form import NEEDS, Json, Part, Record, damaged, parts_of
+from modeldrop.form import NEEDS, Json, Part, Record, damaged, part_if_any, parts_of
+from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, printable, refuse_path
 
 
@@ -128,6 +129,7 @@ class Revision(Record):
     committed_at: str
     artifacts: tuple[Artifact, ...] = parts_of(Artifact)
     refused: tuple[Refused, ...] = parts_of(Refused)
+    metadata: Metadata = part_if_any(Metadata, NOTHING)
 
     def files(self) -> dict[str, StoredFile]:
         """Return every stored file by its path relative to the run."""

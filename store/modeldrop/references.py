@@ -27,6 +27,7 @@ from modeldrop.errors import (
 from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.journal import Journal
+from modeldrop.metadata import Metadata
 from modeldrop.names import (
     WHOLE_RUN,
     check_alias,
@@ -416,7 +417,9 @@ def pinned(version: Version, revision: Revision) -> Artifact:
     return artifact
 
 
-def described(version: Version, revision: Revision, aliases: Iterable[str]) -> dict[str, Json]:
+def described(
+    version: Version, revision: Revision, aliases: Iterable[str], metadata: Metadata
+) -> dict[str, Json]:
     """Return a version as the JSON object of docs/json.md, with the aliases that are on it.
 
     Raises:
@@ -440,6 +443,7 @@ def described(version: Version, revision: Revision, aliases: Iterable[str]) -> d
         "description": version.description,
         "aliases": [*aliases],
         "targets": [],
+        "metadata": metadata.in_full(),
     }
 
 

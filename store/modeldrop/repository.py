@@ -25,6 +25,7 @@ from modeldrop.form import Json
 from modeldrop.home import open_home
 from modeldrop.journal import Entry
 from modeldrop.listing import Damaged
+from modeldrop.metadata import Metadata
 from modeldrop.names import WHOLE_RUN, check_alias, check_experiment, check_guid
 from modeldrop.records import AliasMove, Artifact, Revision, Version
 from modeldrop.references import Resolved
@@ -138,12 +139,23 @@ class Repository(Rooms):
     def _storing(self) -> Storing:
         from modeldrop.intake import Storing  # noqa: PLC0415 - not needed to register
 
-        return Storing(self.runs_at_backend, self.transfer, self.backend.capabilities.connections)
+        rooms = (self.runs_at_backend, self.versions_at_backend, self.transfer)
+        return Storing(*rooms, self.backend.capabilities.connections)
 
     # Writing
 
-    def upload(self, run: str, path: Path | str, *, moved: Progress = lambda _: None) -> Committed:
+    def upload(
+        self,
+        run: str,
+        path: Path | str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        moved: Progress = lambda _: None,
+    ) -> Committed:
         """Store a file or a folder as an artifact of a run, without staging; return its revision.
+
+        `metadata` says what the run was, with the keys of `run.toml` (docs/metadata.md): `params`,
+        `metrics` and so on. `modeldrop.captured()` is what the program itself can tell of that.
 
         The artifact has the name that the path ends with, also where that is a link. It alone is
         the run's state then: artifacts that were uploaded before stay in the revisions before,
@@ -151,13 +163,16 @@ class Repository(Rooms):
 
         Raises:
             InvalidName: `run` is no GUID, or something in the folder can't be stored.
+            UsageError: something of the metadata can't be kept; nothing is committed.
             SourceChanged: something changed while it was read; nothing is committed.
         """
         from modeldrop.intake import upload_path  # noqa: PLC0415 - not needed to register
+        from modeldrop.statements import checked  # noqa: PLC0415 - the same
 
-        self.ready_to_write()
+        said = checked(metadata or {})
         guid = check_guid(run)
-        return upload_path(self._storing(), guid, Path(path), self._request(), moved)
+        self.ready_to_write()
+        return upload_path(self._storing(), guid, Path(path), self._request(), moved, said)
 
     def register(
         self,
@@ -453,7 +468,23 @@ class Repository(Rooms):
         """Return a version as the JSON object of docs/json.md; `damaged` is as in `runs`."""
         revision = self.runs_at_backend.revision(version.run, version.revision)
         aliases = self.aliases(version.experiment, damaged)
-        return references.described(version, revision, listing.aliases_on(version, aliases))
+        metadata = self.runs_at_backend.metadata_of(version, revision)
+        on = listing.aliases_on(version, aliases)
+        return references.described(version, revision, on, metadata)
+
+    def metadata(self, reference: str) -> Metadata:
+        """Return what is said of a run, or of the run that a version came from; maybe nothing.
+
+        Of a version it includes what was said after it was registered: see
+        `Runs.metadata_of`.
+
+        Raises:
+            RunNotFound, VersionNotFound, AliasNotFound, ArtifactNotFound: there is no such thing.
+        """
+        found = self.resolve(reference)
+        if found.version is None:
+            return found.revision.metadata
+        return self.runs_at_backend.metadata_of(found.version, found.revision)
 
     def last_run(self) -> str:
         """Return the run that this home committed last: what `run:@last` means.

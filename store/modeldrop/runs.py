@@ -27,8 +27,9 @@ from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.manifests import Manifests
-from modeldrop.names import parse_guid_prefix, printable
-from modeldrop.records import Artifact, Intent, Refused, Revision
+from modeldrop.metadata import NOTHING, Metadata
+from modeldrop.names import WHOLE_RUN, parse_guid_prefix, printable
+from modeldrop.records import Artifact, Intent, Refused, Revision, Version
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
@@ -51,6 +52,8 @@ class Draft:
     refused: tuple[Refused, ...]
     lost: frozenset[str] = frozenset()
     """Keys of the last revision that were looked for, and whose bytes are not there any more."""
+    metadata: Metadata = NOTHING
+    """What the run was, as far as is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,20 @@ class Runs:
             message = f"run {run} has no revision {number} at {self._backend.url}"
             raise RunNotFound(message, hint=f"`modeldrop show run:{run}` shows its last one")
         return found
+
+    def metadata_of(self, version: Version, pinned: Revision) -> Metadata:
+        """Return what is said of the run that a version came from, also after it was registered.
+
+        It is that of the newest revision that says anything, among the one that the version pins
+        and those right after it that hold the same bytes under the artifact's name.
+        """
+        said, revision = pinned.metadata, pinned
+        while found := self._read(version.run, revision.revision + 1):
+            if _digest(found, version.artifact) != version.sha256:
+                break
+            revision = found
+            said = revision.metadata or said
+        return said
 
     def last(self, run: str, seen: int = 0) -> int:
         """Return the number of the last revision, 0 if there is none."""
@@ -299,6 +316,7 @@ class Runs:
             host=self._home.host,
             committed_by=request.user,
             committed_at=at,
+            metadata=draft.metadata,
         )
 
     def settle(self, run: str) -> None:
@@ -391,6 +409,12 @@ def _entry(revision: Revision, request: Request) -> NewEntry:
     )
 
 
+def _digest(revision: Revision, artifact: str) -> str | None:
+    if artifact == WHOLE_RUN:
+        return revision.whole().sha256
+    return revision.content().get(artifact)
+
+
 def _is_in(key: str, folder: str) -> bool:
     return key.startswith(f"{folder}/")
 
@@ -398,15 +422,15 @@ def _is_in(key: str, folder: str) -> bool:
 def adds_nothing(draft: Draft, last: Revision) -> bool:
     """Return whether a revision holds all of a draft already.
 
-    It does not where bytes that it names are lost and the draft has them, nor where the draft has
-    all of its artifacts and says something better of the run: that less of it is refused, or
-    that it belongs to another experiment.
+    It does not where bytes that it names are lost and the draft has them, where the draft's
+    metadata add something, nor where the draft has all of its artifacts and says something better
+    of the run: that less of it is refused, or that it belongs to another experiment.
     """
     mine, content = {each.artifact: each.sha256 for each in draft.artifacts}, last.content()
     if any(content.get(artifact) != sha256 for artifact, sha256 in mine.items()):
         return False
     keys = {file.key for each in last.artifacts if each.artifact in mine for file in each.files}
-    if keys & draft.lost:
+    if keys & draft.lost or draft.metadata.adds_to(last.metadata):
         return False
     if mine.keys() < content.keys():
         # It says nothing of what it lacks, and a revision of it would lose that.

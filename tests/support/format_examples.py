@@ -6,6 +6,7 @@ from unittest import mock
 
 from modeldrop.form import Record
 from modeldrop.journal import NewEntry, lines
+from modeldrop.metadata import Code, Dataset, Environment, Metadata
 from modeldrop.records import (
     AliasMove,
     Artifact,
@@ -66,6 +67,22 @@ EXAMPLES: dict[str, Record] = {
         host="trainer-1",
         committed_by="ada",
         committed_at=AT,
+        metadata=Metadata(
+            params={"depth": 6, "learning_rate": "0.05", "shuffle": True},
+            metrics={"auc": "0.912", "loss": "1e-05"},
+            directions={"auc": "max", "loss": "min"},
+            tags={"team": "retention"},
+            datasets=(Dataset("train", HELLO),),
+            parent="9d0f3c52-2b61-4a0e-8c77-5e1a6b3d9f04",
+            code=Code("8f3a1d2c4b5e6f708192a3b4c5d6e7f801234567", dirty=False, branch="main"),
+            environment=Environment(
+                host="trainer-1",
+                user="ada",
+                python="3.11.9",
+                platform="linux-x86_64",
+                packages={"scikit-learn": "1.7.2"},
+            ),
+        ),
     ),
     "version": Version(
         owner=OWNER,

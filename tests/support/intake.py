@@ -219,7 +219,8 @@ def storing_by(repository: Repository, cls: type[Storing]) -> Storing:
     """Return what stores for a repository, each run by itself, of another class."""
     connections = repository.backend.capabilities.connections
     by_itself = type(cls.__name__, (cls,), {"shares_waits": False})
-    made = by_itself(repository.runs_at_backend, repository.transfer, connections)
+    rooms = (repository.runs_at_backend, repository.versions_at_backend, repository.transfer)
+    made = by_itself(*rooms, connections)
     assert isinstance(made, cls)
     return made
 

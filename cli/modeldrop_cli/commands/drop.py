@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modeldrop_cli.command import (
+    FOREVER,
     Command,
     complete_runs,
     exits,
@@ -18,10 +19,12 @@ from modeldrop_cli.command import (
     output_options,
     wait_option,
 )
+from modeldrop_cli.saying import said_options
 
 if TYPE_CHECKING:
     from modeldrop_cli.objects import DropObject
     from modeldrop_cli.output import Output
+    from modeldrop_cli.saying import Said
 
 
 @click.command(
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
             "drops a model, waits until it is stored, and registers it",
         ),
         ("modeldrop drop --run 3f2b8c1e-… metrics.json tokenizer/", "more for a run"),
+        (
+            "modeldrop drop model.onnx -e churn --metric auc=0.912 --direction auc=max --register",
+            "says how good it is, and has it registered once it is stored",
+        ),
     ),
     exits=exits(
         3,
@@ -42,7 +49,7 @@ if TYPE_CHECKING:
         20,
         30,
         e3="with --wait: the run can't be stored before somebody changes it",
-        e10="there is no home",
+        e10="there is no home, nor MODELDROP_BACKEND, or no such data set",
         e12="with --wait=SECONDS: the time ran out",
         e20="a file changed while it was copied: nothing is dropped",
     ),
@@ -56,12 +63,14 @@ if TYPE_CHECKING:
     help="The run to drop into; a new one by default.",
 )
 @experiment_option("The experiment that the run belongs to.")
+@said_options
 @wait_option
 @output_options
 def command(
     paths: tuple[Path, ...],
     named: str | None,
     experiment: str | None,
+    said: Said,
     wait: float | None,
     output: Output,
 ) -> None:
@@ -69,18 +78,31 @@ def command(
 
     Each PATH, a file or a folder, becomes an artifact of the run. It is copied aside and then
     moved into staging in one step, so the service stores it at once. Prints the run's GUID.
+    What is said of the run goes into its run.json; docs/metadata.md tells more.
     """
     from modeldrop import intake, locks  # noqa: PLC0415 - not for `--help`
     from modeldrop_cli.failing import terminable  # noqa: PLC0415 - the same
+    from modeldrop_cli.passing import PassingRepository  # noqa: PLC0415 - the same
 
     with open_repository() as repository:
+        if wait is None and isinstance(repository, PassingRepository):
+            # Its staging folder goes with it.
+            wait = FOREVER
         staging = repository.home.staging
         # Elsewhere than in the main thread nobody can prepare, and no writer is asked for.
         with contextlib.suppress(ValueError):
             intake.prepare_leases()
         with terminable():
             home = repository.home.paths.root
-            run = intake.drop(staging, paths, run=named, experiment=experiment, home=home)
+            run = intake.drop(
+                staging,
+                paths,
+                run=named,
+                experiment=experiment,
+                home=home,
+                metadata=said.metadata(),
+                register=said.register,
+            )
         told: DropObject = {"run": run, "folder": str(staging / run), "revision": None}
         # Whatever becomes of the wait, the GUID is told: it is needed most when that fails.
         if not output.json:

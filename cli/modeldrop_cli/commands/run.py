@@ -13,10 +13,12 @@ from modeldrop_cli.command import (
     open_repository,
     output_options,
 )
+from modeldrop_cli.saying import said_options
 
 if TYPE_CHECKING:
     from modeldrop_cli.objects import NewRunObject
     from modeldrop_cli.output import Output
+    from modeldrop_cli.saying import Said
 
 
 @click.group("run", subcommand_metavar="COMMAND …")
@@ -34,21 +36,23 @@ def command() -> None:
             "trains into the folder of a new run",
         ),
     ),
-    exits=exits(10, e10="there is no home"),
+    exits=exits(10, e10="there is no home, or no such data set"),
 )
 @experiment_option("The experiment that the run belongs to.")
+@said_options
 @output_options
-def new(experiment: str | None, output: Output) -> None:
+def new(experiment: str | None, said: Said, output: Output) -> None:
     """Make a run's staging folder.
 
     Prints the run's GUID; the folder is named on stderr. What is put into the folder is stored
-    once nothing in it changes any more, or once a file _SUCCESS is there.
+    once nothing in it changes any more, or once a file _SUCCESS is there. What is said of the run
+    is in its run.json; the training script may add a run.toml, run.yaml or run.json of its own.
     """
     from modeldrop import intake  # noqa: PLC0415 - not for `--help`
 
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         staging = repository.home.staging
-        guid = intake.new_run(staging, experiment)
+        guid = intake.new_run(staging, experiment, metadata=said.metadata(), register=said.register)
     if output.json:
         told: NewRunObject = {"run": guid, "folder": str(staging / guid)}
         output.document(told)

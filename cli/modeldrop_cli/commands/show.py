@@ -15,11 +15,13 @@ from modeldrop_cli.command import (
     output_options,
 )
 from modeldrop_cli.output import size, when
+from modeldrop_cli.saying import metadata_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from modeldrop.errors import IntegrityError
+    from modeldrop.metadata import Metadata
     from modeldrop.records import Artifact, Revision, Version
     from modeldrop.references import Resolved
     from modeldrop_cli.output import Output
@@ -67,7 +69,8 @@ def command(reference: str, output: Output) -> None:
         else:
             aliases = repository.aliases(found.version.experiment, damaged.append)
             on = aliases_on(found.version, aliases)
-            _tell_version(found.version, found.artifact, on, output)
+            said = repository.runs_at_backend.metadata_of(found.version, found.revision)
+            _tell_version(found.version, found.artifact, on, said, output)
     tell_damaged(damaged)
 
 
@@ -82,7 +85,11 @@ def _part(found: Resolved) -> Revision:
 
 
 def _tell_version(
-    version: Version, artifact: Artifact | None, aliases: list[str], output: Output
+    version: Version,
+    artifact: Artifact | None,
+    aliases: list[str],
+    metadata: Metadata,
+    output: Output,
 ) -> None:
     output.fields(
         {
@@ -96,6 +103,7 @@ def _tell_version(
                 f"{when(version.registered_at)} by {version.registered_by}@{version.host}"
             ),
             "description": version.description,
+            **metadata_fields(metadata),
         }
     )
     _tell_files([artifact] if artifact else [], output)
@@ -112,6 +120,7 @@ def _tell_run(revision: Revision, output: Output) -> None:
             "artifacts": ", ".join(each.artifact for each in revision.artifacts),
             "size": size(total(revision)),
             "stored": f"{when(revision.committed_at)} by {revision.committed_by}@{revision.host}",
+            **metadata_fields(revision.metadata),
         }
     )
     _tell_files(revision.artifacts, output)

@@ -19,6 +19,7 @@ from modeldrop.records import Refused
 
 if TYPE_CHECKING:
     from modeldrop.intake.attempts import Attempts
+    from modeldrop.intake.declared import Wish
     from modeldrop.intake.flights import Flight
     from modeldrop.intake.looking import Looked
 
@@ -64,6 +65,8 @@ class Tracked:
     """Whether a hint came since it was looked at last."""
     news_at: float = 0.0
     """When the last hint came."""
+    wish: Wish | None = None
+    """That it be registered, until it is or can't be."""
 
     @property
     def state(self) -> State:
@@ -82,8 +85,8 @@ class Tracked:
 
     @property
     def refused(self) -> tuple[Refused, ...]:
-        """What of it isn't stored, and why."""
-        return self.standing.refused
+        """What of it isn't stored, or not done that it asks for, and why."""
+        return self.standing.complaints
 
     @property
     def failures(self) -> int:

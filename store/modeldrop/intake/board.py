@@ -98,7 +98,7 @@ def status_of(tracked: Tracked) -> RunStatus:
         sent=flight.done if flight else tracked.size * standing.is_stored,
         size=tracked.size,
         rate=int(flight.rate()) if flight else 0,
-        refused=standing.refused,
+        refused=standing.complaints,
     )
 
 

@@ -35,11 +35,12 @@ from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.attempts import Attempts
 from modeldrop.intake.breaker import Breaker
 from modeldrop.intake.drops import Drop, Job, Outcome, Watch
-from modeldrop.intake.flights import Flight, Lanes
+from modeldrop.intake.flights import REGISTER, Flight, Lanes
 from modeldrop.intake.looking import Looked
 from modeldrop.intake.machine import Patience, Standing
 from modeldrop.intake.memory import RunMemory
 from modeldrop.intake.observation import Observation
+from modeldrop.intake.registering import Registering
 from modeldrop.intake.room import Room
 from modeldrop.intake.settling import State
 from modeldrop.intake.standings import Standings
@@ -96,6 +97,7 @@ class Dispatch:
         self.breaker = Breaker(self._patience(), random.random)
         self.standings = Standings(home.paths)
         self._room = Room(home, storing)
+        self._registering = Registering(home, runs, storing, self.lanes, become)
         self._untold: deque[Tracked] = deque()
         self.is_draining = False
         self.committed = 0
@@ -256,7 +258,7 @@ class Dispatch:
         receipts.committed(drop.staging, drop.name, revision, self._runs.url)
         _log.debug("step: receipt left")
         try:
-            found = RunMemory.of(revision, drop.observation, outcome.files)
+            found = RunMemory.of(revision, drop.observation, outcome.files, outcome.wish)
             memory.remember(self._home.paths, found)
         except (OSError, ModeldropError) as error:
             name = f"run:{drop.run}~{revision.revision}"
@@ -271,12 +273,14 @@ class Dispatch:
     # The staged copy
 
     def stored(self, tracked: Tracked, observation: Observation) -> None:
-        """See to the staged copy of a run that is stored as it is: keep, move or delete it."""
+        """See to a run that is stored as it is: register it, keep, move or delete its copy."""
+        if tracked.wish is not None and not self.is_draining and tracked.flight is None:
+            self._registering.begin(tracked, observation, self._patience())
         kind, standing, clock = self._settings.afterwards, tracked.standing, time.monotonic()
-        if kind == "keep" or self.is_draining or tracked.flight is not None:
+        if kind == "keep" or self.is_draining or tracked.flight or tracked.wish:
             return
-        if standing.refused:
-            reason = "a part of it isn't stored, so its copy stays"
+        if standing.complaints:
+            reason = "a part of it isn't stored or registered, so its copy stays"
             self._become(tracked, machine.settled(standing, State.KEPT, reason, clock))
             return
         due = max((standing.history.committed_at or clock) + self._settings.delete_after, clock)
@@ -313,6 +317,9 @@ class Dispatch:
             except Exception as error:  # noqa: BLE001 - one bad run holds up no other
                 if flight.kind == "store":
                     self.fail(tracked, error, flight)
+                elif flight.kind == REGISTER:
+                    self._registering.failed(tracked, error, self._patience())
+                    self.stored(tracked, flight.observation)
                 else:
                     self._stays(tracked, flight, error)
             else:
@@ -344,6 +351,10 @@ class Dispatch:
     def _ended(self, tracked: Tracked, flight: Flight, result: object) -> None:
         if isinstance(result, Outcome):
             self._committed(tracked, flight, result)
+            self.stored(tracked, flight.observation)
+            return
+        if flight.kind == REGISTER:
+            self._registering.ended(tracked)
             self.stored(tracked, flight.observation)
             return
         state = State.MOVED if flight.kind == "move" else State.DELETED
@@ -379,6 +390,7 @@ class Dispatch:
         self.breaker.succeeded()
         self.standings.drop(tracked.run)
         tracked.attempts = None
+        tracked.wish = outcome.wish
         if tracked.news_at < outcome.seen_at and not tracked.standing.history.arriving:
             # The last look of those who stored it saw what the hints told of.
             tracked.is_stale = False

@@ -17,11 +17,16 @@ from pathlib import Path
 
 from modeldrop import files
 from modeldrop.errors import DropRefused, NotFound, SourceChanged
-from modeldrop.intake import lease, marker
+from modeldrop.form import Fields
+from modeldrop.intake import joining, lease, marker
 from modeldrop.intake.aside import aside as _aside
 from modeldrop.intake.aside import held_open, remove_stale
+from modeldrop.intake.declared import ORDER
+from modeldrop.intake.joining import SAID
+from modeldrop.intake.notation import NotUnderstood
 from modeldrop.intake.observation import Signature
 from modeldrop.intake.temporary import temporary
+from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import (
     MARKER,
     RECEIPT,
@@ -36,15 +41,21 @@ from modeldrop.names import (
 )
 
 
-def new_run(staging: Path, experiment: str | None = None) -> str:
-    """Make a new run's staging folder; return its GUID.
+def new_run(
+    staging: Path,
+    experiment: str | None = None,
+    *,
+    metadata: Metadata = NOTHING,
+    register: bool = False,
+) -> str:
+    """Make a new run's staging folder, with what is said of the run; return its GUID.
 
     Raises:
         InvalidName: the experiment's name isn't valid.
     """
     run = new_guid()
     with _aside(staging) as aside:
-        _declare(aside, experiment)
+        _declare(aside, experiment, metadata, register=register)
         files.sync_tree(aside)
         files.rename(aside, staging / run)
     return run
@@ -57,18 +68,22 @@ def drop(
     run: str | None = None,
     experiment: str | None = None,
     home: Path | None = None,
+    metadata: Metadata = NOTHING,
+    register: bool = False,
 ) -> str:
     """Copy files and folders into a run's staging folder, whole; return the run's GUID.
 
     A new run appears by one rename. Into a run that is there each entry is renamed, replacing one
     of the same name, and `_SUCCESS` last; a drop that is cut short in between leaves the run held
     open until the same is dropped again. Who writes to a file is asked only after
-    `lease.prepare`.
+    `lease.prepare`. What is said of the run goes into its `run.json`, over what that says already;
+    but of the code and where it ran, what was said first stands.
 
     Raises:
         InvalidName: the GUID or the experiment's name isn't valid.
         DropRefused: a path isn't there, holds what can't be stored, is being written to, or is
-            or holds modeldrop's own; or the run names its experiment itself. Nothing is dropped.
+            or holds modeldrop's own; or the run names its experiment itself, or has a `run.json`
+            that can't be understood. Nothing is dropped.
         SourceChanged: a file changed while it was copied; nothing is dropped.
     """
     guid = check_guid(run) if run is not None else new_guid()
@@ -77,16 +92,23 @@ def drop(
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
         message = f"{printable(str(target))} is in the way: it is no folder"
         raise DropRefused(message, hint="remove it; a run's folder is made by the drop")
-    if experiment is not None and os.path.lexists(target / "run.toml"):
-        # It goes before the run.json that the drop would write.
-        message = f"run {guid} names its experiment in its run.toml"
-        raise DropRefused(message, hint="leave `-e` out, or change the run.toml")
+    for name in ORDER[: ORDER.index(SAID)]:
+        if experiment is not None and os.path.lexists(target / name):
+            # It goes before the run.json that the drop would write.
+            message = f"run {guid} names its experiment in its {name}"
+            raise DropRefused(message, hint=f"leave `-e` out, or change the {name}")
+    if experiment is not None or metadata or register:
+        try:
+            joining.said_in(target / SAID)
+        except NotUnderstood as error:
+            message = f"run {guid} has a {SAID} to which nothing can be added: {error}"
+            raise DropRefused(message, hint=f"correct {target / SAID}, or remove it") from None
     remove_stale(staging)
     with _aside(staging) as aside:
         network: dict[int, bool] = {}
         for source in sources:
             _copy(source, aside / source.name, network)
-        _declare(aside, experiment)
+        _declare(aside, experiment, metadata, register=register)
         _mark(aside, sources)
         files.sync_tree(aside)
         _check_unchanged(sources)
@@ -260,10 +282,16 @@ def _check_quiet(fd: int, path: Path, seen: Signature, *, ask: bool) -> None:
         raise DropRefused(message, hint="drop it again once that program has closed it")
 
 
-def _declare(folder: Path, experiment: str | None) -> None:
-    if experiment is not None:
-        text = json.dumps({"experiment": check_experiment(experiment)}) + "\n"
-        (folder / "run.json").write_text(text, "utf-8")
+def _declare(folder: Path, experiment: str | None, metadata: Metadata, *, register: bool) -> None:
+    says: Fields = {} if experiment is None else {"experiment": check_experiment(experiment)}
+    if register:
+        says["register"] = True
+    says.update(metadata.as_json())
+    if metadata.datasets:
+        # As a table, to which a later drop can add.
+        says["datasets"] = {each.name: each.sha256 for each in metadata.datasets}
+    if says:
+        (folder / SAID).write_text(json.dumps(says) + "\n", "utf-8")
 
 
 def _mark(folder: Path, sources: Sequence[_Source]) -> None:
@@ -285,6 +313,8 @@ def _merge(aside: Path, target: Path, old: Path) -> None:
     with held_open(target, [each.name for each in entries if is_artifact_name(each.name)], old):
         files.remove_durable(target / MARKER)
         for entry in entries:
+            if entry.name == SAID and not joining.join(entry, target / SAID):
+                continue
             there = target / entry.name
             if os.path.lexists(there) and (entry.is_dir() or there.is_dir()):
                 files.rename(there, old / entry.name)

@@ -15,10 +15,12 @@ from typing import Final
 from modeldrop.errors import DropRefused, SourceChanged
 from modeldrop.intake import declared
 from modeldrop.intake.attempts import Attempts
+from modeldrop.intake.declared import UNDECLARED, Declared, Wish
 from modeldrop.intake.marker import Marker
 from modeldrop.intake.memory import KnownFile
 from modeldrop.intake.observation import Observation, SeenFile, artifact_of
 from modeldrop.ledger import Request
+from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import MARKER, printable
 from modeldrop.records import Artifact, Refused, StoredFile
 from modeldrop.runs import Committed, Draft
@@ -44,6 +46,8 @@ class Drop:
     attempts: Attempts = field(default_factory=Attempts)
     called: str | None = None
     """Another name for its only artifact than the one on the disk."""
+    metadata: Metadata = NOTHING
+    """What is said of it by other means than its own files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Outcome:
     """What of the drop isn't stored, and why."""
     seen_at: float
     """When it was last seen to be what is stored, on the monotonic clock."""
+    wish: Wish | None = None
+    """That it be registered, if it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Wanted:
     """What of a drop is to be stored, and what it declares of itself."""
 
     files: tuple[SeenFile, ...]
-    experiment: str | None
+    declared: Declared
     refused: tuple[Refused, ...]
 
     def draft(
@@ -97,7 +103,15 @@ class Wanted:
         lost: frozenset[str] = frozenset(),
     ) -> Draft:
         """Return what is to become a revision once these files are at the backend."""
-        return Draft(drop.run, upload, self.experiment, artifacts_of(files), self.refused, lost)
+        return Draft(
+            drop.run,
+            upload,
+            self.declared.experiment,
+            artifacts_of(files),
+            self.refused,
+            lost,
+            self.declared.metadata.over(drop.metadata),
+        )
 
 
 def wanted_of(drop: Drop) -> Wanted:
@@ -105,8 +119,8 @@ def wanted_of(drop: Drop) -> Wanted:
 
     Raises:
         DropRefused: that is nothing.
-        SourceChanged: the file by which it declares something isn't what it was.
-        PermissionError: that file can't be read.
+        SourceChanged: a file by which it declares something isn't what it was.
+        PermissionError: such a file can't be read.
     """
     refused = drop.observation.refused
     parked = {artifact_of(each.path) for each in refused}
@@ -115,19 +129,13 @@ def wanted_of(drop: Drop) -> Wanted:
         for seen in drop.observation.files
         if not parked or printable(artifact_of(seen.path)) not in parked
     )
-    experiment, complaint = _declared(drop)
-    refused += complaint
+    said = UNDECLARED
+    if drop.observation.run_files:
+        said, complaints = declared.read(drop.staging, drop.name, drop.observation.run_files)
+        refused += complaints
     if not files:
         raise _nothing(refused)
-    return Wanted(files, experiment, refused)
-
-
-def _declared(drop: Drop) -> tuple[str | None, tuple[Refused, ...]]:
-    seen = drop.observation.declared
-    if seen is None:
-        return None, ()
-    found = declared.read(drop.staging, drop.name, seen)
-    return (None, (found,)) if isinstance(found, Refused) else (found.experiment, ())
+    return Wanted(files, said, refused)
 
 
 def _nothing(refused: tuple[Refused, ...]) -> DropRefused:

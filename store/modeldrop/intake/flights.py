@@ -28,6 +28,8 @@ from modeldrop.intake.together import SMALL as SMALLEST
 
 # Up to this many bytes a run is small.
 SMALL: Final = 16 * 2**20
+# What is no transfer, and may wait long for another process: it has a thread of its own.
+REGISTER: Final = "register"
 # A thread that is done with a small run finds the next one waiting: that many for each.
 _BACKLOG: Final = 2
 
@@ -41,7 +43,7 @@ class _Lane:
 
 
 class Flight:
-    """What a thread does with one run: `store` it, or `move` or `delete` its staged copy.
+    """What a thread does with one run: `store` or `register` it, `move` or `delete` its copy.
 
     The threads of the transfer call `moved` and `found`; the rest belongs to the loop's thread.
     """
@@ -94,6 +96,7 @@ class Lanes:
         self._small = _Lane(pools[0], small * _BACKLOG)
         self._large = _Lane(pools[1], large)
         self._smallest = _Lane(pools[0], groups.LARGEST * groups.AT_A_TIME * _BACKLOG)
+        self._aside = _Lane(ThreadPoolExecutor(1, REGISTER), 1)
         self._groups = Groups(pools[0], together) if together is not None else None
         self._landed = landed
         self._done: deque[Tracked] = deque()
@@ -135,7 +138,8 @@ class Lanes:
         With a `job`, it may be stored with others instead; `work` is for a run that can't be.
         """
         together = job is not None and self._groups is not None and flight.size <= SMALLEST
-        flight.lane = lane = self._smallest if together else self._by_threads(flight.size)
+        alone = self._aside if flight.kind == REGISTER else self._by_threads(flight.size)
+        flight.lane = lane = self._smallest if together else alone
         lane.flying += 1
         tracked.flight = flight
         self.flying[tracked.run] = tracked
@@ -183,7 +187,7 @@ class Lanes:
     def close(self) -> None:
         """Wait until every thread has ended; what still waits for one is taken back."""
         self.cancel()
-        for lane in (self._small, self._large):
+        for lane in (self._small, self._large, self._aside):
             lane.pool.shutdown(wait=True, cancel_futures=True)
 
     def _every(self) -> tuple[_Lane, ...]:

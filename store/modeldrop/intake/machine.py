@@ -43,6 +43,7 @@ _SOON: Final = 0.2
 _MOST_DOUBLINGS: Final = 30
 
 QUEUED: Final = "complete; waits for its turn"
+REGISTERING: Final = "being registered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,13 @@ class Standing:
     """Its last revision that is known to exist."""
     refused: tuple[Refused, ...] = ()
     """What of it isn't stored, and why."""
+    unregistered: Refused | None = None
+    """Why it isn't registered, though it says that it is to be."""
+
+    @property
+    def complaints(self) -> tuple[Refused, ...]:
+        """Whatever is not with it as it says of itself, and why."""
+        return self.refused if self.unregistered is None else (*self.refused, self.unregistered)
 
     @property
     def is_stored(self) -> bool:
@@ -164,6 +172,7 @@ def committed(
         parked=None,
         revision=revision,
         refused=refused,
+        unregistered=None,
     )
 
 
@@ -210,6 +219,23 @@ def stays(standing: Standing, reason: str, patience: Patience, luck: float, now:
     failures = standing.failures + 1
     due = now + patience.after(failures, luck)
     return _become(standing, State.COMMITTED, reason, now, due, failures=failures)
+
+
+def registering(standing: Standing, now: float) -> Standing:
+    """Return the standing of a stored run that is being registered."""
+    return _become(standing, standing.state, REGISTERING, now)
+
+
+def registered(standing: Standing, now: float) -> Standing:
+    """Return the standing of a stored run that was registered."""
+    return _become(standing, standing.state, "", now, unregistered=None)
+
+
+def unregistered(
+    standing: Standing, complaint: Refused, now: float, due: float | None = None
+) -> Standing:
+    """Return the standing of a stored run that could not be registered, and when it is tried."""
+    return _become(standing, standing.state, "", now, due, unregistered=complaint)
 
 
 def settled(standing: Standing, state: State, reason: str, now: float) -> Standing:

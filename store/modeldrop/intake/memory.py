@@ -14,7 +14,8 @@ from typing import ClassVar, Self
 
 from modeldrop.errors import IntegrityError, UsageError
 from modeldrop.files import write_quick
-from modeldrop.form import Part, Record, now, parts_of
+from modeldrop.form import Part, Record, now, part_if_any, parts_of
+from modeldrop.intake.declared import Wish
 from modeldrop.intake.observation import Observation, Signature
 from modeldrop.intake.settling import History
 from modeldrop.layout import HomePaths
@@ -44,10 +45,16 @@ class RunMemory(Record):
     marker: str | None
     noted_at: str
     files: tuple[KnownFile, ...] = parts_of(KnownFile)
+    wish: Wish | None = part_if_any(Wish)
+    """That it be registered, until it is."""
 
     @classmethod
     def of(
-        cls, revision: Revision, observation: Observation, stored: dict[str, StoredFile]
+        cls,
+        revision: Revision,
+        observation: Observation,
+        stored: dict[str, StoredFile],
+        wish: Wish | None = None,
     ) -> Self:
         """Return what to remember of an observation that is committed as this revision."""
         return cls(
@@ -67,6 +74,7 @@ class RunMemory(Record):
                 for seen in observation.files
                 if seen.path in stored
             ),
+            wish=wish,
         )
 
     @property

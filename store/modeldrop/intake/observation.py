@@ -65,15 +65,10 @@ class Observation:
     temporary: tuple[str, ...] = ()
     marker: SeenFile | None = None
     run_files: tuple[SeenFile, ...] = ()
+    """The files by which the run declares something of itself: `run.toml` and the like."""
     unreadable: tuple[Refused, ...] = ()
     crowded: bool = False
     """Whether there was more than was to be looked at."""
-
-    @property
-    def declared(self) -> SeenFile | None:
-        """The file by which the run declares its experiment: `run.toml`, else `run.json`."""
-        by_path = {file.path: file for file in self.run_files}
-        return by_path.get("run.toml") or by_path.get("run.json")
 
     def everything(self) -> tuple[SeenFile, ...]:
         """Return every regular file that was seen, those that are never stored included."""

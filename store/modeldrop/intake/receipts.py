@@ -14,11 +14,19 @@ from pathlib import Path
 from modeldrop.files import write_between
 from modeldrop.form import Json, now
 from modeldrop.names import RECEIPT, printable
-from modeldrop.records import Revision
+from modeldrop.records import Revision, Version
 
 
-def committed(staging: Path, name: str, revision: Revision, url: str) -> None:
-    """Leave a receipt that says which revision the run became, and how to go on."""
+def committed(
+    staging: Path, name: str, revision: Revision, url: str, version: Version | None = None
+) -> None:
+    """Leave a receipt that says which revision the run became, and how to go on.
+
+    Where it has been registered as it wished, that is said too.
+    """
+    registered: dict[str, Json] = {}
+    if version is not None:
+        registered["registered"] = f"{version.experiment}/{version.version}"
     artifacts: list[Json] = [
         {"artifact": each.artifact, "type": each.type, "sha256": each.sha256, "size": each.size}
         for each in revision.artifacts
@@ -34,7 +42,10 @@ def committed(staging: Path, name: str, revision: Revision, url: str) -> None:
             "artifacts": artifacts,
             "refused": [each.as_json() for each in revision.refused],
             "committed_at": revision.committed_at,
-            "next": _registering(revision),
+            **registered,
+            "next": (
+                f"modeldrop show {registered['registered']}" if version else _registering(revision)
+            ),
         },
     )
 

@@ -41,6 +41,7 @@ class Roster:
         history = remembered.history(clock) if remembered else History()
         standing = Standing(history, since=clock, revision=remembered.revision if remembered else 0)
         tracked = Tracked(guid, folder, standing, size=remembered.size if remembered else 0)
+        tracked.wish = remembered.wish if remembered else None
         kept = self._standings.recall(guid)
         if kept is not None:
             if kept.sent:
@@ -72,7 +73,7 @@ class Roster:
             self.partial.pop(tracked.run, None)
             return
         self.open.pop(tracked.run, None)
-        if standing.refused:
+        if standing.complaints:
             self.partial[tracked.run] = tracked
         else:
             self.partial.pop(tracked.run, None)

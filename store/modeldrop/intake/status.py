@@ -199,6 +199,8 @@ def _without_service(home: Home, said: _StatusRecord) -> ServiceStatus:
             counts[State.COMMITTED.value] += 1
             if before is not None and before.refused:
                 runs.append(replace(before, state=State.COMMITTED.value, next_try_at=None))
+            elif remembered.wish is not None:
+                runs.append(_unregistered(each.guid, printable(each.name), said.at, remembered))
             continue
         if before is not None and before.state in _LASTING:
             runs.append(replace(before, next_try_at=None))
@@ -238,6 +240,18 @@ def _waiting(guid: str, folder: str, at: str, remembered: memory.RunMemory | Non
         size=remembered.size if remembered else 0,
         rate=0,
         refused=(),
+    )
+
+
+def _unregistered(guid: str, folder: str, at: str, remembered: memory.RunMemory) -> RunStatus:
+    assert remembered.wish is not None  # noqa: S101 - the caller has looked
+    reason = "not registered: no service is running to do it"
+    return replace(
+        _waiting(guid, folder, at, remembered),
+        state=State.COMMITTED.value,
+        reason="",
+        sent=remembered.size,
+        refused=(Refused(remembered.wish.said_in, reason),),
     )
 
 

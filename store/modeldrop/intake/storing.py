@@ -19,9 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from modeldrop import layout
-from modeldrop.errors import DropRefused, RunNotFound
+from modeldrop.choosing import choose_artifact
+from modeldrop.errors import DropRefused, InvalidName, RunNotFound
 from modeldrop.intake import together, walk
 from modeldrop.intake.attempts import BegunUpload, can_be_gone_on_with
+from modeldrop.intake.declared import Wish
 from modeldrop.intake.drops import (
     Drop,
     Job,
@@ -34,10 +36,12 @@ from modeldrop.intake.drops import (
 from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import Observation, SeenFile
 from modeldrop.ledger import Request
+from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import is_artifact_name, printable, refuse_component
 from modeldrop.records import Revision, StoredFile
 from modeldrop.runs import Committed, Runs
 from modeldrop.transfer import Transfer, damage
+from modeldrop.versions import Registered, Versions
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +49,12 @@ _log = logging.getLogger(__name__)
 class Storing:
     """Stores drops at one backend."""
 
-    def __init__(self, runs: Runs, transfer: Transfer, connections: int) -> None:
+    def __init__(
+        self, runs: Runs, versions: Versions, transfer: Transfer, connections: int
+    ) -> None:
         """Commit to `runs`, with so many files of a run in flight at a time."""
         self._runs = runs
+        self._versions = versions
         self._transfer = transfer
         self._connections = connections
 
@@ -76,7 +83,29 @@ class Storing:
         committed = self._runs.commit(draft, request)
         _log.debug("step: committed")
         drop.attempts.clear()
-        return Outcome(committed, files, draft.refused, seen_at)
+        return Outcome(committed, files, draft.refused, seen_at, wanted.declared.wish)
+
+    def register(self, revision: Revision, wish: Wish, request: Request) -> Registered:
+        """Register what a committed run wishes to be registered; idempotent.
+
+        Raises:
+            InvalidName: the run names no experiment.
+            AmbiguousArtifact, ArtifactNotFound: it doesn't say which artifact, or that isn't there.
+            ModeldropError: as for `Versions.register`.
+        """
+        if revision.experiment is None:
+            message = f"run {revision.run} names no experiment"
+            raise InvalidName(message, hint=f"name it by `experiment` in {wish.said_in}")
+        artifact = choose_artifact(revision, wish.artifact)
+        self._transfer.require(artifact)
+        return self._versions.register(
+            revision.experiment,
+            revision,
+            artifact,
+            request,
+            by=request.user,
+            description=wish.description,
+        )
 
     @property
     def shares_waits(self) -> bool:
@@ -231,7 +260,12 @@ class Storing:
 
 
 def upload_path(
-    storing: Storing, run: str, path: Path, request: Request, moved: Callable[[int], None]
+    storing: Storing,
+    run: str,
+    path: Path,
+    request: Request,
+    moved: Callable[[int], None],
+    metadata: Metadata = NOTHING,
 ) -> Committed:
     """Store a file or a folder that isn't in staging as the artifact of a run's revision.
 
@@ -264,7 +298,15 @@ def upload_path(
         message = f"{shown} can't be stored: {why}"
         raise DropRefused(message, hint="leave only regular files in it")
     # The folder above plays the run's folder: the artifact is one entry of it.
-    drop = Drop(place.parent.parent, place.parent.name, run, observation, look, called=name)
+    drop = Drop(
+        place.parent.parent,
+        place.parent.name,
+        run,
+        observation,
+        look,
+        called=name,
+        metadata=metadata,
+    )
     return storing.store(drop, request, Watch(moved=moved, found=moved)).committed
 
 

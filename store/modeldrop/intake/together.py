@@ -162,4 +162,6 @@ def _commit(
     for each, draft, committed in zip(begun, drafts, became, strict=True):
         if committed is not None:
             each.job.drop.attempts.clear()
-            outcomes[each.number] = Outcome(committed, each.files, draft.refused, each.seen_at)
+            outcomes[each.number] = Outcome(
+                committed, each.files, draft.refused, each.seen_at, each.wanted.declared.wish
+            )

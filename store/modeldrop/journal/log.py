@@ -32,6 +32,7 @@ from modeldrop.journal.reading import (
     head_of,
     locate,
     read_head,
+    remember,
     size_of,
 )
 from modeldrop.layout import HomePaths
@@ -306,6 +307,7 @@ class Journal:
                 batch.extend(fd, data, head.offset)
                 batch.replace(os.fspath(self._paths.head), reached.to_bytes())
                 batch.finish()
+            remember(self._paths, reached, data)
         except OSError as error:
             failure, size = error, os.fstat(fd).st_size
             return lambda first_end: self._fail(failure, unknown=size >= first_end)

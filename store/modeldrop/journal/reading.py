@@ -193,6 +193,15 @@ def _check_line(path: Path, line: bytes, head: Head) -> None:
         raise damage(path, head.start, f"entry {entry.seq} isn't the last one, as HEAD has it")
 
 
+def remember(paths: HomePaths, head: Head, lines: bytes) -> None:
+    """Know HEAD, and the last of these lines, again when they are read: both were just written.
+
+    So whoever commits next spends no time on them before it commits.
+    """
+    _head_in(head.to_bytes(), str(paths.head))
+    _check_line(paths.journal, lines[head.start - head.offset :], head)
+
+
 def follows(entry: Entry, head: Head) -> bool:
     """Return whether an entry comes right after the one that HEAD names."""
     return (entry.seq, entry.prev) == (head.seq + 1, head.sha256)
