@@ -35,6 +35,7 @@ RUNTIME := $(VENV)/.runtime
 SERVERS := $(VENV)/.servers
 DEV     := $(VENV)/.dev
 AZURITE := $(VENV)/node/.azurite-$(AZURITE_VERSION)
+FORMATS := $(VENV)/formats/.made
 
 DEMO_NEEDS_s3    := $(SERVERS)
 DEMO_NEEDS_azure := $(AZURITE)
@@ -49,7 +50,7 @@ COG  := COLUMNS=80 NO_COLOR=1 TERM=dumb $(BIN)/cog -P -I tests -n UTF-8 -U --ver
 help: ## say what there is
 	@echo "Usage: make TARGET"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{printf "%-8s  %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{printf "%-14s  %s\n", $$1, $$2}'
 
 # --- use ---------------------------------------------------------------------------------------
 
@@ -78,6 +79,12 @@ test: $(DEV) $(AZURITE) ## run the tests and report what they cover: TESTS="FILE
 	$(BIN)/python -m coverage report $(if $(strip $(TESTS)),--fail-under=0) || \
 	$(if $(strip $(TESTS)),:,[ $$status -ne 0 ] || status=1); \
 	exit $$status
+
+# The libraries that write some of the formats are gigabytes, so they have an environment of their
+# own, made once. In `make test` their files are written by hand.
+.PHONY: test-formats
+test-formats: $(FORMATS) ## look at files that torch, TensorFlow and Keras write; installs them once
+	@$(VENV)/formats/bin/python -m pytest -n 0 tests/test_formats_libraries.py
 
 .PHONY: lint
 lint: $(DEV) ## check style, types, the house's architecture, the generated docs, the units and the container
@@ -149,6 +156,16 @@ $(DEV): $(MADE) pyproject.toml
 	@$(INSTALL) --group lint --group test --editable '.[all]'
 	@$(COMPILE)
 	@touch $(RUNTIME) $(SERVERS) $@
+
+$(FORMATS): $(MADE) pyproject.toml
+	@echo "Installing torch, TensorFlow and Keras into $(VENV)/formats: gigabytes" >&2
+	@$(PYTHON) -m venv $(VENV)/formats
+	@$(VENV)/formats/bin/python -m pip --quiet --quiet --no-input --disable-pip-version-check install \
+	    --constraint constraints.txt pip
+	@$(VENV)/formats/bin/python -m pip --quiet --quiet --no-input --disable-pip-version-check install \
+	    --constraint constraints.txt --build-constraint constraints.txt \
+	    --group test --group formats --editable '.[all]'
+	@touch $@
 
 # Azurite needs Node.js; where the machine has none, or one too old, it comes from PyPI. A change
 # of pyproject.toml is no reason to fetch it again, a new environment is.

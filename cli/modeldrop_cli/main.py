@@ -42,6 +42,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "list": "List experiments, or the versions of one.",
         "show": "Show a version or a run.",
         "log": "Show what happened, newest first.",
+        "inspect": "Say what a file is, by its header.",
     },
     "Register and use": {
         "register": "Give a run's model the next version.",

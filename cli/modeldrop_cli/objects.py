@@ -35,6 +35,16 @@ class FindingObject(TypedDict):
     what: Annotated[str, "what is wrong with it, in words"]
 
 
+class FormatObject(TypedDict):
+    """What a file is, as its header says."""
+
+    path: Annotated[str, "of a run, relative to it; of a version, relative to the artifact"]
+    kind: Annotated[str, "onnx, safetensors …: docs/formats.md lists them"]
+    runs_code: Annotated[bool, "whether code runs when it is loaded, as far as can be seen"]
+    summary: Annotated[dict[str, str | int], "what else it says of itself, by kind"]
+    warnings: Annotated[list[str], "what a person should know"]
+
+
 class InitObject(TypedDict):
     """`init`: the home that is there now."""
 
@@ -212,6 +222,7 @@ class RevisionObject(TypedDict):
     size: Annotated[int, "the sum of its artifacts' sizes"]
     artifacts: Annotated[list[ArtifactObject], "what it holds"]
     refused: Annotated[list[RefusedObject], "what was dropped and isn't stored"]
+    formats: Annotated[list[FormatObject], "what its files are, of those that were recognised"]
     host: Annotated[str, "the host that stored it"]
     committed_by: Annotated[str, "the user that stored it"]
     committed_at: Annotated[str, "when"]
@@ -239,6 +250,7 @@ class VersionObject(VersionSummaryObject):
     """`show` of a version."""
 
     files: Annotated[list[FileObject], "its files"]
+    formats: Annotated[list[FormatObject], "what its files are, of those that were recognised"]
     targets: Annotated[list[str], "deployment targets where it is live"]
     metadata: Annotated[MetadataObject, "what its run was, also if that came later"]
 
@@ -368,6 +380,27 @@ class CopyObject(TypedDict):
     path: Annotated[str, "path of the verified copy"]
 
 
+class TensorObject(TypedDict):
+    """A tensor in a file."""
+
+    name: Annotated[str, "its name; may be empty"]
+    dtype: Annotated[str, "its type, as the format spells it"]
+    shape: Annotated[list[int], "its shape"]
+
+
+class InspectedObject(FormatObject):
+    """A file that was looked at."""
+
+    tensors: Annotated[list[TensorObject], "its tensors; empty without `--tensors`"]
+
+
+class InspectObject(TypedDict):
+    """`inspect`: what the files are, of those that were recognised."""
+
+    what: Annotated[str, "the path, or the version, or the run's revision and artifact"]
+    files: Annotated[list[InspectedObject], "each of them"]
+
+
 class VerifyObject(TypedDict):
     """`verify`: what was checked, and what was found."""
 
@@ -445,6 +478,7 @@ PRINTED = (
     AliasesObject,
     AliasHistoryObject,
     CopyObject,
+    InspectObject,
     PushObject,
     FetchObject,
     CloneObject,

@@ -7,12 +7,13 @@ from typing import cast
 
 from modeldrop.errors import IntegrityError
 from modeldrop.listing import aliases_on
-from modeldrop.records import AliasMove, Artifact, Revision, Version
+from modeldrop.records import AliasMove, Artifact, FileFormat, Revision, Version
 from modeldrop.repository import Repository
 from modeldrop_cli.objects import (
     AliasMoveObject,
     ArtifactObject,
     ArtifactSummaryObject,
+    FormatObject,
     MetadataObject,
     RevisionObject,
     RunObject,
@@ -49,6 +50,7 @@ def revision_object(revision: Revision) -> RevisionObject:
         "size": total(revision),
         "artifacts": [_artifact(each) for each in revision.artifacts],
         "refused": [{"path": each.path, "reason": each.reason} for each in revision.refused],
+        "formats": [format_object(each) for each in revision.formats],
         "host": revision.host,
         "committed_by": revision.committed_by,
         "committed_at": revision.committed_at,
@@ -114,6 +116,17 @@ def move_object(move: AliasMove) -> AliasMoveObject:
         "host": move.host,
         "moved_by": move.moved_by,
         "moved_at": move.moved_at,
+    }
+
+
+def format_object(found: FileFormat) -> FormatObject:
+    """Return what a file is."""
+    return {
+        "path": found.path,
+        "kind": found.kind,
+        "runs_code": found.runs_code,
+        "summary": dict(found.summary),
+        "warnings": list(found.warnings),
     }
 
 

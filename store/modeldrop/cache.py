@@ -41,6 +41,11 @@ class _Cached(Record):
     files: tuple[_CachedFile, ...] = parts_of(_CachedFile)
 
 
+def kept(artifact: Artifact, place: Path) -> Path | None:
+    """Return `place` if it holds a verified copy of the artifact, as `cached` left it."""
+    return place if _is_as_noted(place, _note_of(place), artifact) else None
+
+
 def cached(backend: Backend, artifact: Artifact, place: Path, moved: Callable[[int], None]) -> Path:
     """Return `place` once it holds a verified copy of the artifact; pull it if it doesn't.
 
@@ -52,10 +57,7 @@ def cached(backend: Backend, artifact: Artifact, place: Path, moved: Callable[[i
     # Before anything is removed: the names are data from a store.
     check_names(artifact)
     folder = place.parent
-    # Beside the folder, where no artifact's name can be the same; by digest, since a name may be
-    # as long as names can be.
-    digest = hashlib.sha256(place.name.encode()).hexdigest()[:16]
-    note = folder.with_name(f"{folder.name}-{digest}.json")
+    note = _note_of(place)
     if _is_as_noted(place, note, artifact):
         return place
     files.make_folders(folder)
@@ -69,6 +71,13 @@ def cached(backend: Backend, artifact: Artifact, place: Path, moved: Callable[[i
                 each.chmod(0o444)
         files.write_quick(note, _note(place, artifact).to_bytes())
     return place
+
+
+def _note_of(place: Path) -> Path:
+    # Beside the folder, where no artifact's name can be the same; by digest, since a name may be
+    # as long as names can be.
+    digest = hashlib.sha256(place.name.encode()).hexdigest()[:16]
+    return place.parent.with_name(f"{place.parent.name}-{digest}.json")
 
 
 def _note(place: Path, artifact: Artifact) -> _Cached:

@@ -254,6 +254,23 @@ def _of_parts(part: type[Part]) -> dict[str, object]:
     return {"part": part, "read": read, "write": write}
 
 
+def texts() -> Any:  # noqa: ANN401 - as above
+    """Return the dataclass field of a tuple of texts."""
+
+    def read(value: object, name: str, where: str) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise damaged(where, f"its field {name!r} is no list of texts")
+        return tuple(value)
+
+    return field(metadata={"read": read, "write": list})
+
+
+def map_of(*types: type) -> Any:  # noqa: ANN401 - as above
+    """Return the dataclass field of values of these types by their names, which may be empty."""
+    how = {key: value for key, value in map_if_any(*types).metadata.items() if key != "if_any"}
+    return field(hash=False, metadata=how)
+
+
 class Record(Part):
     """A part that is stored by itself, sealed with its kind, the format and its digest."""
 

@@ -8,10 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from modeldrop.form import NEEDS, Json, Part, Record, damaged, part_if_any, parts_of
+from modeldrop.form import (
+    NEEDS,
+    Json,
+    Part,
+    Record,
+    damaged,
+    map_of,
+    part_if_any,
+    parts_if_any,
+    parts_of,
+    texts,
+)
+from modeldrop.formats import Description
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, printable, refuse_path
 
@@ -114,6 +126,22 @@ class Refused(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class FileFormat(Part):
+    """What a file of a run is, as its header says; the path is relative to the run."""
+
+    path: str
+    kind: str
+    runs_code: bool
+    summary: Mapping[str, str | int] = map_of(str, int)
+    warnings: tuple[str, ...] = texts()
+
+    @classmethod
+    def of(cls, path: str, found: Description) -> Self:
+        """Return what is kept of a description."""
+        return cls(path, found.kind, found.runs_code, found.summary, tuple(found.warnings))
+
+
+@dataclass(frozen=True, slots=True)
 class Revision(Record):
     """`<run>/revisions/<R>.json`, the manifest: one committed state of a run."""
 
@@ -130,6 +158,20 @@ class Revision(Record):
     artifacts: tuple[Artifact, ...] = parts_of(Artifact)
     refused: tuple[Refused, ...] = parts_of(Refused)
     metadata: Metadata = part_if_any(Metadata, NOTHING)
+    formats: tuple[FileFormat, ...] = parts_if_any(FileFormat)
+
+    def formats_of(self, artifact: Artifact) -> tuple[FileFormat, ...]:
+        """Return what the files of an artifact are, by their paths in it."""
+        if artifact.type == "file":
+            return tuple(each for each in self.formats if each.path == artifact.artifact)
+        if artifact.artifact == WHOLE_RUN:
+            return self.formats
+        folder = f"{artifact.artifact}/"
+        return tuple(
+            replace(each, path=each.path.removeprefix(folder))
+            for each in self.formats
+            if each.path.startswith(folder)
+        )
 
     def files(self) -> dict[str, StoredFile]:
         """Return every stored file by its path relative to the run."""

@@ -437,6 +437,7 @@ def described(
             {"path": each.path, "sha256": each.sha256, "size": each.size}
             for each in pinned(version, revision).files
         ],
+        "formats": [each.as_json() for each in revision.formats_of(pinned(version, revision))],
         "host": version.host,
         "registered_by": version.registered_by,
         "registered_at": version.registered_at,

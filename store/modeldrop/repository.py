@@ -35,6 +35,7 @@ from modeldrop.versions import Registered
 
 if TYPE_CHECKING:
     from modeldrop.gc import Collected
+    from modeldrop.inspecting import Inspected
     from modeldrop.intake import Engine, Storing
     from modeldrop.promotion import Moved
     from modeldrop.rebuild import Rebuilt
@@ -310,6 +311,26 @@ class Repository(Rooms):
         resolved, artifact = self.artifact(reference)
         place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
         return cached(self.backend, artifact, place, moved)
+
+    def inspect(self, reference: str, *, tensors: bool = False) -> list[Inspected]:
+        """Return what the files of a version or a run are, by what their headers say.
+
+        It is what the manifest says; with `tensors`, or where that says nothing, the headers are
+        read again, from a cached copy or by ranges from the backend. Paths are those of the
+        artifact that is named; where none is, and the run has several, those in the run.
+
+        Raises:
+            ArtifactDamaged: a file isn't there.
+        """
+        from modeldrop.cache import kept  # noqa: PLC0415 - not needed to register
+        from modeldrop.inspecting import Inspected, inspect_artifact  # noqa: PLC0415 - the same
+
+        resolved = self.resolve(reference)
+        artifact = resolved.artifact or resolved.revision.whole()
+        if resolved.revision.formats and not tensors:
+            return [Inspected(each) for each in resolved.revision.formats_of(artifact)]
+        place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
+        return inspect_artifact(self.backend, artifact, kept(artifact, place), tensors=tensors)
 
     def verify(
         self, reference: str | None = None, *, deep: bool = False, moved: Progress = lambda _: None

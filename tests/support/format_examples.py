@@ -12,6 +12,7 @@ from modeldrop.records import (
     Artifact,
     Counter,
     FetchedRecord,
+    FileFormat,
     Head,
     HomeRecord,
     Intent,
@@ -62,6 +63,15 @@ EXAMPLES: dict[str, Record] = {
         experiment="churn",
         artifacts=(MODEL, TOKENIZER),
         refused=(Refused("latest", "it is a symbolic link"),),
+        formats=(
+            FileFormat(
+                "model.onnx",
+                "onnx",
+                runs_code=False,
+                summary={"opset": "17", "inputs": "x: float32[?, 4]", "parameters": 33},
+                warnings=(),
+            ),
+        ),
         upload=UPLOAD,
         home=HOME,
         host="trainer-1",

@@ -14,6 +14,7 @@ from modeldrop_cli.command import (
     open_repository,
     output_options,
 )
+from modeldrop_cli.kinds import tell_formats
 from modeldrop_cli.output import size, when
 from modeldrop_cli.saying import metadata_fields
 
@@ -71,6 +72,8 @@ def command(reference: str, output: Output) -> None:
             on = aliases_on(found.version, aliases)
             said = repository.runs_at_backend.metadata_of(found.version, found.revision)
             _tell_version(found.version, found.artifact, on, said, output)
+            if found.artifact is not None:
+                tell_formats(found.revision.formats_of(found.artifact), output)
     tell_damaged(damaged)
 
 
@@ -81,7 +84,13 @@ def _part(found: Resolved) -> Revision:
     artifact = found.artifact
     if not found.named or artifact is None or artifact.artifact == WHOLE_RUN:
         return found.revision
-    return replace(found.revision, artifacts=(artifact,), refused=())
+    folder = f"{artifact.artifact}/"
+    formats = tuple(
+        each
+        for each in found.revision.formats
+        if each.path == artifact.artifact or each.path.startswith(folder)
+    )
+    return replace(found.revision, artifacts=(artifact,), refused=(), formats=formats)
 
 
 def _tell_version(
@@ -124,6 +133,7 @@ def _tell_run(revision: Revision, output: Output) -> None:
         }
     )
     _tell_files(revision.artifacts, output)
+    tell_formats(revision.formats, output)
     if revision.refused:
         output.blank()
         output.table(
