@@ -3,6 +3,7 @@
     ModeldropError                  1   another error
     ├── UsageError                  2   a call or a setting that can't be right
     │   ├── InvalidName             2   a name, GUID, path or reference that isn't valid
+    │   ├── InvalidQuery            2   a search that can't be read
     │   ├── ConfigError             2   config.toml, MODELDROP_* or a URL
     │   ├── DriverMissing           2   the fsspec driver of a URL isn't installed
     │   ├── DropRefused             2   what was dropped can't be stored as it is
@@ -14,7 +15,8 @@
     │   ├── RunNotFound            10
     │   ├── ArtifactNotFound       10
     │   ├── VersionNotFound        10
-    │   └── AliasNotFound          10
+    │   ├── AliasNotFound          10
+    │   └── MetricNotFound         10
     ├── Conflict                   11   it exists already, with other content
     │   ├── AliasMoved             11   it isn't on the version that was expected
     │   └── NotTheWriter           11   another home alone may write to the backend
@@ -78,6 +80,10 @@ class InvalidName(UsageError):
     """A name, a GUID, a path or a reference that isn't valid."""
 
 
+class InvalidQuery(UsageError):
+    """A search that can't be read, or asks for what there can't be; the message says where."""
+
+
 class ConfigError(UsageError):
     """A setting in config.toml, in the environment or in a URL that isn't valid."""
 
@@ -128,6 +134,10 @@ class VersionNotFound(NotFound):
 
 class AliasNotFound(NotFound):
     """The experiment has no such alias, or has it no more, or the alias has no such move."""
+
+
+class MetricNotFound(NotFound):
+    """No version of the experiment has that metric; the message lists those that there are."""
 
 
 class Conflict(ModeldropError):
