@@ -42,6 +42,8 @@ DEMO_NEEDS_azure := $(AZURITE)
 
 # Pages with generated parts; cog leaves the others as they are.
 DOCS := $(wildcard README.md ARCHITECTURE.md docs/*.md tests/README.md)
+# Pages whose commands are run when they are written, and compared by a test: they need servers.
+GUIDE := $(wildcard docs/guide/*.md)
 # The reference is generated from --help, which must not depend on who runs it and where.
 # -P: what goes into a page is printed, so that what makes it is a function like any other.
 COG  := COLUMNS=80 NO_COLOR=1 TERM=dumb $(BIN)/cog -P -I tests -n UTF-8 -U --verbosity=1
@@ -119,8 +121,8 @@ soak: $(DEV) ## play the whole of what the tests play samples of; takes long
 	exit $$status
 
 .PHONY: docs
-docs: $(DEV) ## write the generated parts of the docs anew
-	@$(if $(DOCS),$(COG) -r $(DOCS))
+docs: $(DEV) $(AZURITE) ## write the generated parts of the docs anew
+	@$(COG) -r $(DOCS) $(GUIDE)
 
 # A home in .mlops/ stays: it may hold the only copy of a model.
 .PHONY: clean

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
-import re
 import shlex
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -23,55 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from modeldrop.home import user_name
+from support.lines import load, predict, save, train
 from support.servers import AzuriteServer, MotoServer
-
-BIN = Path(sys.executable).parent
-HELD_BACK = 60.0
-
-
-def train(slope: float, points: int) -> dict[str, list[float]]:
-    """Return the least-squares line through noisy points of a line with this slope."""
-    xs = [i / points for i in range(points)]
-    ys = [slope * x + 1 + 0.05 * ((i * 7919) % 13 - 6) / 6 for i, x in enumerate(xs)]
-    mean_x, mean_y = sum(xs) / points, sum(ys) / points
-    weight = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum(
-        (x - mean_x) ** 2 for x in xs
-    )
-    return {"weight": [weight], "bias": [mean_y - weight * mean_x]}
-
-
-def save(model: dict[str, list[float]], path: Path) -> None:
-    """Write a model as safetensors: eight bytes of header size, a JSON header, the numbers."""
-    header: dict[str, object] = {}
-    data = b""
-    for name, values in model.items():
-        raw = struct.pack(f"<{len(values)}d", *values)
-        header[name] = {
-            "dtype": "F64",
-            "shape": [len(values)],
-            "data_offsets": [len(data), len(data) + len(raw)],
-        }
-        data += raw
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
-def load(path: Path) -> dict[str, list[float]]:
-    """Return the model in a safetensors file of 64-bit floats."""
-    raw = path.read_bytes()
-    (size,) = struct.unpack("<Q", raw[:8])
-    header, data = json.loads(raw[8 : 8 + size]), raw[8 + size :]
-    found = {}
-    for name, tensor in header.items():
-        begin, end = tensor["data_offsets"]
-        found[name] = list(struct.unpack(f"<{(end - begin) // 8}d", data[begin:end]))
-    return found
-
-
-def predict(model: dict[str, list[float]], x: float) -> float:
-    """Return what the line says at `x`."""
-    return model["weight"][0] * x + model["bias"][0]
+from support.shell import BIN, Tidy, clean_environment, running_service
 
 
 class Shell:
@@ -81,11 +30,11 @@ class Shell:
         self.folder = folder
         self.env = env
         self.transcript = transcript
-        self._names: dict[str, str] = {}
+        self._tidy = Tidy(folder)
 
     def say(self, text: str) -> None:
-        """Show a line that isn't a command's."""
-        print(self.tidy(text), flush=True)
+        """Show a line that isn't a command's; in a transcript, the same one every time."""
+        print(self._tidy(text) if self.transcript else text, flush=True)
 
     def run(self, *words: str) -> str:
         """Run a program of ours; return what it printed to stdout."""
@@ -110,49 +59,13 @@ class Shell:
             sys.exit(f"demo: {words[0]} exited with {done.returncode}")
         return done.stdout.strip()
 
-    def tidy(self, text: str) -> str:
-        """Return the text as it is, or with what differs from run to run made alike."""
-        if not self.transcript:
-            return text
-        for folder in (self.folder.resolve(), self.folder):
-            text = text.replace(str(folder), "~/project")
-        text = re.sub(
-            r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", self._alike, text
-        )
-        times = r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?"
-        text = re.sub(times, r"2026-03-14\g<1>09:26:53", text)
-        for name in (user_name(), "ada"):
-            text = text.replace(f"{name}@{os.uname().nodename}", "ada@trainer-1")
-        # The column is as wide as the name in it.
-        return re.sub("BY +ALIASES", f"{'BY':13}  ALIASES", text)
-
-    def _alike(self, found: re.Match[str]) -> str:
-        number = len(self._names) + 1
-        fixed = f"{0x3F2B8C1E + 0x1111111 * number:08x}-5d7a-4c0b-9a61-0f6e2d4b7a9{number:x}"
-        return self._names.setdefault(found[0], fixed)
-
 
 @contextlib.contextmanager
 def service(shell: Shell) -> Iterator[None]:
-    """Run modeldropd beside the shell, and stop it as systemd would."""
+    """Run modeldropd beside the shell."""
     shell.say("$ modeldropd &")
-    log = (shell.folder / "modeldropd.log").open("wb")
-    process = subprocess.Popen(
-        [str(BIN / "modeldropd")], cwd=shell.folder, env=shell.env, stdout=log, stderr=log
-    )
-    try:
+    with running_service(shell.folder, shell.env):
         yield
-        process.send_signal(signal.SIGTERM)
-        if process.wait(timeout=HELD_BACK) != 0:
-            sys.exit(f"demo: modeldropd exited with {process.returncode}")
-    except BaseException:
-        print((shell.folder / "modeldropd.log").read_text(), file=sys.stderr)
-        raise
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        log.close()
 
 
 @contextlib.contextmanager
@@ -203,13 +116,10 @@ def main() -> None:
     parser.add_argument("--backend", choices=("local", "s3", "azure"), default="local")
     parser.add_argument("--transcript", action="store_true", help="the same text every time")
     options = parser.parse_args()
-    foreign = ("AWS_", "AZURE_", "MODELDROP_")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="modeldrop-demo-") as folder:
         # A home of the demo's own: nothing above or in the user's folder is looked at.
-        env["HOME"] = folder
-        env["COLUMNS"] = "100"
+        env = clean_environment(Path(folder))
         with backend(options.backend, env) as arguments:
             demo(Shell(Path(folder), env, transcript=options.transcript), arguments)
     if not options.transcript:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -128,12 +129,28 @@ def home_option() -> str | None:
     return home
 
 
-def open_repository() -> Repository:
-    """Return the repository of the home that `--home`, the environment or the folder names."""
-    from modeldrop.repository import Repository  # noqa: PLC0415 - not for `--help`
+def open_repository(*, lasting: bool = False) -> Repository:
+    """Return the repository of the home that `--home`, the environment or the folder names.
 
-    named = home_option()
-    return Repository.open(Path(named).expanduser() if named else None)
+    Where there is none, and MODELDROP_BACKEND names a backend, it is one of this command's own,
+    unless what the command leaves in the home has to be `lasting`.
+    """
+    from modeldrop.errors import HomeNotFound  # noqa: PLC0415 - not for `--help`
+    from modeldrop.repository import Repository  # noqa: PLC0415 - the same
+
+    named, backend = home_option(), os.environ.get("MODELDROP_BACKEND")
+    if named or not backend:
+        return Repository.open(Path(named).expanduser() if named else None)
+    from modeldrop_cli.passing import open_passing, refuse_another  # noqa: PLC0415 - in CI alone
+
+    try:
+        found = Repository.open()
+    except HomeNotFound:
+        if lasting or os.environ.get("MODELDROP_HOME"):
+            raise
+        return open_passing(backend)
+    refuse_another(found)
+    return found
 
 
 def complete_experiments(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modeldrop_cli.command import (
+    FOREVER,
     Command,
     complete_runs,
     exits,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
         20,
         30,
         e3="with --wait: the run can't be stored before somebody changes it",
-        e10="there is no home, or no such data set",
+        e10="there is no home, nor MODELDROP_BACKEND, or no such data set",
         e12="with --wait=SECONDS: the time ran out",
         e20="a file changed while it was copied: nothing is dropped",
     ),
@@ -81,8 +82,12 @@ def command(
     """
     from modeldrop import intake, locks  # noqa: PLC0415 - not for `--help`
     from modeldrop_cli.failing import terminable  # noqa: PLC0415 - the same
+    from modeldrop_cli.passing import PassingRepository  # noqa: PLC0415 - the same
 
     with open_repository() as repository:
+        if wait is None and isinstance(repository, PassingRepository):
+            # Its staging folder goes with it.
+            wait = FOREVER
         staging = repository.home.staging
         # Elsewhere than in the main thread nobody can prepare, and no writer is asked for.
         with contextlib.suppress(ValueError):

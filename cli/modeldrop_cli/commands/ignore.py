@@ -33,6 +33,6 @@ def command(runs: tuple[str, ...], output: Output) -> None:
     from modeldrop import intake  # noqa: PLC0415 - not for `--help`
     from modeldrop_cli import asking  # noqa: PLC0415 - the same
 
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         chosen = asking.staged_runs(repository.home, runs)
         asking.ask(repository.home, intake.IGNORE, chosen, output)

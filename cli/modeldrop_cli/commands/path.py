@@ -36,7 +36,7 @@ def command(reference: str, output: Output) -> None:
     """
     from modeldrop_cli.copies import tell_copy  # noqa: PLC0415 - not for `--help`
 
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         tell_copy(
             repository,
             reference,

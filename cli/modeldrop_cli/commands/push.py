@@ -41,7 +41,7 @@ def command(whole: bool, output: Output) -> None:  # noqa: FBT001 - click's sign
     versions are at the backend from the beginning. A home that was restored from a copy takes a
     new id, and begins a new journal. With -q the number of the last entry is printed.
     """
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         before = repository.home.id
         pushed = repository.push(renew=True, whole=whole)
         home = repository.home.id

@@ -48,7 +48,7 @@ def command(output: Output) -> None:
     """
     from modeldrop_cli.sharing import share  # noqa: PLC0415 - not for `--help`
 
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         rebuilt = repository.rebuild()
         head = repository.journal.head()
         seq = head.seq if head else 0

@@ -38,7 +38,7 @@ def command(runs: tuple[str, ...], every: bool, output: Output) -> None:  # noqa
     if every == bool(runs):
         message = "name the runs, or say --all" if not runs else "--all goes without named runs"
         raise UsageError(message, hint="`modeldrop status` shows which runs are stuck, and why")
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         home = repository.home
         if every:
             chosen = intake.stuck_runs(home, intake.read_status(home))

@@ -50,7 +50,7 @@ def new(experiment: str | None, said: Said, output: Output) -> None:
     """
     from modeldrop import intake  # noqa: PLC0415 - not for `--help`
 
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         staging = repository.home.staging
         guid = intake.new_run(staging, experiment, metadata=said.metadata(), register=said.register)
     if output.json:

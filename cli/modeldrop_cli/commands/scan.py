@@ -52,7 +52,7 @@ def command(once: bool, output: Output) -> None:  # noqa: FBT001 - click's signa
             "`modeldrop scan` works once and needs to be told so",
             hint="`modeldrop scan --once`, or start `modeldropd`, the service that goes on",
         )
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         lock = repository.home.paths.service_lock()
         try:
             with locks.hold(lock, what="the staging folder", timeout=0):

@@ -44,7 +44,7 @@ def command(watch: bool, interval: float | None, output: Output) -> None:  # noq
     from modeldrop import intake  # noqa: PLC0415 - not for `--help`
 
     _check(watch, interval, output)
-    with open_repository() as repository:
+    with open_repository(lasting=True) as repository:
         home = repository.home
         if watch:
             from modeldrop_cli import watching  # noqa: PLC0415 - only with `--watch`
