@@ -423,6 +423,29 @@ def test_one_version_and_many_fit_into_a_narrow_terminal() -> None:
             assert "●" in "".join(drawn)
 
 
+# From a drop to an answer, at an object store
+
+
+def test_at_an_object_store_what_was_dropped_is_found_and_compared(
+    s3_url: str, run: Program, tmp_path: Path
+) -> None:
+    assert run("init", "--backend", s3_url).code == 0
+    for number, size in ((1, 2), (2, 3)):
+        data = save({"weights": np.zeros((size,), "float32")})
+        (tmp_path / "model.safetensors").write_bytes(data)
+        said = ("--metric", f"auc=0.{number}", "--param", f"depth={number}")
+        guid = run("drop", "--wait", "model.safetensors", "-e", "churn", *said).out.strip()
+        assert run("register", guid).code == 0
+    assert run("search", "metrics.auc>0.1 and params.depth<=8", "-q").lines == ["churn/2"]
+    assert run("list", "churn", "--sort", "metrics.auc", "-q").lines == ["churn/1", "churn/2"]
+    assert run("best", "churn", "auc", "--min", "-q").lines == ["churn/1"]
+    assert len(run("runs", "-q").lines) == 2
+    told = run("diff", "churn/1", "churn/2", "--json").json
+    (tensor,) = told["tensors"]
+    assert (tensor["change"], tensor["a"]["shape"], tensor["b"]["shape"]) == ("changed", [2], [3])
+    assert {"name": "metrics.auc", "a": "0.1", "b": "0.2"} in told["changes"]
+
+
 # What a program sees of all of it
 
 

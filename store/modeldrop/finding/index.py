@@ -94,8 +94,7 @@ class Index:
                 with self._file() as db:
                     return work(db)
             except (sqlite3.Error, _Foreign, OSError) as error:
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                if _is_busy(error):
                     raise Locked(
                         f"another process has been writing to {self._path} for {_TIMEOUT:.0f} s",
                         hint="run it again; the index may be removed at any time",
@@ -110,7 +109,12 @@ class Index:
     def _file(self) -> Iterator[sqlite3.Connection]:
         files.make_folders(self._path.parent)
         with contextlib.closing(_connected(str(self._path))) as db:
-            db.execute("PRAGMA journal_mode = WAL")
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                # Two that make it at a time: one of them sees to it, and nobody waits for that.
+                if not _is_busy(error):
+                    raise
             db.execute("PRAGMA synchronous = NORMAL")
             # Pages that can't be right are noticed when they are read, not when they mislead.
             db.execute("PRAGMA cell_size_check = ON")
@@ -165,6 +169,11 @@ def about(db: sqlite3.Connection, name: str) -> str | None:
 def _connected(path: str) -> sqlite3.Connection:
     # Transactions are begun and ended by `writing` alone.
     return sqlite3.connect(path, timeout=_TIMEOUT, isolation_level=None)
+
+
+def _is_busy(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def _shape(db: sqlite3.Connection) -> int:
