@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from modeldrop.names import new_guid
 from modeldrop.records import Revision
 from support import sharing, worlds
 from support.children import together
+from support.program import as_process
 from support.stores import Counting, Listing, model, set_backend
 
 HIGH = "metrics.auc>0.9"
@@ -453,3 +455,43 @@ def test_a_series_has_each_version_that_has_the_metric_in_order(repository: Repo
         (3, "1e-05", 0.00001),
     ]
     assert direction == "max"
+
+
+# In a large store
+
+
+def test_show_and_promote_ask_as_little_of_a_large_store_as_of_a_small_one(tmp_path: Path) -> None:
+    asked = []
+    for name, runs, versions in (("small", 10, 10), ("large", 300, 600)):
+        with Repository.init(tmp_path / name / ".mlops")[0] as made:
+            worlds.fill(made, runs, {"churn": versions})
+            counted = Counting(made.home.paths.model_repository)
+        with again(made) as opened:
+            set_backend(opened, counted)
+            version = opened.resolve("churn/3").version
+            assert version is not None
+            opened.describe(version)
+            assert opened.promote("churn/3", "champion").created
+            asked.append(dict(counted.asked))
+            # Nothing that decides has looked at an index, nor made one.
+            assert not opened.home.paths.index.exists()
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.slow
+def test_each_answer_of_a_large_store_comes_within_ten_times_its_bar(tmp_path: Path) -> None:
+    # A part of the bar's 100,000 runs and 10,000 versions, which `make bench` has.
+    with Repository.init(tmp_path / ".mlops")[0] as made:
+        worlds.fill(made, 5000, {"churn": 500, "fraud": 500})
+        made.finding.search("experiment=none")
+    for call in (
+        ("search", "metrics.auc>0.5 and params.depth<=8"),
+        ("search", "--runs", "metrics.auc>0.5 and params.depth<=8"),
+        ("list", "churn", "--sort", "-metrics.auc"),
+        ("list",),
+        ("best", "churn", "auc"),
+        ("diff", "churn/1", "churn/500"),
+    ):
+        began = time.monotonic()
+        assert as_process(*call).code == 0
+        assert time.monotonic() - began < 10, call
