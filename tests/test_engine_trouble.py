@@ -17,6 +17,7 @@ import pytest
 
 from modeldrop import Repository
 from modeldrop.batch import Batch
+from modeldrop.config import FormatSettings
 from modeldrop.errors import BackendUnreachable, JournalDamaged
 from modeldrop.form import now
 from modeldrop.intake import (
@@ -316,12 +317,13 @@ def test_a_bug_that_one_run_meets_holds_up_no_other(
     def fail_to_begin(
         runs: Runs,
         transfer: Transfer,
+        formats: FormatSettings,
         batch: Batch,
         number: int,
         job: Job,
         into: list[together._Sent],
     ) -> together._Begun | None:
-        begun = begin(runs, transfer, batch, number, job, into)
+        begun = begin(runs, transfer, formats, batch, number, job, into)
         if job.drop.run == cursed:
             raise ValueError("never thought of that")
         return begun

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modeldrop.formats import KINDS, Description
+from modeldrop.formats import KINDS
+from modeldrop.formats.description import Description
 from modeldrop.formats.recognition import HEAD, look, recognise
 from modeldrop.formats.source import STORING, InMemory
 from modeldrop.inspecting import inspect_path

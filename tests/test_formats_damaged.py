@@ -20,8 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeldrop.formats import Description
-from modeldrop.formats.description import DamagedError, TooMuchError
+from modeldrop.formats.description import DamagedError, Description, TooMuchError
 from modeldrop.formats.recognition import look
 from modeldrop.formats.source import STORING, Bounded, InMemory, Limits, Meter
 from support import modelfiles

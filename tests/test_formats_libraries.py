@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modeldrop.formats import Description
+from modeldrop.formats.description import Description
 from modeldrop.formats.recognition import look
 from modeldrop.formats.source import ASKED, InMemory
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,8 @@ def test_field_that_is_missing_or_of_another_type_is_damaged(kind: str) -> None:
         wrong: Fields = {**fields, name: 1.5 if isinstance(value, bool) else True}  # type: ignore[dict-item] # a float, which records never hold
         with pytest.raises(RecordDamaged, match=name):
             type(record).from_bytes(sealed(wrong), "here")
+        if name == "formats":
+            continue  # it may be missing; see below
         if value is not None and name not in {"experiment", "endpoint", "before", "metadata"}:
             missing = {key: each for key, each in fields.items() if key != name}
             with pytest.raises(RecordDamaged, match=name):
@@ -301,3 +304,14 @@ def test_nonce_alone_may_be_null_in_a_registration() -> None:
     assert Registration.from_bytes(sealed(fields), "here").nonce is None
     with pytest.raises(RecordDamaged):
         Registration.from_bytes(sealed({**fields, "sha256": None}), "here")
+
+
+def test_what_files_are_is_left_out_of_a_manifest_where_nothing_is_known() -> None:
+    example = EXAMPLES["revision"]
+    assert isinstance(example, Revision)
+    bare = replace(example, formats=())
+    assert "formats" not in bare.as_json()
+    assert Revision.from_bytes(bare.to_bytes(), "here") == bare
+    assert Revision.from_bytes(example.to_bytes(), "here") == example
+    assert [each.path for each in example.formats_of(example.artifacts[0])] == ["model.onnx"]
+    assert example.formats_of(example.artifacts[1]) == ()

@@ -278,10 +278,11 @@ class Service:
         except ConfigError as error:
             _log.error("the settings are kept as they were: %s (%s)", error, error.hint)
         else:
-            if replace(found, service=before.service, hooks=before.hooks) != before:
+            lasting = replace(found, backend=before.backend, staging=before.staging)
+            if lasting != found:
                 _log.warning("[backend] and [staging] hold from the next start only")
             self._settings = self._with_option(found.service)
-            engine.reload(self._settings)
+            engine.reload(self._settings, found.formats)
             watcher.set(mode=self._settings.watcher, poll_interval=self._settings.poll_interval)
             self._metrics.set(metrics_address)
             self._hooks.set(found.hooks)

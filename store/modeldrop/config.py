@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from modeldrop.errors import ConfigError
 from modeldrop.files import others_can_write, write_durable
+from modeldrop.formats import KINDS, PARK, VERDICTS, WARN
 from modeldrop.names import printable
 
 
@@ -146,6 +147,50 @@ class ServiceSettings:
     )
 
 
+def _verdicts(found: Mapping[str, object], where: str) -> None:
+    """Return if each kind of `[formats] kinds` is known, and so is what is said of it."""
+    for kind, verdict in found.items():
+        if kind not in KINDS:
+            raise _unknown("kind in [formats] kinds", kind, list(KINDS), where)
+        if verdict not in VERDICTS:
+            expected = " or ".join(f'"{each}"' for each in VERDICTS)
+            message = f"{where}: [formats] kinds.{kind} is {verdict!r}, and has to be {expected}"
+            raise ConfigError(message, hint=_KINDS_DOC)
+
+
+_KINDS_DOC: Final = (
+    "what becomes of files of single kinds, whatever `runs_code` says, such as "
+    '`{ pickle = "park", joblib = "allow" }`; kinds are ' + ", ".join(f"`{each}`" for each in KINDS)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FormatSettings:
+    """`[formats]`: what becomes of files by what their headers say that they are."""
+
+    runs_code: str = _setting(
+        WARN,
+        "what becomes of a run with a file that runs code when it is loaded, such as a pickle: "
+        "`allow` stores it, `warn` stores it and says so in the log, `park` leaves it in staging "
+        "until a person decides",
+        choices=VERDICTS,
+    )
+    damaged: str = _setting(
+        WARN,
+        "the same for a file that is cut off, isn't what its own header says, or needs another "
+        "file that isn't there",
+        choices=VERDICTS,
+    )
+    kinds: Mapping[str, str] = field(
+        default_factory=dict, metadata={"doc": _KINDS_DOC, "check": _verdicts}
+    )
+
+    @property
+    def parks(self) -> bool:
+        """Whether anything is parked for what it is."""
+        return PARK in {self.runs_code, self.damaged, *self.kinds.values()}
+
+
 @dataclass(frozen=True, slots=True)
 class HookSettings:
     """`[hooks]`: commands to run when something happened, each a list of words."""
@@ -164,6 +209,7 @@ class Config:
     staging: StagingSettings = field(default_factory=StagingSettings)
     service: ServiceSettings = field(default_factory=ServiceSettings)
     hooks: HookSettings = field(default_factory=HookSettings)
+    formats: FormatSettings = field(default_factory=FormatSettings)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -171,6 +217,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "staging": StagingSettings,
     "service": ServiceSettings,
     "hooks": HookSettings,
+    "formats": FormatSettings,
 }
 
 
@@ -235,6 +282,8 @@ def _section(cls: type[Any], name: str, values: Mapping[str, object], where: str
             found = "is wrong" if name == "backend" else f"is {value!r}"
             message = f"{where}: [{name}] {key} {found}, and has to be {expected}"
             raise ConfigError(message, hint=each.metadata["doc"])
+        if "check" in each.metadata:
+            each.metadata["check"](value, where)
         zero = each.metadata.get("zero", False)
         if isinstance(value, int | float) and not _is_possible(value, zero=zero):
             least = "0 or more" if zero else "more than 0"

@@ -16,7 +16,7 @@ from typing import Final
 
 from modeldrop.backend.base import Backend, Ranged, Source
 from modeldrop.errors import ArtifactDamaged, NotFound
-from modeldrop.formats import Description, Tensor
+from modeldrop.formats.description import Description, Tensor
 from modeldrop.formats.recognition import look
 from modeldrop.formats.source import ASKED, Limits, OpenFile
 from modeldrop.names import printable

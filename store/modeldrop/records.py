@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from modeldrop.form import (
     NEEDS,
@@ -23,9 +23,11 @@ from modeldrop.form import (
     parts_of,
     texts,
 )
-from modeldrop.formats import Description
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, printable, refuse_path
+
+if TYPE_CHECKING:
+    from modeldrop.formats.description import Description
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,8 @@ class Revision(Record):
     committed_at: str
     artifacts: tuple[Artifact, ...] = parts_of(Artifact)
     refused: tuple[Refused, ...] = parts_of(Refused)
-    metadata: Metadata = part_if_any(Metadata, NOTHING)
     formats: tuple[FileFormat, ...] = parts_if_any(FileFormat)
+    metadata: Metadata = part_if_any(Metadata, NOTHING)
 
     def formats_of(self, artifact: Artifact) -> tuple[FileFormat, ...]:
         """Return what the files of an artifact are, by their paths in it."""

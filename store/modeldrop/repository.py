@@ -141,7 +141,8 @@ class Repository(Rooms):
         from modeldrop.intake import Storing  # noqa: PLC0415 - not needed to register
 
         rooms = (self.runs_at_backend, self.versions_at_backend, self.transfer)
-        return Storing(*rooms, self.backend.capabilities.connections)
+        connections = self.backend.capabilities.connections
+        return Storing(*rooms, connections, self.home.config.formats)
 
     # Writing
 

@@ -29,7 +29,7 @@ from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.manifests import Manifests
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, parse_guid_prefix, printable
-from modeldrop.records import Artifact, Intent, Refused, Revision, Version
+from modeldrop.records import Artifact, FileFormat, Intent, Refused, Revision, Version
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
@@ -54,6 +54,8 @@ class Draft:
     """Keys of the last revision that were looked for, and whose bytes are not there any more."""
     metadata: Metadata = NOTHING
     """What the run was, as far as is said."""
+    formats: tuple[FileFormat, ...] = ()
+    """What its files are, of those that were recognised, in the order of their paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +313,7 @@ class Runs:
             experiment=draft.experiment,
             artifacts=draft.artifacts,
             refused=draft.refused,
+            formats=draft.formats,
             upload=draft.upload,
             home=self._home.id,
             host=self._home.host,

@@ -8,7 +8,7 @@ or executes anything of a file, and what a file says of its own lengths is never
 
 from __future__ import annotations
 
-from modeldrop.formats.description import Description, Tensor
 from modeldrop.formats.kinds import ALLOW, KINDS, PARK, VERDICTS, WARN
 
-__all__ = ["ALLOW", "KINDS", "PARK", "VERDICTS", "WARN", "Description", "Tensor"]
+# No more than that: the settings of every command need these names.
+__all__ = ["ALLOW", "KINDS", "PARK", "VERDICTS", "WARN"]

@@ -23,6 +23,7 @@ from typing import ClassVar, Final
 from modeldrop.errors import ModeldropError
 from modeldrop.files import make_folders, write_durable
 from modeldrop.form import Part, Record
+from modeldrop.formats.description import Description
 from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import SeenFile
 from modeldrop.layout import HomePaths
@@ -80,6 +81,8 @@ class Attempts:
         """
         self._sent = {(each.path, each.signature): each for each in sent}
         self._notes = notes
+        self.looked: dict[tuple[str, str], Description | None] = {}
+        """What files were found to be, by path and signature."""
 
     @property
     def keeps_begun(self) -> bool:
@@ -138,6 +141,7 @@ class Attempts:
         if self._notes is not None and any(each.size >= _LARGE for each in self._sent.values()):
             shutil.rmtree(self._notes, ignore_errors=True)
         self._sent.clear()
+        self.looked.clear()
 
 
 def can_be_gone_on_with(begun: BegunUpload, seen: SeenFile) -> bool:

@@ -18,7 +18,7 @@ from concurrent.futures import CancelledError
 from functools import partial
 from typing import Final
 
-from modeldrop.config import ServiceSettings
+from modeldrop.config import FormatSettings, ServiceSettings
 from modeldrop.errors import (
     DropRefused,
     IntegrityError,
@@ -118,9 +118,11 @@ class Dispatch:
         """Whether it was interrupted."""
         return self._stopped.is_set()
 
-    def reload(self, settings: ServiceSettings) -> None:
+    def reload(self, settings: ServiceSettings, formats: FormatSettings | None = None) -> None:
         """Use other settings from now on."""
         self._settings = settings
+        if formats is not None:
+            self._storing.formats = formats
         self._throttle.set(settings.bandwidth)
         self.breaker.patience = self._patience()
 

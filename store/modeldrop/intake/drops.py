@@ -22,7 +22,7 @@ from modeldrop.intake.observation import Observation, SeenFile, artifact_of
 from modeldrop.ledger import Request
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import MARKER, printable
-from modeldrop.records import Artifact, Refused, StoredFile
+from modeldrop.records import Artifact, FileFormat, Refused, StoredFile
 from modeldrop.runs import Committed, Draft
 
 CHANGED_HINT: Final = "nothing to do: it is stored once it is quiet"
@@ -101,6 +101,7 @@ class Wanted:
         upload: str,
         files: Mapping[str, StoredFile],
         lost: frozenset[str] = frozenset(),
+        formats: tuple[FileFormat, ...] = (),
     ) -> Draft:
         """Return what is to become a revision once these files are at the backend."""
         return Draft(
@@ -111,6 +112,7 @@ class Wanted:
             self.refused,
             lost,
             self.declared.metadata.over(drop.metadata),
+            formats,
         )
 
 

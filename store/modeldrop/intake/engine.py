@@ -24,7 +24,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from modeldrop.config import ServiceSettings
+from modeldrop.config import FormatSettings, ServiceSettings
 from modeldrop.errors import NotFound, SourceChanged
 from modeldrop.home import Home
 from modeldrop.intake import lease, machine
@@ -157,11 +157,11 @@ class Engine:
         """
         self._dispatch.recover()
 
-    def reload(self, settings: ServiceSettings) -> None:
+    def reload(self, settings: ServiceSettings, formats: FormatSettings | None = None) -> None:
         """Use other settings from now on; how many runs at a time, from the next start."""
         self._settings = settings
         self._scanner.settings = settings
-        self._dispatch.reload(settings)
+        self._dispatch.reload(settings, formats)
         self.hint()
 
     def wait(self, seconds: float) -> None:

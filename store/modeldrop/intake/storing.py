@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from modeldrop import layout
 from modeldrop.choosing import choose_artifact
+from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused, InvalidName, RunNotFound
 from modeldrop.intake import together, walk
 from modeldrop.intake.attempts import BegunUpload, can_be_gone_on_with
@@ -33,6 +34,7 @@ from modeldrop.intake.drops import (
     check_unchanged,
     wanted_of,
 )
+from modeldrop.intake.inspection import Inspection
 from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import Observation, SeenFile
 from modeldrop.ledger import Request
@@ -50,9 +52,16 @@ class Storing:
     """Stores drops at one backend."""
 
     def __init__(
-        self, runs: Runs, versions: Versions, transfer: Transfer, connections: int
+        self,
+        runs: Runs,
+        versions: Versions,
+        transfer: Transfer,
+        connections: int,
+        formats: FormatSettings | None = None,
     ) -> None:
         """Commit to `runs`, with so many files of a run in flight at a time."""
+        self.formats = formats or FormatSettings()
+        """What becomes of files by what they are; may be set to others at any time."""
         self._runs = runs
         self._versions = versions
         self._transfer = transfer
@@ -70,17 +79,25 @@ class Storing:
         # Before the bytes too: an empty mount point would be filled with them.
         self._runs.check_backend()
         wanted = wanted_of(drop)
+        inspection = Inspection(self.formats, wanted.files, drop.attempts.looked)
+        if inspection.parks:
+            # Before gigabytes are sent that are to be parked.
+            for seen in wanted.files:
+                watch.check()
+                inspection.look_into(drop.staging, drop.name, seen)
+            inspection.check()
         last = self._latest(drop)
         upload = layout.new_upload_id()
         _log.debug("step: ready")
-        files, lost = self._send_all(drop, wanted.files, last, upload, watch)
+        files, lost = self._send_all(drop, inspection, last, upload, watch)
         _log.debug("step: bytes stored")
         watch.verifying()
         files = _renamed(files, drop.called)
         check_digests(drop, files)
         seen_at = check_unchanged(drop)
-        draft = wanted.draft(drop, upload, files, lost)
+        draft = wanted.draft(drop, upload, files, lost, inspection.formats(drop.called))
         committed = self._runs.commit(draft, request)
+        inspection.tell(drop.run)
         _log.debug("step: committed")
         drop.attempts.clear()
         return Outcome(committed, files, draft.refused, seen_at, wanted.declared.wish)
@@ -118,7 +135,7 @@ class Storing:
         Raises:
             Interrupted: by the check of a job; nothing is committed.
         """
-        return together.store_together(self._runs, self._transfer, jobs)
+        return together.store_together(self._runs, self._transfer, self.formats, jobs)
 
     def free(self) -> int | None:
         """Return how many bytes the backend has room for, or None where that can't be known."""
@@ -152,13 +169,14 @@ class Storing:
     def _send_all(
         self,
         drop: Drop,
-        wanted: Iterable[SeenFile],
+        inspection: Inspection,
         last: Revision | None,
         upload: str,
         watch: Watch,
     ) -> tuple[dict[str, StoredFile], frozenset[str]]:
         """Return where the bytes of each path are, and which keys of `last` have lost theirs."""
         before = last.files() if last else {}
+        described = {each.path: each for each in last.formats} if last else {}
         committed = {(file.sha256, file.size): file.key for file in before.values()}
         by_content = drop.attempts.by_content() | committed
         lost: set[str] = set()
@@ -183,17 +201,23 @@ class Storing:
                 there = StoredFile(seen.path, known.sha256, known.size, known.key)
                 if self._transfer.holds(there):
                     watch.found(known.size)
+                    old = before.get(seen.path)
+                    if old is not None and old.sha256 == known.sha256:
+                        inspection.keep(seen, described.get(seen.path))
+                    else:
+                        inspection.look_into(drop.staging, drop.name, seen)
                     return there
             sent = drop.attempts.find(seen)
             if sent is not None and self._transfer.holds(sent):
                 watch.found(sent.size)
+                inspection.look_into(drop.staging, drop.name, seen)
                 return sent
             key = layout.bytes_key(drop.run, upload, seen.path)
-            stored = self._send(drop, seen, key, by_content, watch)
+            stored = self._send(drop, inspection, seen, key, by_content, watch)
             drop.attempts.note(seen, stored)
             return stored
 
-        every = list(wanted)
+        every = inspection.files
         if len(every) == 1:
             return {every[0].path: send(every[0])}, frozenset(lost)
         with ThreadPoolExecutor(self._connections, thread_name_prefix="send") as pool:
@@ -208,6 +232,7 @@ class Storing:
     def _send(
         self,
         drop: Drop,
+        inspection: Inspection,
         seen: SeenFile,
         key: str,
         by_content: Mapping[tuple[str, int], str],
@@ -215,31 +240,43 @@ class Storing:
     ) -> StoredFile:
         fd = walk.open_file(drop.staging, drop.name, seen.path, seen.signature)
         try:
-
-            def unchanged() -> None:
-                watch.check()
-                walk.check_unchanged(fd, seen.path, seen.signature)
-
-            size = seen.signature.size
-            if any(size == each for _, each in by_content):
-                # What is there already isn't sent again; only equal sizes can be equal bytes.
-                digest = self._transfer.digest(fd, size, unchanged)
-                there = by_content.get((digest.sha256, digest.size))
-                found = there and StoredFile(seen.path, digest.sha256, digest.size, there)
-                if found and self._transfer.holds(found):
-                    watch.found(digest.size)
-                    return found
-                os.lseek(fd, 0, os.SEEK_SET)
-            begun = drop.attempts.begun(seen)
-            if begun is not None:
-                taken_up = self._take_up(begun, seen, fd, unchanged, watch)
-                if taken_up is not None:
-                    return taken_up
-            note = partial(drop.attempts.begin, seen, key) if drop.attempts.keeps_begun else None
-            sent = self._transfer.send(fd, key, size, unchanged, watch.moved, note)
-            return StoredFile(seen.path, sent.sha256, sent.size, key)
+            stored = self._send_open(drop, fd, seen, key, by_content, watch)
+            inspection.look(fd, seen)
+            return stored
         finally:
             os.close(fd)
+
+    def _send_open(
+        self,
+        drop: Drop,
+        fd: int,
+        seen: SeenFile,
+        key: str,
+        by_content: Mapping[tuple[str, int], str],
+        watch: Watch,
+    ) -> StoredFile:
+        def unchanged() -> None:
+            watch.check()
+            walk.check_unchanged(fd, seen.path, seen.signature)
+
+        size = seen.signature.size
+        if any(size == each for _, each in by_content):
+            # What is there already isn't sent again; only equal sizes can be equal bytes.
+            digest = self._transfer.digest(fd, size, unchanged)
+            there = by_content.get((digest.sha256, digest.size))
+            found = there and StoredFile(seen.path, digest.sha256, digest.size, there)
+            if found and self._transfer.holds(found):
+                watch.found(digest.size)
+                return found
+            os.lseek(fd, 0, os.SEEK_SET)
+        begun = drop.attempts.begun(seen)
+        if begun is not None:
+            taken_up = self._take_up(begun, seen, fd, unchanged, watch)
+            if taken_up is not None:
+                return taken_up
+        note = partial(drop.attempts.begin, seen, key) if drop.attempts.keeps_begun else None
+        sent = self._transfer.send(fd, key, size, unchanged, watch.moved, note)
+        return StoredFile(seen.path, sent.sha256, sent.size, key)
 
     def _take_up(
         self,

@@ -21,6 +21,7 @@ from typing import Final
 
 from modeldrop import layout
 from modeldrop.batch import Batch, Pending
+from modeldrop.config import FormatSettings
 from modeldrop.errors import Interrupted
 from modeldrop.intake import walk
 from modeldrop.intake.drops import (
@@ -31,6 +32,7 @@ from modeldrop.intake.drops import (
     check_unchanged,
     wanted_of,
 )
+from modeldrop.intake.inspection import Inspection
 from modeldrop.intake.observation import Observation
 from modeldrop.records import StoredFile
 from modeldrop.runs import Draft, Runs
@@ -56,11 +58,13 @@ class _Begun:
     wanted: Wanted
     upload: str
     sent: list[_Sent]
+    inspection: Inspection
     files: dict[str, StoredFile] = field(default_factory=dict)
     seen_at: float = 0.0
 
     def draft(self) -> Draft:
-        return self.wanted.draft(self.job.drop, self.upload, self.files)
+        formats = self.inspection.formats()
+        return self.wanted.draft(self.job.drop, self.upload, self.files, formats=formats)
 
 
 def is_simple(observation: Observation) -> bool:
@@ -68,8 +72,12 @@ def is_simple(observation: Observation) -> bool:
     return len(observation.files) <= _MOST_FILES and observation.size() <= SMALL
 
 
-def store_together(runs: Runs, transfer: Transfer, jobs: Sequence[Job]) -> list[Outcome | None]:
+def store_together(
+    runs: Runs, transfer: Transfer, formats: FormatSettings, jobs: Sequence[Job]
+) -> list[Outcome | None]:
     """Store drops side by side; return what became of each, None where it is to be stored alone.
+
+    One that `formats` parks is to be stored alone, and finds out there.
 
     Raises:
         Interrupted: by the check of a job; nothing is committed.
@@ -82,7 +90,7 @@ def store_together(runs: Runs, transfer: Transfer, jobs: Sequence[Job]) -> list[
         try:
             # Before the bytes: an empty mount point would be filled with them.
             runs.check_backend()
-            begun += _begin_all(runs, transfer, batch, jobs)
+            begun += _begin_all(runs, transfer, formats, batch, jobs)
             if begun:
                 _commit(runs, transfer, batch, begun, outcomes)
         except Interrupted:
@@ -93,12 +101,12 @@ def store_together(runs: Runs, transfer: Transfer, jobs: Sequence[Job]) -> list[
 
 
 def _begin_all(
-    runs: Runs, transfer: Transfer, batch: Batch, jobs: Sequence[Job]
+    runs: Runs, transfer: Transfer, formats: FormatSettings, batch: Batch, jobs: Sequence[Job]
 ) -> Iterator[_Begun]:
     for number, job in enumerate(jobs):
         sent: list[_Sent] = []
         try:
-            begun = _begin(runs, transfer, batch, number, job, sent)
+            begun = _begin(runs, transfer, formats, batch, number, job, sent)
         except Interrupted:
             raise
         except Exception as error:  # noqa: BLE001 - one bad run holds up no other
@@ -111,13 +119,22 @@ def _begin_all(
 
 
 def _begin(
-    runs: Runs, transfer: Transfer, batch: Batch, number: int, job: Job, into: list[_Sent]
+    runs: Runs,
+    transfer: Transfer,
+    formats: FormatSettings,
+    batch: Batch,
+    number: int,
+    job: Job,
+    into: list[_Sent],
 ) -> _Begun | None:
     drop = job.drop
     job.watch.check()
     if runs.last(drop.run):
         return None
-    begun = _Begun(number, job, wanted_of(drop), layout.new_upload_id(), into)
+    wanted = wanted_of(drop)
+    begun = _Begun(
+        number, job, wanted, layout.new_upload_id(), into, Inspection(formats, wanted.files)
+    )
     for seen in begun.wanted.files:
         key = layout.bytes_key(drop.run, begun.upload, seen.path)
         fd = walk.open_file(drop.staging, drop.name, seen.path, seen.signature)
@@ -127,6 +144,8 @@ def _begin(
                 walk.check_unchanged(fd, seen.path, seen.signature)  # noqa: B023 - called at once
 
             sending = transfer.send_in(batch, fd, key, seen.signature.size, unchanged)
+            if sending is not None:
+                begun.inspection.look(fd, seen)
         finally:
             os.close(fd)
         if sending is None:
@@ -135,6 +154,7 @@ def _begin(
         begun.sent.append((key, sent, pending))
         begun.files[seen.path] = StoredFile(seen.path, sent.sha256, sent.size, key)
         job.watch.moved(sent.size)
+    begun.inspection.check()
     check_digests(drop, begun.files)
     begun.seen_at = check_unchanged(drop)
     job.watch.verifying()
@@ -161,6 +181,7 @@ def _commit(
     _log.debug("step: committed")
     for each, draft, committed in zip(begun, drafts, became, strict=True):
         if committed is not None:
+            each.inspection.tell(each.job.drop.run)
             each.job.drop.attempts.clear()
             outcomes[each.number] = Outcome(
                 committed, each.files, draft.refused, each.seen_at, each.wanted.declared.wish
