@@ -437,6 +437,7 @@ def test_at_an_object_store_what_was_dropped_is_found_and_compared(
         guid = run("drop", "--wait", "model.safetensors", "-e", "churn", *said).out.strip()
         assert run("register", guid).code == 0
     assert run("search", "metrics.auc>0.1 and params.depth<=8", "-q").lines == ["churn/2"]
+    assert run("search", "format=safetensors", "-q").lines == ["churn/2", "churn/1"]
     assert run("list", "churn", "--sort", "metrics.auc", "-q").lines == ["churn/1", "churn/2"]
     assert run("best", "churn", "auc", "--min", "-q").lines == ["churn/1"]
     assert len(run("runs", "-q").lines) == 2
