@@ -769,3 +769,64 @@ def failing(send: Callable[[int, bytes], None], *, from_call: int) -> Callable[[
         send(number, part)
 
     return instead
+
+
+# What a target is made of
+
+
+def test_copy_that_the_store_makes_has_the_same_bytes_or_is_not_made(store: Store) -> None:
+    backend, other = store.open(), store.open()
+    backend.prepare()
+    data = os.urandom(3 * MIB)
+    key = f"{RUN}/upload/100%+a b.bin"
+    write(backend, key, data)
+
+    done = other.take(backend, key, "churn/1/copy/100%+a b.bin", len(data))
+
+    assert done == (store.name in {"local", "s3", "azure"})
+    if done:
+        source = other.source("churn/1/copy/100%+a b.bin")
+        assert source is not None
+        with source:
+            assert b"".join(iter(lambda: source.read(MIB), b"")) == data
+    assert not other.take(backend, f"{RUN}/upload/absent", "churn/1/copy/absent", 1)
+    assert backend.stat("churn/1/copy/absent") is None
+
+
+def test_record_is_replaced_where_the_backend_says_so(backend: Backend) -> None:
+    if not backend.capabilities.replaces:
+        return
+    backend.replace("churn/current.json", b"1")
+    backend.replace("churn/current.json", b"22")
+    assert backend.read("churn/current.json") == b"22"
+
+
+def test_name_leads_to_one_folder_and_then_to_another(backend: Backend) -> None:
+    if not backend.capabilities.leads:
+        with contextlib.suppress(BackendError):
+            backend.lead("churn/current", "1/a")
+            pytest.fail("it can't")
+        assert backend.led("churn/current") is None
+        return
+    write(backend, "churn/1/a/model", b"1")
+    write(backend, "churn/2/b/model", b"2")
+    assert backend.led("churn/current") is None
+    for to in ("1/a", "2/b"):
+        with backend.turn("churn/.current.lock", "it"):
+            backend.lead("churn/current", to)
+        assert backend.led("churn/current") == to
+    assert backend.read("churn/current/model") == b"2"
+
+
+def test_cleared_folder_is_empty_and_its_neighbours_are_not(backend: Backend) -> None:
+    for key in ("churn/1/a/model", "churn/1/a/deep/er/model", "churn/1/ab/model", "churn/2/c/m"):
+        write(backend, key, b"1")
+    begun = backend.writer("churn/1/a/large", 100)
+    begun.write(b"1")
+    begun.abort()
+
+    backend.clear("churn/1/a")
+    backend.clear("churn/1/never")
+
+    left = {each.key for each in backend.walk("churn")}
+    assert left == {"churn/1/ab/model", "churn/2/c/m"}

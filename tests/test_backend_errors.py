@@ -47,6 +47,8 @@ def operations(backend: Backend) -> Mapping[str, Callable[[], object]]:
         "children": lambda: list(backend.children("a")),
         "walk": lambda: list(backend.walk("")),
         "delete": lambda: backend.delete("a/1"),
+        "replace": lambda: backend.replace("a/1", b"x"),
+        "clear": lambda: backend.clear("a"),
     }
 
 

@@ -115,6 +115,27 @@ def test_version_that_another_process_registers_is_told(hooked: Hooked) -> None:
     assert hooked.told()[0]["details"]["version"] == 1
 
 
+def test_deployment_and_rollback_by_another_process_are_told(
+    hooked: Hooked, tmp_path: Path
+) -> None:
+    hooked.configure(deployed=hooked.tee)
+    hooked.home.start_ready()
+    run = hooked.commit()
+    hooked.register(run)
+    with Repository.open(hooked.home.root) as repository:
+        repository.register(run, "churn", again=True)
+        repository.add_target("production", tmp_path / "serving")
+        repository.deploy("churn/1", "production")
+        repository.deploy("churn/2", "production")
+        repository.rollback("churn", "production")
+
+    assert hooked.is_told(*(f"churn@production~{number}" for number in (1, 2, 3)))
+    told = hooked.told()
+    assert [each["event"] for each in told] == ["deployed"] * 3
+    assert [each["details"]["version"] for each in told] == [1, 2, 1]
+    assert [each["details"]["rolled_back"] for each in told] == [False, False, True]
+
+
 def test_parked_run_is_told_once(hooked: Hooked) -> None:
     hooked.configure(parked=hooked.tee)
     service = hooked.home.start_ready()

@@ -52,6 +52,10 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "register": "Give a run's model the next version.",
         "promote": "Put an alias on a version.",
         "alias": "List aliases, show where one was, remove one.",
+        "target": "Name places to deploy to; list them, remove one.",
+        "deploy": "Have a version live at a target.",
+        "rollback": "Have the version live again that was live before.",
+        "deployments": "Show what is live at each target, or what was.",
         "pull": "Get a verified copy of a model.",
         "path": "Print the path of a cached copy.",
     },
@@ -76,6 +80,7 @@ _EPILOG: Final = """\
 Names:
   churn  churn/3             the newest version; version 3
   churn@champion             the version that an alias is on
+  churn@production           the version that is live at a target
   run:GUID  run:GUID~2       a run; its revision 2
   run:GUID/ARTIFACT          one artifact of it
   run:@last                  the run that was stored last

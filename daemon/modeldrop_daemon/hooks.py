@@ -3,7 +3,8 @@
 Purpose: to tell others, without anything that they do or fail to do holding up the service. One
 thread runs one hook at a time; docs/hooks.md is what users are promised.
 
-What was committed and registered is read from the home's journal, since another process registers.
+What was committed, registered and deployed is read from the home's journal, since other processes
+register and deploy.
 How far that has come is in `service/hooks.json`, put down durably after each hook that has ended:
 so over any end of the service none is missed, each is run at least once, in the journal's order,
 and what was running at the end is run again. A run that is parked is in no journal: it is told of
@@ -47,7 +48,16 @@ _log = logging.getLogger(__name__)
 COMMITTED: Final = "committed"
 PARKED: Final = "parked"
 REGISTERED: Final = "registered"
-EVENTS: Final = (COMMITTED, PARKED, REGISTERED)
+DEPLOYED: Final = "deployed"
+EVENTS: Final = (COMMITTED, PARKED, REGISTERED, DEPLOYED)
+
+# The event that an entry of the journal is, by its kind.
+_TOLD: Final[Mapping[str, str]] = {
+    COMMITTED: COMMITTED,
+    REGISTERED: REGISTERED,
+    DEPLOYED: DEPLOYED,
+    "rolled-back": DEPLOYED,
+}
 
 # How often it is looked whether another process has appended to the journal: one stat().
 _LOOK: Final = 1.0
@@ -144,7 +154,7 @@ class Hooks:
         self._settings = settings
         if self._journal is None or self._stopping.is_set():
             return
-        if not (settings.committed or settings.parked or settings.registered):
+        if not any(getattr(settings, event) for event in EVENTS):
             self._forget()
         elif self._thread is None:
             self._thread = threading.Thread(
@@ -242,21 +252,17 @@ class Hooks:
             if self._stopping.is_set():
                 return
             place = Head(entry.seq, entry.start, entry.end, entry.sha256)
-            command = self._command(entry.kind)
+            event = _TOLD.get(entry.kind, "")
+            command: tuple[str, ...] = getattr(self._settings, event) if event else ()
             if not command:
                 self._place = place
                 self._passed_over += 1
-            elif not self._run(entry.kind, command, _about_entry(entry)):
+            elif not self._run(event, command, {**_about_entry(entry), "event": event}):
                 return  # the service ends, and the next one runs it again
             else:
                 self._keep(place)
             if self._passed_over >= _MOST_PASSED:
                 self._keep(place)
-
-    def _command(self, kind: str) -> tuple[str, ...]:
-        if kind == COMMITTED:
-            return self._settings.committed
-        return self._settings.registered if kind == REGISTERED else ()
 
     def _run(self, event: str, command: tuple[str, ...], about: dict[str, object]) -> bool:
         """Run a hook; return False if it was ended with the service, before its time was up."""

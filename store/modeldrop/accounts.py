@@ -16,6 +16,8 @@ from typing import Final
 
 from modeldrop.aliases import ALIAS_REMOVED, PROMOTED
 from modeldrop.backend.base import Backend
+from modeldrop.deployment_records import Deployment, Target
+from modeldrop.deployments import DEPLOYED, ROLLED_BACK
 from modeldrop.errors import IntegrityError, InvalidName, JournalChanged, RecordDamaged
 from modeldrop.form import Json
 from modeldrop.home import Home
@@ -23,17 +25,20 @@ from modeldrop.intents import Intents
 from modeldrop.journal import Copies, Entry, Journal
 from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import first_difference, read
+from modeldrop.layout import deployments as deployments_of
 from modeldrop.layout import moves as moves_of
 from modeldrop.layout import numbered, revisions, versions
+from modeldrop.layout import target as target_of
 from modeldrop.records import AliasMove, Head, PushedRecord, Revision, Version
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
+from modeldrop.targets import TARGET_REMOVED, TARGET_SET
 from modeldrop.versions import REGISTERED
 
 # Kind of what is off, where, and what.
 Found = Callable[[str, str, str], None]
 # What entries tell of.
-Told = Revision | Version | AliasMove
+Told = Revision | Version | AliasMove | Deployment | Target
 
 # How long a record may be there before its entry: a slow store, a crash that is being settled.
 _GRACE: Final = 600.0
@@ -44,6 +49,10 @@ KINDS: Final[Mapping[str, str]] = {
     REGISTERED: "version",
     PROMOTED: "alias",
     ALIAS_REMOVED: "alias",
+    DEPLOYED: "deployment",
+    ROLLED_BACK: "deployment",
+    TARGET_SET: "target",
+    TARGET_REMOVED: "target",
 }
 
 _MISSING: Final = "the journal has it, and it is not at the backend"
@@ -56,7 +65,7 @@ class Account:
     home: str
     host: str = ""
     said: dict[str, Entry] = field(default_factory=dict)
-    """The entry that speaks of each revision, version and move of an alias, by its name."""
+    """The entry that speaks of each record, by the record's name."""
     was: set[str] = field(default_factory=set)
     """The ids that the home had before."""
     last: Head = EMPTY
@@ -107,17 +116,19 @@ class Accounts:
         self,
         known: Mapping[tuple[str, int], Revision],
         pinned: Mapping[tuple[str, int], Version],
-        moves: Mapping[str, AliasMove],
+        others: Mapping[str, AliasMove | Deployment | Target],
         found: Found,
     ) -> int:
         """Tell what journals say and the backend doesn't hold, and the other way round.
+
+        `others` are moves of aliases, deployments and targets, by their names in journals.
 
         Returns how many records are too new for their home to have shared their entries.
         """
         records: dict[str, Told] = {
             **{f"run:{run}~{number}": each for (run, number), each in known.items()},
             **{f"{name}/{number}": each for (name, number), each in pinned.items()},
-            **moves,
+            **others,
         }
         for account in self.all.values():
             for name, entry in account.said.items():
@@ -125,7 +136,7 @@ class Accounts:
                 record = records.get(name)
                 if record is None:
                     # Journals are read after the records: it may be newer than those.
-                    if not self._is_there(name):
+                    if not self._is_there(name, kind):
                         found(kind, name, _MISSING + self._of(account))
                 elif differs(entry, record):
                     what = "the journal has another digest than the backend"
@@ -218,9 +229,9 @@ class Accounts:
     def _of(self, account: Account) -> str:
         return "" if account.home == self._home.id else f" (host {account.host}, {account.home})"
 
-    def _is_there(self, name: str) -> bool:
+    def _is_there(self, name: str, kind: str) -> bool:
         try:
-            return self._backend.stat(_key_of(name)) is not None
+            return self._backend.stat(_key_of(name, kind)) is not None
         except (ValueError, InvalidName):
             return False  # no name of a record
 
@@ -258,11 +269,16 @@ def _place_of(record: Told) -> tuple[str, str, str]:
         return KINDS[COMMITTED], revisions(record.run), record.committed_at
     if isinstance(record, Version):
         return KINDS[REGISTERED], versions(record.experiment), record.registered_at
+    if isinstance(record, Deployment):
+        sequence = deployments_of(record.experiment, record.target)
+        return KINDS[DEPLOYED], sequence, record.deployed_at
+    if isinstance(record, Target):
+        return KINDS[TARGET_SET], target_of(record.target), record.changed_at
     return KINDS[PROMOTED], moves_of(record.experiment, record.alias), record.moved_at
 
 
-def _key_of(name: str) -> str:
-    """Return the key of the record that has this name in journals.
+def _key_of(name: str, kind: str) -> str:
+    """Return the key of the record of a kind that has this name in journals.
 
     Raises:
         ValueError: no record has such a name.
@@ -270,9 +286,12 @@ def _key_of(name: str) -> str:
     first, tilde, number = name.partition("~")
     if first.startswith("run:"):
         return numbered(revisions(first.removeprefix("run:")), int(number))
+    if first.startswith("target:"):
+        return numbered(target_of(first.removeprefix("target:")), int(number))
     if tilde:
-        experiment, _, alias = first.partition("@")
-        return numbered(moves_of(experiment, alias), int(number))
+        experiment, _, bearer = first.partition("@")
+        sequence = deployments_of if kind == KINDS[DEPLOYED] else moves_of
+        return numbered(sequence(experiment, bearer), int(number))
     experiment, _, number = name.rpartition("/")
     return numbered(versions(experiment), int(number))
 
@@ -282,7 +301,9 @@ def differs(entry: Entry, record: Told) -> bool:
     details = entry.details
     if isinstance(record, Version):
         return record.sha256 != details.get("sha256")
-    if isinstance(record, AliasMove):
+    if isinstance(record, Target):
+        return record.url != details.get("url")
+    if isinstance(record, AliasMove | Deployment):
         pinned = (details.get("version"), details.get("sha256"))
         return pinned != (record.version, record.sha256)
     artifacts = details.get("artifacts")

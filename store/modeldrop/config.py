@@ -198,6 +198,9 @@ class HookSettings:
     committed: tuple[str, ...] = _setting((), "run when a revision is committed")
     parked: tuple[str, ...] = _setting((), "run when a run is parked and needs a person")
     registered: tuple[str, ...] = _setting((), "run when a version is registered by this home")
+    deployed: tuple[str, ...] = _setting(
+        (), "run when one is deployed, or rolled back to, by this home"
+    )
     timeout: float = _setting(30.0, "seconds after which a command is ended")
 
 

@@ -15,9 +15,9 @@ from modeldrop.errors import CounterDamaged, IntegrityError, RecordDamaged
 from modeldrop.files import write_durable
 from modeldrop.form import damaged
 from modeldrop.home import Home
-from modeldrop.records import Counter, MoveCounter
+from modeldrop.records import Counter, DeploymentCounter, MoveCounter
 
-AnyCounter = TypeVar("AnyCounter", Counter, MoveCounter)
+AnyCounter = TypeVar("AnyCounter", Counter, MoveCounter, DeploymentCounter)
 
 
 def seen(home: Home, kind: type[AnyCounter], name: str) -> int | None:

@@ -16,9 +16,12 @@
     │   ├── ArtifactNotFound       10
     │   ├── VersionNotFound        10
     │   ├── AliasNotFound          10
+    │   ├── TargetNotFound         10
+    │   ├── DeploymentNotFound     10
     │   └── MetricNotFound         10
     ├── Conflict                   11   it exists already, with other content
     │   ├── AliasMoved             11   it isn't on the version that was expected
+    │   ├── GateClosed             11   a target's gate doesn't let a deployment through
     │   └── NotTheWriter           11   another home alone may write to the backend
     ├── Locked                     12   somebody else holds the lock
     │   └── NotReady               12   waited for it, and the time ran out
@@ -136,6 +139,14 @@ class AliasNotFound(NotFound):
     """The experiment has no such alias, or has it no more, or the alias has no such move."""
 
 
+class TargetNotFound(NotFound):
+    """There is no deployment target of that name, or it was removed."""
+
+
+class DeploymentNotFound(NotFound):
+    """Nothing of the experiment is deployed at the target, or there is no such deployment."""
+
+
 class MetricNotFound(NotFound):
     """No version of the experiment has that metric; the message lists those that there are."""
 
@@ -148,6 +159,10 @@ class Conflict(ModeldropError):
 
 class AliasMoved(Conflict):
     """The alias isn't where it was expected; the message names who moved it, when and why."""
+
+
+class GateClosed(Conflict):
+    """A target's gate doesn't let this version through; the message names the gate."""
 
 
 class NotTheWriter(Conflict):

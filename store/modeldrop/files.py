@@ -182,6 +182,23 @@ def give_name(temp: str, path: str) -> None:
     os.replace(temp, path)
 
 
+def lead_to(path: str, to: str) -> None:
+    """Have a symbolic link at `path` lead to `to`, in one step for all readers; durably.
+
+    Raises:
+        OSError: there is a folder at `path`, or it can't be written to.
+    """
+    temp = temp_name(path)
+    os.symlink(to, temp)
+    try:
+        give_name(temp, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
 def rename(source: Path, target: Path) -> None:
     """Rename what is whole and synced, replacing a file at `target`, and make that last."""
     os.replace(source, target)

@@ -19,8 +19,11 @@ META: Final = ".modeldrop"
 FORMAT_KEY: Final = f"{META}/format.json"
 WRITER_KEY: Final = f"{META}/writer.json"
 EXPERIMENTS: Final = f"{META}/experiments"
+TARGETS: Final = f"{META}/targets"
 JOURNALS: Final = f"{META}/journals"
 PROBES: Final = f"{META}/probes"
+# Below a target's URL.
+TARGET_MARKER: Final = ".modeldrop-target.json"
 
 # A component of a key as it stands; every other byte is percent-encoded. None of these has a
 # meaning in a URL, a glob, a shell or an SDK's path, so no layer between here and the store can
@@ -32,6 +35,7 @@ _MOST_PATH: Final = 700
 
 _RECORD: Final = re.compile(r"([0-9]{8,})\.json")
 _SEGMENT: Final = re.compile(r"([0-9]{8,})\.jsonl")
+_DEPLOYMENTS: Final = re.compile(rf"{re.escape(EXPERIMENTS)}/([^/]+)/deployments/([^/]+)")
 
 
 def new_upload_id() -> str:
@@ -106,6 +110,47 @@ def moves(experiment: str, alias: str) -> str:
     return f"{aliases(experiment)}/{alias}"
 
 
+def target(name: str) -> str:
+    """Return the folder of what a target was and is: a sequence."""
+    return f"{TARGETS}/{name}"
+
+
+def deployed(experiment: str) -> str:
+    """Return the folder of an experiment's deployments, with a folder for each target."""
+    return f"{EXPERIMENTS}/{experiment}/deployments"
+
+
+def deployments(experiment: str, target: str) -> str:
+    """Return the folder of an experiment's deployments to a target: a sequence."""
+    return f"{deployed(experiment)}/{target}"
+
+
+def place_of_deployments(sequence: str) -> tuple[str, str] | None:
+    """Return experiment and target of a sequence of deployments; None if it is another one."""
+    found = _DEPLOYMENTS.fullmatch(sequence)
+    return None if found is None else (found[1], found[2])
+
+
+def current_link(experiment: str) -> str:
+    """Return the name, below a target's URL, that leads to the copy that is live."""
+    return f"{experiment}/current"
+
+
+def current_record(experiment: str) -> str:
+    """Return the key, below a target's URL, of the record of what is live."""
+    return f"{experiment}/current.json"
+
+
+def current_lock(experiment: str) -> str:
+    """Return the lock, below a target's URL, of those who switch what is live."""
+    return f"{experiment}/.current.lock"
+
+
+def new_copy(experiment: str, version: int) -> str:
+    """Return the folder, below a target's URL, of a new copy of a version."""
+    return f"{experiment}/{version}/{new_upload_id()}"
+
+
 def numbered(sequence: str, number: int) -> str:
     """Return the key of record `number` of a sequence."""
     return f"{sequence}/{digits(number)}.json"
@@ -158,6 +203,7 @@ class HomePaths:
         self.probe = root / "backend.json"
         self.journal = root / "journal.jsonl"
         self.head = root / "HEAD"
+        self.deploying = root / "deploying"
         self.refs = root / "refs"
         self.objects = root / "objects"
         self.manifests = root / "manifests"
@@ -186,8 +232,16 @@ class HomePaths:
         )
 
     def counter(self, name: str) -> Path:
-        """Return the counter of an experiment's versions, or of the moves of `churn@champion`."""
+        """Return the counter of a sequence.
+
+        `churn` are the versions of an experiment, `churn@champion` the moves of an alias, and
+        `churn+production` the deployments to a target.
+        """
         return self.refs / name
+
+    def deployment_note(self, request: str) -> Path:
+        """Return the note of what a deployment is about to copy."""
+        return self.deploying / f"{request}.json"
 
     def counter_lock(self, name: str) -> Path:
         """Return the lock of the same on this host."""

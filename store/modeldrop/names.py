@@ -107,6 +107,19 @@ def check_alias(text: str) -> str:
     raise InvalidName(message, hint=why[1])
 
 
+def check_target(text: str) -> str:
+    """Return the target's name, unchanged; the rules are those of aliases.
+
+    Raises:
+        InvalidName: git would not take it for a branch, or it is reserved.
+    """
+    why = _refuse_alias(text)
+    if why is None:
+        return text
+    message = f"{printable(text)!r} is no valid name of a target: {why[0]}"
+    raise InvalidName(message, hint=why[1])
+
+
 def is_alias(text: str) -> bool:
     """Return whether `check_alias` would accept it."""
     return _refuse_alias(text) is None
@@ -116,7 +129,7 @@ def _refuse_alias(text: str) -> tuple[str, str] | None:
     """Return why a name can't be an alias's, and what to do; None if it can."""
     if not _NAME.fullmatch(text):
         hint = "use 1 to 100 of A-Z a-z 0-9 . _ - with a letter or digit first"
-        return "it has other characters than an alias may have, none, or too many", hint
+        return "it has other characters than it may have, none, or too many", hint
     if ".." in text or text.endswith((".", ".lock")):
         return "git would refuse it", "leave out `..`, and `.` or `.lock` at its end"
     if text.lower() == LATEST:

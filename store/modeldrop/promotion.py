@@ -19,7 +19,7 @@ from modeldrop.admission import check_backend
 from modeldrop.aliases import Aliases, Meaning, facts, told
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
-from modeldrop.errors import AliasMoved, BackendError, OutcomeUnknown
+from modeldrop.errors import AliasMoved, BackendError, Conflict, OutcomeUnknown
 from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.intents import Intents
@@ -79,6 +79,7 @@ class Promotion:
         Raises:
             AliasMoved: it is on another version than was expected; nothing was changed.
             AliasNotFound: it is to be removed, and there never was such an alias.
+            Conflict: a target bears its name.
             InvalidName: it is no valid alias, or a text can't be stored.
             Locked: another process of this host moves it for longer than the time-out.
             CounterDamaged: the counter can't be read.
@@ -134,6 +135,8 @@ class Promotion:
                 return attempt.is_over
 
             attempt.check()
+            if version is not None and (last is None or last.version is None):
+                self._refuse_target(experiment, alias)
             at = now()
             first = (last.move if last else 0) + 1
             appended = ledger.append(make, request, owner=request.id, at=first, accept=accept)
@@ -141,6 +144,19 @@ class Promotion:
             if move.owner == request.id:
                 return Moved(move, created=True)
             return attempt.answer(move)
+
+    def _refuse_target(self, experiment: str, alias: str) -> None:
+        """Raise if a target bears the name of an alias that is on no version yet."""
+        from modeldrop.targets import bears  # noqa: PLC0415 - not for an alias that is moved
+
+        found = bears(self._backend, alias)
+        if found is not None:
+            raise Conflict(
+                f"{alias} is a target, and can't be an alias of {experiment} as well",
+                hint=f"name the alias otherwise; `modeldrop deploy {experiment} {alias}` deploys "
+                "to the target",
+                detail={"target": alias},
+            )
 
     def _last(self, experiment: str, alias: str, sequence: Sequence) -> AliasMove | None:
         """Return the newest move, as a writer has to know it."""

@@ -25,6 +25,7 @@ from modeldrop.accounts import KINDS
 from modeldrop.admission import check_backend
 from modeldrop.aliases import entry_of
 from modeldrop.backend.base import Backend
+from modeldrop.deployments import entry_of as entry_of_deployment
 from modeldrop.errors import (
     CounterDamaged,
     IntegrityError,
@@ -42,6 +43,7 @@ from modeldrop.ledger import Request
 from modeldrop.records import Head
 from modeldrop.rooms import Rooms
 from modeldrop.shared import SharedJournals
+from modeldrop.targets import entry_of as entry_of_target
 
 _log = logging.getLogger(__name__)
 
@@ -206,6 +208,15 @@ def _records(rooms: Rooms, troubles: list[str]) -> Iterator[tuple[str, NewEntry]
                 if entry is not None:
                     yield version.registered_at, entry
         yield from _moves(rooms, experiment, troubles)
+        yield from _deployments(rooms, experiment, troubles)
+    targets = rooms.targets_at_backend
+    for name in targets.names():
+        for number in targets.numbers(name):
+            with _told(troubles):
+                target = targets.record(name, number)
+                entry = entry_of_target(target, home.id, _request(home.user))
+                if entry is not None:
+                    yield target.changed_at, entry
 
 
 def _moves(rooms: Rooms, experiment: str, troubles: list[str]) -> Iterator[tuple[str, NewEntry]]:
@@ -218,6 +229,21 @@ def _moves(rooms: Rooms, experiment: str, troubles: list[str]) -> Iterator[tuple
                 entry = entry_of(move, home.id, _request(home.user))
                 if entry is not None:
                     yield move.moved_at, entry
+
+
+def _deployments(
+    rooms: Rooms, experiment: str, troubles: list[str]
+) -> Iterator[tuple[str, NewEntry]]:
+    home, deployments = rooms.home, rooms.deployments_at_backend
+    for name in deployments.targets_of(experiment):
+        read = partial(deployments.counter, experiment, name)
+        _mend_counter(home, f"{experiment}+{name}", read)
+        for number in deployments.numbers(experiment, name):
+            with _told(troubles):
+                deployment = deployments.deployment(experiment, name, number)
+                entry = entry_of_deployment(deployment, home.id, _request(home.user))
+                if entry is not None:
+                    yield deployment.deployed_at, entry
 
 
 def _mend_counter(home: Home, name: str, read: Callable[[], object]) -> None:

@@ -368,6 +368,28 @@ class MoveCounter(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class DeploymentCounter(Record):
+    """`refs/<experiment>+<target>`: the last deployment that this home has seen; a hint."""
+
+    kind: ClassVar[str] = "deployment-counter"
+    counts: ClassVar[str] = "deployment"
+    experiment: str
+    target: str
+    deployment: int
+    repository: str
+
+    @property
+    def name(self) -> str:
+        """What it is named by: `churn+production`."""
+        return f"{self.experiment}+{self.target}"
+
+    @property
+    def number(self) -> int:
+        """How far it has counted."""
+        return self.deployment
+
+
+@dataclass(frozen=True, slots=True)
 class Head(Record):
     """`HEAD`: how far the journal is acknowledged."""
 

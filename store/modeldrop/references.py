@@ -1,6 +1,7 @@
 """How people name a run, a revision, an artifact or a version, and finding what they mean.
 
 `churn` · `churn/3` · `churn@champion` · `churn@champion~2` (where its move 2 put it) ·
+`churn@production` (what is live at a target) · `churn@production~4` (its deployment 4) ·
 `run:<guid>` · `run:<guid>~2` · `run:<guid>/<artifact>` · `run:@last` · a bare GUID or a unique
 beginning of one · the path of a run's staging folder.
 """
@@ -16,6 +17,7 @@ from modeldrop.aliases import Aliases
 from modeldrop.backend.patience import patiently
 from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
+    AliasNotFound,
     AmbiguousArtifact,
     ArtifactNotFound,
     IntegrityError,
@@ -76,7 +78,7 @@ class VersionReference:
 
 @dataclass(frozen=True, slots=True)
 class AliasReference:
-    """An alias of an experiment; no number means its newest move."""
+    """An alias of an experiment, or a target; no number means its newest move or deployment."""
 
     experiment: str
     alias: str
@@ -84,6 +86,10 @@ class AliasReference:
 
 
 Reference = RunReference | VersionReference | AliasReference
+
+Live = Callable[[str, str, int | None], Version | None]
+"""Returns the version of an experiment that is live at a target, or that its deployment of this
+number made live; None if no target bears the name."""
 
 
 def parse(text: str) -> Reference:
@@ -202,14 +208,21 @@ class References:
     """Finds what references stand for at the backend's present state."""
 
     def __init__(
-        self, home: Home, journal: Journal, runs: Runs, versions: Versions, aliases: Aliases
+        self,
+        home: Home,
+        journal: Journal,
+        runs: Runs,
+        versions: Versions,
+        aliases: Aliases,
+        live: Live,
     ) -> None:
-        """Look things up in these rooms of one repository."""
+        """Look things up in these rooms of one repository; `live` tells of its targets."""
         self._home = home
         self._journal = journal
         self._runs = runs
         self._versions = versions
         self._aliases = aliases
+        self._live = live
 
     def resolve(self, reference: str) -> Resolved:
         """Return what a reference stands for.
@@ -361,10 +374,18 @@ class References:
 
     def _aliased(self, reference: AliasReference) -> Version:
         alias = (reference.experiment, reference.alias)
-        if reference.move is None:
-            move = self._aliases.current(*alias)
-        else:
-            move = self._aliases.move(*alias, reference.move)
+        try:
+            if reference.move is None:
+                move = self._aliases.current(*alias)
+            else:
+                move = self._aliases.move(*alias, reference.move)
+        except AliasNotFound as error:
+            # No target bears the name of an alias.
+            version = self._live(*alias, reference.move)
+            if version is None:
+                error.hint += ", `modeldrop target list` the targets"
+                raise
+            return version
         return self._aliases.version(move)
 
     def _resolved(self, version: Version) -> Resolved:
@@ -418,9 +439,13 @@ def pinned(version: Version, revision: Revision) -> Artifact:
 
 
 def described(
-    version: Version, revision: Revision, aliases: Iterable[str], metadata: Metadata
+    version: Version,
+    revision: Revision,
+    aliases: Iterable[str],
+    targets: Iterable[str],
+    metadata: Metadata,
 ) -> dict[str, Json]:
-    """Return a version as the JSON object of docs/json.md, with the aliases that are on it.
+    """Return a version as the JSON object of docs/json.md: what is on it, and where it is live.
 
     Raises:
         IntegrityError: the manifest names other bytes than the version.
@@ -443,7 +468,7 @@ def described(
         "registered_at": version.registered_at,
         "description": version.description,
         "aliases": [*aliases],
-        "targets": [],
+        "targets": [*targets],
         "metadata": metadata.in_full(),
     }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from modeldrop import founding, listing, locks, references
 from modeldrop.backend.patience import patiently
+from modeldrop.delivery import Delivery
 from modeldrop.errors import (
     HomeNotFound,
     JournalForked,
@@ -29,7 +30,6 @@ from modeldrop.metadata import Metadata
 from modeldrop.names import WHOLE_RUN, check_alias, check_experiment, check_guid
 from modeldrop.records import AliasMove, Artifact, Revision, Version
 from modeldrop.references import Resolved
-from modeldrop.rooms import Rooms
 from modeldrop.runs import Committed
 from modeldrop.versions import Registered
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 
-class Repository(Rooms):
+class Repository(Delivery):
     """An open home with its backend. Close it, or use it in a `with` statement."""
 
     @classmethod
@@ -229,6 +229,7 @@ class Repository(Rooms):
         Raises:
             AliasMoved: the alias isn't where it was expected; nothing was changed.
             InvalidName: `reference` names a run, or `alias` is no valid one.
+            Conflict: `alias` is the name of a target.
             VersionNotFound, AliasNotFound: there is no such version.
         """
         check_alias(alias)
@@ -473,7 +474,8 @@ class Repository(Rooms):
         aliases = self.aliases(version.experiment, damaged)
         metadata = self.runs_at_backend.metadata_of(version, revision)
         on = listing.aliases_on(version, aliases)
-        return references.described(version, revision, on, metadata)
+        live = self._live_at(version, damaged)
+        return references.described(version, revision, on, live, metadata)
 
     def metadata(self, reference: str) -> Metadata:
         """Return what is said of a run, or of the run that a version came from; maybe nothing.

@@ -24,14 +24,17 @@ from modeldrop.versions import Versions
 
 if TYPE_CHECKING:
     from modeldrop.backend import Backend
+    from modeldrop.deployments import Deployments
     from modeldrop.finding import Finding
+    from modeldrop.records import Version
     from modeldrop.sync import Sync
+    from modeldrop.targets import Targets
     from modeldrop.transfer import Transfer
 
 # What is made for the id that the home has.
 _OF_THE_ID: Final = (
     *("journal", "runs_at_backend", "versions_at_backend", "aliases_at_backend"),
-    *("sync", "finding", "_references"),
+    *("targets_at_backend", "deployments_at_backend", "sync", "finding", "_references"),
 )
 
 
@@ -46,6 +49,7 @@ class Rooms:
 
     def close(self) -> None:
         """Let go of threads and connections."""
+        self._close_places()
         if "backend" in self.__dict__:
             self.backend.close()
 
@@ -100,6 +104,22 @@ class Rooms:
         return Aliases(self.home, self.backend, self.versions_at_backend)
 
     @cached_property
+    def targets_at_backend(self) -> Targets:
+        """The targets, and what they were."""
+        from modeldrop.targets import Targets  # noqa: PLC0415 - not needed to register
+
+        rooms = (self.versions_at_backend, self.aliases_at_backend)
+        return Targets(self.home, self.backend, self.journal, *rooms)
+
+    @cached_property
+    def deployments_at_backend(self) -> Deployments:
+        """The deployments to the targets."""
+        from modeldrop.deployments import Deployments  # noqa: PLC0415 - not needed to register
+
+        rooms = (self.versions_at_backend, self.targets_at_backend)
+        return Deployments(self.home, self.backend, *rooms)
+
+    @cached_property
     def transfer(self) -> Transfer:
         """What moves bytes."""
         from modeldrop.transfer import Transfer  # noqa: PLC0415 - not needed to register
@@ -126,7 +146,22 @@ class Rooms:
     @cached_property
     def _references(self) -> References:
         rooms = (self.runs_at_backend, self.versions_at_backend, self.aliases_at_backend)
-        return References(self.home, self.journal, *rooms)
+        return References(self.home, self.journal, *rooms, self._live)
+
+    def _live(self, experiment: str, name: str, number: int | None) -> Version | None:
+        """Return the version that is live at a target; see `references.Live`."""
+        from modeldrop.targets import bears  # noqa: PLC0415 - not needed to register
+
+        if number is None:
+            if bears(self.backend, name) is None:
+                return None
+            found = self.deployments_at_backend.live(experiment, name)
+        else:
+            there = self.deployments_at_backend.read(experiment, name, number)
+            if there is None:
+                return None
+            found = there
+        return self.deployments_at_backend.version(found)
 
     def ready_to_write(self) -> None:
         """Make sure that this home may write to its backend, before the first write.
@@ -149,10 +184,15 @@ class Rooms:
         old = self.home.claim()
         if self.home.id != before:
             # They still hold the old id, also where another process was quicker to claim.
+            self._close_places()
             for part in _OF_THE_ID:
                 self.__dict__.pop(part, None)
         founding.begin_journal(self.home, self.journal, old)
         self._claimed = True
+
+    def _close_places(self) -> None:
+        if "targets_at_backend" in self.__dict__:
+            self.targets_at_backend.close()
 
     def _request(self) -> Request:
         return Request(str(uuid.uuid4()), self.home.user)

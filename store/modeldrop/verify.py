@@ -14,6 +14,7 @@ from modeldrop.accounts import Accounts
 from modeldrop.aliases import Aliases
 from modeldrop.backend.base import Backend
 from modeldrop.choosing import choose_artifact
+from modeldrop.deployment_records import Deployment, Target
 from modeldrop.errors import (
     CounterDamaged,
     IntegrityError,
@@ -23,6 +24,7 @@ from modeldrop.errors import (
 )
 from modeldrop.form import Json
 from modeldrop.home import Home
+from modeldrop.inspection import Inspection
 from modeldrop.names import printable
 from modeldrop.records import AliasMove, Artifact, RepositoryRecord, Revision, Version
 from modeldrop.rooms import Rooms
@@ -38,7 +40,8 @@ class Finding:
     """One thing that is not what was acknowledged."""
 
     kind: str
-    """`journal`, `home`, `repository`, `revision`, `version`, `alias`, or `file`."""
+    """`journal`, `home`, `repository`, `revision`, `version`, `alias`, `deployment`, `target` or
+    `file`."""
     where: str
     what: str
 
@@ -105,7 +108,8 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
             for artifact in revision.artifacts:
                 _check_files(report, name, artifact, rooms.transfer, deep=deep, moved=moved)
     pinned: dict[tuple[str, int], Version] = {}
-    moves: dict[str, AliasMove] = {}
+    inspection = Inspection(rooms, deep, report.add, report.count, moved)
+    others: dict[str, AliasMove | Deployment | Target] = {**inspection.targets()}
     for experiment in sorted(versions.experiments()):
         for version in _versions(report, versions, experiment):
             pinned[experiment, version.version] = version
@@ -113,7 +117,8 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
             if deep:
                 _check_registration(report, versions, version)
         _check_counter(report, versions, experiment)
-        moves.update(_moves(report, rooms.aliases_at_backend, experiment))
+        others.update(_moves(report, rooms.aliases_at_backend, experiment))
+        others.update(inspection.deployments(experiment))
     # Read after the records: what is told by then was there before.
     accounts.read(report.add)
     report.count("entries", sum(each.count for each in accounts.all.values()))
@@ -124,7 +129,7 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
         if where not in named:
             report.add(kind, where, what)
 
-    waiting = accounts.compare(known, pinned, moves, found)
+    waiting = accounts.compare(known, pinned, others, found)
     if waiting:
         report.count("not shared yet", waiting)
     _check_home(report, home, runs)

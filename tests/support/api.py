@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from modeldrop import Repository, errors
+from modeldrop.delivery import Delivery
 
 
-def methods(of: type = Repository, called: str = "repository") -> None:
-    """Print what a class offers: each method, how it is called, and what it says of itself."""
-    for name, member in _public(of):
+def methods(*of: type, called: str = "repository") -> None:
+    """Print what classes offer: each method, how it is called, and what it says of itself.
+
+    Without any it is `Repository`, and what is deployed: a floor of its own, and the same object.
+    """
+    for name, member in [each for kind in of or (Repository, Delivery) for each in _public(kind)]:
         print(f"### {name}\n\n```python\n{_call(name, member, called)}\n```\n")
         print(_told(member), end="\n\n")
 

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from unittest import mock
 
+from modeldrop.deployment_records import (
+    CopyLetGo,
+    Current,
+    Deploying,
+    Deployment,
+    KeptCopy,
+    Target,
+    TargetMarker,
+)
 from modeldrop.form import Record
 from modeldrop.journal import NewEntry, lines
 from modeldrop.metadata import Code, Dataset, Environment, Metadata
@@ -11,6 +20,7 @@ from modeldrop.records import (
     AliasMove,
     Artifact,
     Counter,
+    DeploymentCounter,
     FetchedRecord,
     FileFormat,
     Head,
@@ -32,6 +42,7 @@ from modeldrop.records import (
 
 RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
 UPLOAD = "20260314T092653Z-9f1c0a7be4d25836"
+COPY = "churn/1/20260314T092653Z-0b8f6a527d1e4f3c"
 HOME = "6c1f4b1a-0d53-4d55-8a43-7c1d0a3f5e21"
 REPOSITORY = "b7e2a1d4-93f0-4b6e-8a11-2f5c9d7e3061"
 REQUEST = "0b8f6a52-7d1e-4f3c-b9a4-51c2e8d7f603"
@@ -135,6 +146,70 @@ EXAMPLES: dict[str, Record] = {
         moved_by="ada",
         moved_at=AT,
     ),
+    "target": Target(
+        owner=REQUEST,
+        target="production",
+        change=1,
+        url="s3://serving/models",
+        production=True,
+        require_alias="champion",
+        require_verified=False,
+        confirm=False,
+        keep=3,
+        reason="",
+        home=HOME,
+        host="trainer-1",
+        changed_by="ada",
+        changed_at=AT,
+    ),
+    "deployment": Deployment(
+        owner=REQUEST,
+        experiment="churn",
+        target="production",
+        deployment=3,
+        version=1,
+        sha256=HELLO,
+        before=2,
+        back=None,
+        rolled_back=True,
+        change=1,
+        url="s3://serving/models",
+        reason="wrong units",
+        home=HOME,
+        host="trainer-1",
+        deployed_by="ada",
+        deployed_at=AT,
+        kept=(KeptCopy(1, COPY), KeptCopy(2, "churn/2/20260314T091500Z-51c2e8d7f6030b8f")),
+        let_go=(CopyLetGo(3, "churn/3/20260314T090300Z-a1b2c3d4e5f60718", AT),),
+    ),
+    "current": Current(
+        repository=REPOSITORY,
+        target="production",
+        experiment="churn",
+        deployment=3,
+        version=1,
+        copy=COPY,
+        artifact="model.onnx",
+        type="file",
+        sha256=HELLO,
+        size=5,
+        deployed_at=AT,
+        files=(StoredFile("model.onnx", HELLO, 5, f"{COPY}/model.onnx"),),
+    ),
+    "target-marker": TargetMarker(REPOSITORY, "production", "ada", AT),
+    "deploying": Deploying(
+        request=REQUEST,
+        experiment="churn",
+        target="production",
+        url="s3://serving/models",
+        version=1,
+        copy=COPY,
+        starts_at=3,
+        user="ada",
+        begun_at=AT,
+        settled_at=None,
+    ),
+    "deployment-counter": DeploymentCounter("churn", "production", 3, REPOSITORY),
     "home": HomeRecord(HOME, REPOSITORY, "5d41402abc4b2a76b9719d911017c592", 1048577, AT, "ada"),
     "probe": Probe(
         url="s3://models/team",

@@ -56,12 +56,31 @@ def predict(model: dict[str, list[float]], x: float) -> float:
 
 
 def main() -> None:
-    """Train a model and write it where the training job is told to."""
+    """Train a model, and write it and what it was where the training job is told to."""
     parser = argparse.ArgumentParser(description="fit a line")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("--out", type=Path, help="the file to write the model to")
+    parser.add_argument("--run", type=Path, help="the run's folder, for model and run.toml")
     parser.add_argument("--points", type=int, default=200)
     options = parser.parse_args()
-    save(train(2.0, options.points), options.out)
+    model = train(2.0, options.points)
+    if options.out:
+        save(model, options.out)
+    if options.run:
+        save(model, options.run / "model.safetensors")
+        said = _REPORT.format(points=options.points, error=abs(predict(model, 0.5) - 2.0))
+        (options.run / "run.toml").write_text(said)
+
+
+_REPORT = """\
+[params]
+points = {points}
+
+[metrics]
+error = {error:.6f}
+
+[directions]
+error = "min"
+"""
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     examples=(
         ("modeldrop show churn", "the newest version of churn, with its files and digests"),
         ("modeldrop show churn@champion", "the version that this alias is on"),
+        ("modeldrop show churn@production", "the version that is live at this target"),
         ("modeldrop show run:@last", "the run that was stored last"),
         ("modeldrop show churn/3 --json | jq -r .sha256", "the digest of version 3"),
     ),
@@ -70,8 +71,10 @@ def command(reference: str, output: Output) -> None:
         else:
             aliases = repository.aliases(found.version.experiment, damaged.append)
             on = aliases_on(found.version, aliases)
+            live = repository.deployments(found.version.experiment, damaged=damaged.append)
+            targets = [each.target for each in live if each.version == found.version.version]
             said = repository.runs_at_backend.metadata_of(found.version, found.revision)
-            _tell_version(found.version, found.artifact, on, said, output)
+            _tell_version(found.version, found.artifact, (on, targets), said, output)
             if found.artifact is not None:
                 tell_formats(found.revision.formats_of(found.artifact), output)
     tell_damaged(damaged)
@@ -96,14 +99,16 @@ def _part(found: Resolved) -> Revision:
 def _tell_version(
     version: Version,
     artifact: Artifact | None,
-    aliases: list[str],
+    named: tuple[list[str], list[str]],
     metadata: Metadata,
     output: Output,
 ) -> None:
+    aliases, targets = named
     output.fields(
         {
             "version": f"{version.experiment}/{version.version}",
             "aliases": ", ".join(aliases),
+            "live at": ", ".join(targets),
             "run": f"run:{version.run}~{version.revision}",
             "artifact": version.artifact,
             "size": size(version.size),

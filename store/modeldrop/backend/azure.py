@@ -23,7 +23,7 @@ from azure.core import MatchConditions
 from fsspec.asyn import sync
 
 from modeldrop.backend import failures
-from modeldrop.backend.driver import ANSWER_SECONDS, Held, Listed, Unfinished
+from modeldrop.backend.driver import ANSWER_SECONDS, Driver, Held, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import credentials_hint, without_secrets
 from modeldrop.errors import BackendRefused
@@ -39,6 +39,9 @@ _LIMITS: Final[Mapping[str, Any]] = {
     "read_timeout": 30,
     "retry_total": 0,
 }
+# Within an account a copy is done at once, or within moments.
+_COPY_PAUSE_FIRST: Final = 0.05
+_COPY_PAUSE_MOST: Final = 2.0
 # Less than this isn't waited for; none at all would mean for ever.
 _LEAST: Final = 0.01
 _PAGE: Final = 5000
@@ -57,6 +60,7 @@ class AzureDriver:
     """A container."""
 
     exclusive_create = True
+    replaces = True
     lists_by_prefix = True
     most_parts = 50_000
 
@@ -128,6 +132,27 @@ class AzureDriver:
         blocks = self.begin(key)
         blocks.send(1, data)
         blocks.complete()
+
+    def take(self, other: Driver, source: str, key: str, size: int) -> bool:
+        """Have a blob of the same account copied; the store says when it is done."""
+        del size
+        if not isinstance(other, AzureDriver) or other.endpoint != self.endpoint:
+            return False
+        blob, origin = self._blob(key), other._blob(source).url  # noqa: SLF001 - of this class
+        try:
+            copying = self.run(lambda: blob.start_copy_from_url(origin, **_LIMITS))
+            status, pause = copying["copy_status"], _COPY_PAUSE_FIRST
+            while status == "pending":
+                time.sleep(pause)
+                pause = min(2 * pause, _COPY_PAUSE_MOST)
+                found = self.run(lambda: blob.get_blob_properties(**_LIMITS))
+                status = found.copy.status
+        except Exception as error:
+            if failures.is_transient(error):
+                raise
+            # Another account's, or a right that is missing.
+            return False
+        return bool(status == "success")
 
     def begin(self, key: str) -> _Blocks:
         """Begin a blob of blocks; nothing is sent yet."""

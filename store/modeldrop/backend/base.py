@@ -12,6 +12,7 @@ from a write can't know whether it happened, and reads back.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,10 @@ class Capabilities:
     connections: int
     # How many bytes at a time are worth sending.
     chunk_size: int
+    # Whether a name can lead to a folder, and be led to another one in one step for all readers.
+    leads: bool = False
+    # Whether a record can be replaced in one step for all readers.
+    replaces: bool = False
     # Whether `create_in` takes small files and records, which wait for the disk together then.
     shares_waits: bool = False
     # How long nothing may come for a file that was begun until it counts as given up. Longer than
@@ -253,6 +258,50 @@ class Backend(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete a file, if it is there."""
+        ...
+
+    def take(self, source: Backend, source_key: str, key: str, size: int) -> bool:
+        """Copy a file of another backend, of `size` bytes, to a unique, free key of this one.
+
+        The store or the kernel does it, and the bytes don't pass through here; nothing is said of
+        whether they arrived as they were. False where that can't be, and where there is no such
+        file; then nothing was done.
+        """
+        ...
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write a small record, over the one that may be there: readers see one or the other.
+
+        Only where the backend `replaces`.
+        """
+        ...
+
+    def lead(self, key: str, to: str) -> None:
+        """Have a name lead to another folder in one step; `to` is relative to the name's folder.
+
+        Only where the backend `leads`.
+        """
+        ...
+
+    def led(self, key: str) -> str | None:
+        """Return where a name leads to, as `lead` was told, or None if there is no such name.
+
+        Only where the backend `leads`.
+        """
+        ...
+
+    def turn(self, key: str, what: str) -> AbstractContextManager[None]:
+        """Hold a lock below the backend's URL, where its processes of this machine share one.
+
+        Elsewhere it holds nothing. `what` names it in errors.
+
+        Raises:
+            Locked: another process held it for too long.
+        """
+        ...
+
+    def clear(self, folder: str) -> None:
+        """Delete all in a folder and below, and what was begun there and came to no end."""
         ...
 
     def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[Unfinished]:

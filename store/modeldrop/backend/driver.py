@@ -77,6 +77,15 @@ class Upload(Protocol):
         ...
 
 
+@runtime_checkable
+class Taking(Protocol):
+    """A driver whose store copies a file without sending it anywhere."""
+
+    def take(self, other: Driver, source: str, key: str, size: int) -> bool:
+        """Copy a file of another connected store; False where this one can't, or may not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What a store says of a part that it has: how many bytes it has, and their MD5 in hex.
@@ -115,6 +124,8 @@ class Driver(Protocol):
     """One store, connected. Every method may be called from several threads."""
 
     exclusive_create: bool
+    # Whether `put` over a file is one step for all who read it.
+    replaces: bool
     # Whether `pages` is one request a page.
     lists_by_prefix: bool
     # How many parts a file may have.

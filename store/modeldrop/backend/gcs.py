@@ -68,6 +68,7 @@ class GcsDriver:
     """A bucket."""
 
     exclusive_create = True
+    replaces = True
     lists_by_prefix = True
     # Of 8 MiB, more than the largest object there is.
     most_parts = 1_000_000

@@ -11,7 +11,9 @@ The root itself isn't made again when it is gone: an unmounted disk would look l
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,11 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from modeldrop import files, layout
-from modeldrop.backend.base import Capabilities, Stored, Unfinished, check_key
+from modeldrop import files, layout, locks
+from modeldrop.backend.base import Backend, Capabilities, Stored, Unfinished, check_key
 from modeldrop.backend.local_files import LocalSource, LocalWriter, told
 from modeldrop.batch import Batch, Pending
-from modeldrop.errors import BucketNotFound
+from modeldrop.errors import BackendError, BucketNotFound
 from modeldrop.names import printable
 
 _CHUNK: Final = 4 * 2**20
@@ -67,6 +69,8 @@ class LocalBackend:
             proves_writes=True,
             connections=_CONNECTIONS,
             chunk_size=_CHUNK,
+            leads=True,
+            replaces=True,
             shares_waits=self._exclusive,
             # Nobody goes on with a temporary file.
             gives_up_after=timedelta(days=1),
@@ -210,17 +214,102 @@ class LocalBackend:
             except (*_ABSENT, IsADirectoryError):
                 self._check_root()
                 return
-            folder = Path(path).parent
-            with contextlib.suppress(OSError):
-                while folder != self._root:
-                    folder.rmdir()
-                    folder = folder.parent
-            # Where a folder was removed by somebody else meanwhile, its parent is as good: the
-            # name is gone with it.
-            while folder != self._root and not folder.is_dir():
+            self._remove_empty(Path(path).parent)
+
+    def take(self, source: Backend, source_key: str, key: str, size: int) -> bool:
+        """Copy a file that this machine can open, by the kernel, which shares blocks if it can."""
+        origin = source.local_path(source_key)
+        fd = None if origin is None else self._opened(str(origin))
+        if fd is None:
+            return False
+        try:
+            writer = self.writer(key, size)
+            try:
+                writer.take(fd)
+                writer.finish()
+            except BaseException:
+                writer.abort()
+                raise
+        finally:
+            os.close(fd)
+        return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Replace a record by renaming another one over it."""
+        path = self._path(key)
+        with self._told("write", path):
+            made: list[str] = []
+            self._in_folder(path, lambda: files.write_durable(Path(path), data), made)
+            self._sync(made)
+
+    def lead(self, key: str, to: str) -> None:
+        """Have a symbolic link lead to a folder, by renaming another one over it."""
+        path = self._path(key)
+        with self._told("switch", path):
+            files.lead_to(path, to)
+
+    def led(self, key: str) -> str | None:
+        """Return where a symbolic link leads to.
+
+        Raises:
+            BackendError: what is there is no link.
+        """
+        path = self._path(key)
+        with self._told("read", path):
+            try:
+                return os.readlink(path)
+            except _ABSENT:
+                self._check_root()
+                return None
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+        message = f"{printable(path)} is no symbolic link"
+        raise BackendError(message, hint="move it away: it is to lead to what is live")
+
+    @contextlib.contextmanager
+    def turn(self, key: str, what: str) -> Iterator[None]:
+        """Hold a lock file; the folder that it is in is there."""
+        path = self._path(key)
+        with contextlib.ExitStack() as stack:
+            with self._told("lock", path):
+                stack.enter_context(locks.hold(Path(path), what=what))
+            yield
+
+    def clear(self, folder: str) -> None:
+        """Remove a folder, and those above it that this leaves empty; durably."""
+        path = self._path(folder)
+        with self._told("delete", path):
+            try:
+                shutil.rmtree(path)
+            except _ABSENT:
+                self._check_root()
+                return
+            self._remove_empty(Path(path).parent)
+
+    def _opened(self, path: str) -> int | None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            # Whoever reads it by its own backend is told why.
+            return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return fd
+
+    def _remove_empty(self, folder: Path) -> None:
+        """Remove a folder and those above it if they are empty, and make that last."""
+        with contextlib.suppress(OSError):
+            while folder != self._root:
+                folder.rmdir()
                 folder = folder.parent
-            with contextlib.suppress(FileNotFoundError):
-                files.sync_folder(folder)
+        # Where a folder was removed by somebody else meanwhile, its parent is as good: the name is
+        # gone with it.
+        while folder != self._root and not folder.is_dir():
+            folder = folder.parent
+        with contextlib.suppress(FileNotFoundError):
+            files.sync_folder(folder)
 
     def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[Unfinished]:
         """Remove the temporary files and folders that nobody has written to since a time."""

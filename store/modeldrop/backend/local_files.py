@@ -24,6 +24,14 @@ _AWAY: Final = frozenset(
     }
 )
 
+# What one call copies at most, so that a signal isn't kept waiting.
+_PIECE: Final = 64 * 2**20
+_PIECE_IN_MEMORY: Final = 2**20
+# Two file systems of different kinds, and those that can't.
+_NOT_BY_THE_KERNEL: Final = frozenset(
+    {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
+)
+
 
 class LocalWriter:
     """A file on its way into a folder, under a temporary name beside its final one."""
@@ -53,6 +61,19 @@ class LocalWriter:
                 self._sent += written
                 view = view[written:]
         return len(data)
+
+    def take(self, fd: int) -> None:
+        """Write all that is left of another open file, by the kernel where that can be."""
+        with self._told():
+            try:
+                while count := os.copy_file_range(fd, self._fd, _PIECE):
+                    self._sent += count
+            except OSError as error:
+                if error.errno not in _NOT_BY_THE_KERNEL:
+                    raise
+        # What it has copied is behind both files' offsets.
+        while data := os.read(fd, _PIECE_IN_MEMORY):
+            self.write(data)
 
     def finish(self) -> None:
         """Check the count, sync, and give the file its name; an error leaves nothing behind."""

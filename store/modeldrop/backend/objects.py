@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from modeldrop import layout
 from modeldrop.backend import base, failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
-from modeldrop.backend.driver import Resuming
+from modeldrop.backend.driver import Resuming, Taking
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
 from modeldrop.backend.urls import Address, credentials_hint
 from modeldrop.batch import Batch, Pending
-from modeldrop.errors import ConfigError, DriverMissing, ModeldropError
+from modeldrop.errors import BackendError, ConfigError, DriverMissing, ModeldropError
 from modeldrop.files import TEMP_PREFIX
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class ObjectBackend:
         return Capabilities(
             exclusive_create=self._connection().driver.exclusive_create,
             lists_by_prefix=self._connection().driver.lists_by_prefix,
+            replaces=self._connection().driver.replaces,
             # ETags aren't digests, and checksums differ from server to server.
             proves_writes=False,
             connections=_CONNECTIONS,
@@ -216,6 +217,44 @@ class ObjectBackend:
         full = self._key(key)
         with self._told("delete", key):
             self._unless_absent(lambda: self._driver.delete(full))
+
+    def take(self, source: base.Backend, source_key: str, key: str, size: int) -> bool:
+        """Have the store copy a file, where the other backend is at the same store."""
+        if not isinstance(source, ObjectBackend):
+            return False
+        full = self._key(key)
+        with self._told("copy to", key):
+            driver = self._driver
+            theirs = source._driver, source._key(source_key)  # noqa: SLF001 - of this class
+            return isinstance(driver, Taking) and driver.take(*theirs, full, size)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Put an object over the one that may be there, by one request."""
+        full = self._key(key)
+        with self._told("write", key):
+            self._driver.put(full, data)
+
+    def lead(self, key: str, to: str) -> None:
+        """Refuse: objects lead nowhere."""
+        del to
+        raise BackendError(f"{self.url}/{key} can't lead anywhere", hint="a record can say where")
+
+    def led(self, key: str) -> None:
+        """Return None: objects lead nowhere."""
+        del key
+
+    @contextlib.contextmanager
+    def turn(self, key: str, what: str) -> Iterator[None]:
+        """Hold nothing: a store has no locks."""
+        del key, what
+        yield
+
+    def clear(self, folder: str) -> None:
+        """Delete every object below a prefix, and have the store forget uploads begun there."""
+        for each in list(self.walk(folder)):
+            self.delete(each.key)
+        for unfinished in list(self._unfinished(self._start(folder))):
+            self._end(unfinished, folder)
 
     def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[base.Unfinished]:
         """End the uploads below runs that got nothing since a time and came to no end."""

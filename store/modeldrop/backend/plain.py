@@ -24,6 +24,7 @@ class PlainDriver:
     """A bucket or a folder of a store that has no driver of its own here."""
 
     exclusive_create = False
+    replaces = False
     lists_by_prefix = False
     most_parts = 10_000
     endpoint: str | None = None

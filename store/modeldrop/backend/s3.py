@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 from modeldrop.backend import failures
 from modeldrop.backend.direct import Body, Direct, NotDirect
-from modeldrop.backend.driver import ANSWER_SECONDS, Held, Listed, Unfinished
+from modeldrop.backend.driver import ANSWER_SECONDS, Driver, Held, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
 from modeldrop.redaction import redact_record, remember
@@ -40,6 +40,8 @@ _PAUSE_SECONDS: Final = 0.2
 _TOO_MANY: Final = 429
 _BAD_DIGEST: Final = "BadDigest"
 _PAGE: Final = 1000
+# What a server copies within the time that it may be silent; Amazon's copies up to 5 GiB at once.
+_COPIED_AT_ONCE: Final = 256 * 2**20
 # botocore's 10 would put the probe's 16 racers one after another.
 _CONNECTIONS: Final = 32
 
@@ -54,6 +56,7 @@ class S3Driver:
     """A bucket."""
 
     exclusive_create = True
+    replaces = True
     lists_by_prefix = True
     most_parts = 10_000
 
@@ -138,6 +141,45 @@ class S3Driver:
             _twice(lambda: direct.put(key, data))
         else:
             self._call("put_object", Key=key, Body=bytes(data))
+
+    def take(self, other: Driver, source: str, key: str, size: int) -> bool:
+        """Copy an object of a bucket of the same server; a large one in parts.
+
+        What isn't transient says that this can't be: another region, or a right that is missing.
+        """
+        if not isinstance(other, S3Driver) or other.endpoint != self.endpoint:
+            return False
+        where = {"Bucket": other._bucket, "Key": source}  # noqa: SLF001 - of this class
+        try:
+            if size <= _COPIED_AT_ONCE:
+                self._call("copy_object", Key=key, CopySource=where)
+            else:
+                self._take_parts(where, key, size)
+        except Exception as error:
+            if failures.is_transient(error):
+                raise
+            return False
+        return True
+
+    def _take_parts(self, where: Mapping[str, str], key: str, size: int) -> None:
+        upload = {"Key": key}
+        upload["UploadId"] = self._call("create_multipart_upload", Key=key)["UploadId"]
+        parts = []
+        try:
+            for number, start in enumerate(range(0, size, _COPIED_AT_ONCE), 1):
+                ask = {
+                    **upload,
+                    "PartNumber": number,
+                    "CopySource": where,
+                    "CopySourceRange": f"bytes={start}-{min(start + _COPIED_AT_ONCE, size) - 1}",
+                }
+                sent = self._call("upload_part_copy", **ask)
+                parts.append({"PartNumber": number, "ETag": sent["CopyPartResult"]["ETag"]})
+            self._call("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._call("abort_multipart_upload", **upload)
+            raise
 
     def begin(self, key: str) -> _Multipart | _Checked:
         """Begin a multipart upload."""

@@ -45,6 +45,7 @@ class SftpDriver:
     """A host, from the root of what it shows."""
 
     lists_by_prefix = False
+    replaces = False
     most_parts = 1_000_000
     endpoint: str | None = None
 
