@@ -43,6 +43,10 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "show": "Show a version or a run.",
         "log": "Show what happened, newest first.",
         "inspect": "Say what a file is, by its header.",
+        "search": "Find versions, or runs, by what is known of them.",
+        "best": "Show the best version of an experiment by a metric.",
+        "diff": "Show how two versions, or two runs, differ.",
+        "plot": "Draw a metric over the versions of an experiment.",
     },
     "Register and use": {
         "register": "Give a run's model the next version.",

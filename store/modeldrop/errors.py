@@ -3,6 +3,7 @@
     ModeldropError                  1   another error
     ├── UsageError                  2   a call or a setting that can't be right
     │   ├── InvalidName             2   a name, GUID, path or reference that isn't valid
+    │   ├── InvalidQuery            2   a search that can't be read
     │   ├── ConfigError             2   config.toml, MODELDROP_* or a URL
     │   ├── DriverMissing           2   the fsspec driver of a URL isn't installed
     │   ├── DropRefused             2   what was dropped can't be stored as it is
@@ -17,7 +18,8 @@
     │   │   └── VersionVacant      10   its number was given elsewhere, and isn't used here
     │   ├── AliasNotFound          10
     │   ├── TargetNotFound         10
-    │   └── DeploymentNotFound     10
+    │   ├── DeploymentNotFound     10
+    │   └── MetricNotFound         10
     ├── Conflict                   11   it exists already, with other content
     │   ├── AliasMoved             11   it isn't on the version that was expected
     │   ├── GateClosed             11   a target's gate doesn't let a deployment through
@@ -82,6 +84,10 @@ class InvalidName(UsageError):
     """A name, a GUID, a path or a reference that isn't valid."""
 
 
+class InvalidQuery(UsageError):
+    """A search that can't be read, or asks for what there can't be; the message says where."""
+
+
 class ConfigError(UsageError):
     """A setting in config.toml, in the environment or in a URL that isn't valid."""
 
@@ -144,6 +150,10 @@ class TargetNotFound(NotFound):
 
 class DeploymentNotFound(NotFound):
     """Nothing of the experiment is deployed at the target, or there is no such deployment."""
+
+
+class MetricNotFound(NotFound):
+    """No version of the experiment has that metric; the message lists those that there are."""
 
 
 class Conflict(ModeldropError):

@@ -215,6 +215,7 @@ class HomePaths:
         self.locks = root / "locks"
         self.pushed = root / "pushed.json"
         self.journals = root / "journals"
+        self.index = root / "index" / "index.sqlite"
 
     def folders(self) -> tuple[Path, ...]:
         """Return every folder that a home is made with, but for staging and backend."""
@@ -304,6 +305,10 @@ class HomePaths:
     def hooks(self) -> Path:
         """Return how far in the journal the service has come with its hooks."""
         return self.service / "hooks.json"
+
+    def fetched_at(self) -> Path:
+        """Return when other homes' journals were fetched, all of them, without trouble."""
+        return self.service / "fetched.json"
 
     def collected(self) -> Path:
         """Return when the service collected what came to no end."""

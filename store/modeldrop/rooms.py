@@ -25,6 +25,7 @@ from modeldrop.versions import Versions
 if TYPE_CHECKING:
     from modeldrop.backend import Backend
     from modeldrop.deployments import Deployments
+    from modeldrop.finding import Finding
     from modeldrop.records import Version
     from modeldrop.sync import Sync
     from modeldrop.targets import Targets
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 # What is made for the id that the home has.
 _OF_THE_ID: Final = (
     *("journal", "runs_at_backend", "versions_at_backend", "aliases_at_backend"),
-    *("targets_at_backend", "deployments_at_backend", "sync", "_references"),
+    *("targets_at_backend", "deployments_at_backend", "sync", "finding", "_references"),
 )
 
 
@@ -131,6 +132,16 @@ class Rooms:
         from modeldrop.sync import Sync  # noqa: PLC0415 - not needed to register
 
         return Sync(self.home, self.backend, self.journal)
+
+    @cached_property
+    def finding(self) -> Finding:
+        """What finds versions and runs by what is known of them."""
+        from modeldrop import finding  # noqa: PLC0415 - not needed to register
+
+        rooms = (self.runs_at_backend, self.versions_at_backend, self.aliases_at_backend)
+        return finding.Finding(
+            finding.Rooms(self.home, self.backend, self.journal, *rooms, self._references)
+        )
 
     @cached_property
     def _references(self) -> References:

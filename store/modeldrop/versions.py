@@ -96,6 +96,16 @@ class Versions:
         """Return the newest version's number at the backend, 0 if there is none."""
         return self._sequence(experiment).last(self._seen(experiment))
 
+    def reach(self, experiment: str, seen: int) -> int:
+        """Return the newest version's number at the backend, going on from one that was read.
+
+        Where that one isn't there any more, the backend was put back to an earlier state, and its
+        versions are counted anew.
+        """
+        sequence = self._sequence(experiment)
+        newest, there = sequence.since(seen)
+        return newest if there else sequence.last()
+
     def numbers(self, experiment: str) -> list[int]:
         """Return the numbers of the versions by listing them: for those who check."""
         return self._sequence(experiment).numbers()
