@@ -360,7 +360,7 @@ def test_completes_commands_options_experiments_and_runs(
     (tmp_path / "model.bin").write_bytes(b"weights")
     guid = run("drop", "--wait", "model.bin", "-e", "churn").out.strip()
     run("register", guid)
-    assert complete("modeldrop re") == ["retry", "register", "rebuild"]
+    assert complete("modeldrop re") == ["retry", "register", "retire", "rebuild"]
     assert "--home" in complete("modeldrop --")
     assert "--artifact" in complete("modeldrop register --")
     assert complete("modeldrop list ch") == ["churn"]

@@ -52,6 +52,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "register": "Give a run's model the next version.",
         "promote": "Put an alias on a version.",
         "alias": "List aliases, show where one was, remove one.",
+        "retire": "Say that a version is not to be used any more.",
         "target": "Name places to deploy to; list them, remove one.",
         "deploy": "Have a version live at a target.",
         "rollback": "Have the version live again that was live before.",
@@ -69,7 +70,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "Look after the store": {
         "verify": "Check that everything is as it was stored.",
-        "gc": "Collect what crashes left.",
+        "gc": "Collect what crashes left, and what may go.",
+        "cache": "Look after the cached copies of what was pulled.",
+        "clean": "Delete staged copies of what is stored.",
         "rebuild": "Make a lost or damaged journal again.",
         "doctor": "Look whether home, staging, backend and service are in order.",
     },

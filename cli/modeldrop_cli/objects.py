@@ -30,7 +30,11 @@ class RefusedObject(TypedDict):
 class FindingObject(TypedDict):
     """Something that `verify` found damaged or missing."""
 
-    kind: Annotated[str, "journal, home, revision, version, alias, deployment, target or file"]
+    kind: Annotated[
+        str,
+        "journal, home, revision, version, alias, deployment, target, retirement, collection or "
+        "file",
+    ]
     where: Annotated[str, "the record or file, by its reference; in the journal, the byte offset"]
     what: Annotated[str, "what is wrong with it, in words"]
 
@@ -261,6 +265,15 @@ class VersionSummaryObject(TypedDict):
     aliases: Annotated[list[str], "aliases that are on it"]
 
 
+class RetirementObject(TypedDict):
+    """That a version is retired."""
+
+    reason: Annotated[str, "why; may be empty"]
+    host: Annotated[str, "the host that retired it"]
+    retired_by: Annotated[str, "by whom"]
+    retired_at: Annotated[str, "when"]
+
+
 class VersionObject(VersionSummaryObject):
     """`show` of a version."""
 
@@ -268,6 +281,8 @@ class VersionObject(VersionSummaryObject):
     formats: Annotated[list[FormatObject], "what its files are, of those that were recognised"]
     origin: Annotated[OriginObject | None, "where it was imported from; null if it wasn't"]
     targets: Annotated[list[str], "deployment targets where it is live"]
+    retired: Annotated[RetirementObject | None, "that it is retired; null if it isn't"]
+    collected_at: Annotated[str | None, "when its bytes were let go; null if they weren't"]
     metadata: Annotated[MetadataObject, "what its run was, also if that came later"]
 
 
@@ -427,6 +442,15 @@ class PromotedObject(AliasMoveObject):
     moved: Annotated[bool, "whether it was moved just now; false if it was there already"]
 
 
+class RetiredObject(RetirementObject):
+    """`retire`: what is said of the version now."""
+
+    experiment: Annotated[str, "the experiment"]
+    version: Annotated[int, "the version's number"]
+    retired: Annotated[bool, "whether it is retired now"]
+    changed: Annotated[bool, "whether that was said just now; false if it was so already"]
+
+
 class AliasesObject(TypedDict):
     """`alias list`: the move that put each alias where it is."""
 
@@ -512,7 +536,8 @@ class EntryObject(TypedDict):
     kind: Annotated[
         str,
         "what happened: home-created, home-copied, home-rebuilt, committed, registered, promoted, "
-        "alias-removed, deployed, rolled-back, target-set or target-removed",
+        "alias-removed, deployed, rolled-back, target-set, target-removed, retired, unretired, "
+        "collection-marked, collection-kept or collected",
     ]
     about: Annotated[list[str], "references that it is about"]
     request: Annotated[str, "id of the request"]
@@ -605,10 +630,14 @@ class VerifyObject(TypedDict):
 
 
 class CollectedObject(TypedDict):
-    """One thing that a crash left."""
+    """One thing that goes, or will."""
 
-    kind: Annotated[str, "upload or file"]
-    where: Annotated[str, "its URL at the backend, or its path"]
+    kind: Annotated[
+        str,
+        "upload or file: a crash left it; bytes: no manifest names them; artifact: it is let go; "
+        "marked: it goes a day later at the earliest; store: nothing that is stored may go",
+    ]
+    where: Annotated[str, "its URL at the backend, its path, or the artifact's reference"]
     touched_at: Annotated[str, "when something of it was written last"]
     size: Annotated[int | None, "how many bytes it has; null if the store doesn't say"]
     trouble: Annotated[str, "why it could not be removed; empty if it was"]
@@ -619,6 +648,39 @@ class GcObject(TypedDict):
 
     dry_run: Annotated[bool, "whether it only would be"]
     collected: Annotated[list[CollectedObject], "everything that was found"]
+
+
+class PrunedObject(TypedDict):
+    """A cached artifact that was removed."""
+
+    sha256: Annotated[str, "its digest"]
+    size: Annotated[int, "how many bytes it had"]
+    used_at: Annotated[str, "when it was pulled or asked for last"]
+
+
+class PruneObject(TypedDict):
+    """`cache prune`: what was removed."""
+
+    dry_run: Annotated[bool, "whether it only would be"]
+    removed: Annotated[list[PrunedObject], "what wasn't used for longest, first"]
+    left: Annotated[int, "how many bytes the cache has now, or would have"]
+
+
+class CleanedObject(TypedDict):
+    """A staged copy that was deleted."""
+
+    run: Annotated[str, "GUID of the run"]
+    folder: Annotated[str, "path of its staging folder"]
+    stored_at: Annotated[str, "when it was stored"]
+    size: Annotated[int, "how many of its bytes are stored"]
+    trouble: Annotated[str, "why it stays; empty if it is deleted"]
+
+
+class CleanObject(TypedDict):
+    """`clean`: the staged copies that were deleted."""
+
+    dry_run: Annotated[bool, "whether they only would be"]
+    cleaned: Annotated[list[CleanedObject], "each of them"]
 
 
 class CheckObject(TypedDict):
@@ -717,6 +779,7 @@ PRINTED = (
     PromotedObject,
     AliasesObject,
     AliasHistoryObject,
+    RetiredObject,
     TargetSetObject,
     TargetsObject,
     DeployedObject,
@@ -731,6 +794,8 @@ PRINTED = (
     RebuildObject,
     VerifyObject,
     GcObject,
+    PruneObject,
+    CleanObject,
     DoctorObject,
     ErrorObject,
 )

@@ -14,6 +14,7 @@
     │   ├── HomeNotFound           10
     │   ├── RunNotFound            10
     │   ├── ArtifactNotFound       10
+    │   │   └── ArtifactCollected  10   its bytes were let go, and a record says so
     │   ├── VersionNotFound        10
     │   │   └── VersionVacant      10   its number was given elsewhere, and isn't used here
     │   ├── AliasNotFound          10
@@ -22,6 +23,8 @@
     │   └── MetricNotFound         10
     ├── Conflict                   11   it exists already, with other content
     │   ├── AliasMoved             11   it isn't on the version that was expected
+    │   ├── VersionInUse           11   an alias is on it or it is live, so it can't be retired
+    │   ├── VersionRetired         11   it is retired, so nothing is put on it
     │   ├── GateClosed             11   a target's gate doesn't let a deployment through
     │   └── NotTheWriter           11   another home alone may write to the backend
     ├── Locked                     12   somebody else holds the lock
@@ -132,6 +135,10 @@ class ArtifactNotFound(NotFound):
     """The run has no artifact of that name; the message lists those it has."""
 
 
+class ArtifactCollected(ArtifactNotFound):
+    """Its bytes were let go by a recorded act; the message says when, by whom and why."""
+
+
 class VersionNotFound(NotFound):
     """The experiment has no such version, or no version at all."""
 
@@ -164,6 +171,14 @@ class Conflict(ModeldropError):
 
 class AliasMoved(Conflict):
     """The alias isn't where it was expected; the message names who moved it, when and why."""
+
+
+class VersionInUse(Conflict):
+    """An alias is on the version, or it is live on a target; the message names them."""
+
+
+class VersionRetired(Conflict):
+    """The version is retired; the message says by whom, when and why."""
 
 
 class GateClosed(Conflict):

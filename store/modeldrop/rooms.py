@@ -19,6 +19,7 @@ from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.ledger import Request
 from modeldrop.references import References
+from modeldrop.retirements import Retirements
 from modeldrop.runs import Runs
 from modeldrop.versions import Versions
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from modeldrop.backend import Backend
     from modeldrop.deployments import Deployments
     from modeldrop.finding import Finding
+    from modeldrop.pins import Sequences
     from modeldrop.records import Version
     from modeldrop.sync import Sync
     from modeldrop.targets import Targets
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 # What is made for the id that the home has.
 _OF_THE_ID: Final = (
     *("journal", "runs_at_backend", "versions_at_backend", "aliases_at_backend"),
-    *("targets_at_backend", "deployments_at_backend", "sync", "finding", "_references"),
+    *("targets_at_backend", "deployments_at_backend", "retirements_at_backend"),
+    *("sync", "finding", "_references"),
 )
 
 
@@ -102,6 +105,11 @@ class Rooms:
     def aliases_at_backend(self) -> Aliases:
         """The aliases and their moves."""
         return Aliases(self.home, self.backend, self.versions_at_backend)
+
+    @cached_property
+    def retirements_at_backend(self) -> Retirements:
+        """Which versions are retired."""
+        return Retirements(self.home, self.backend, self.journal, self.versions_at_backend)
 
     @cached_property
     def targets_at_backend(self) -> Targets:
@@ -189,6 +197,21 @@ class Rooms:
                 self.__dict__.pop(part, None)
         founding.begin_journal(self.home, self.journal, old)
         self._claimed = True
+
+    def _sequences(self) -> Sequences:
+        from modeldrop.pins import Sequences  # noqa: PLC0415 - hardly ever needed
+
+        return Sequences(
+            self.home,
+            self.backend,
+            self.journal,
+            self.runs_at_backend,
+            self.versions_at_backend,
+            self.aliases_at_backend,
+            self.deployments_at_backend,
+            self.targets_at_backend,
+            self.retirements_at_backend,
+        )
 
     def _close_places(self) -> None:
         if "targets_at_backend" in self.__dict__:

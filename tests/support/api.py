@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from modeldrop import Repository, errors
-from modeldrop.delivery import Delivery
+from modeldrop.rooms import Rooms
 
 
 def methods(*of: type, called: str = "repository") -> None:
     """Print what classes offer: each method, how it is called, and what it says of itself.
 
-    Without any it is `Repository`, and what is deployed: a floor of its own, and the same object.
+    Without any it is `Repository`, with the floors of the façade below it.
     """
-    for name, member in [each for kind in of or (Repository, Delivery) for each in _public(kind)]:
+    for name, member in [each for kind in of or (Repository,) for each in _public(kind)]:
         print(f"### {name}\n\n```python\n{_call(name, member, called)}\n```\n")
         print(_told(member), end="\n\n")
 
@@ -31,7 +31,10 @@ def error_table() -> None:
 
 def _public(of: type) -> Iterator[tuple[str, Any]]:
     """Yield the public methods, as they stand in the source."""
-    own = [(name, member) for name, member in vars(of).items() if not name.startswith("_")]
+    # The façade is made of several classes; what stands below them is no part of it.
+    bases = [each for each in of.__mro__[:-1] if each is not Rooms]
+    every = [pair for each in bases for pair in vars(each).items()]
+    own = [(name, member) for name, member in every if not name.startswith("_")]
     yield from ((name, member) for name, member in own if inspect.getdoc(member))
 
 
