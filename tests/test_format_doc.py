@@ -86,11 +86,16 @@ def test_example_is_read_by_its_class_and_written_the_same_again(kind: str) -> N
 def test_example_has_every_field_and_its_parts_do_too(kind: str) -> None:
     found = json.loads(SHOWN_RECORDS[kind])
     cls = CLASSES[kind]
-    own = {each.name for each in fields(cls)}  # type: ignore[arg-type] # records are dataclasses
+    # What was imported says so once, in a vacant version.
+    own = {
+        each.name
+        for each in fields(cls)  # type: ignore[arg-type] # records are dataclasses
+        if each.name != "origin" or kind == "vacant-version"
+    }
 
     assert set(found) == own | {"format", "kind", "record_sha256"}
     for each in fields(cls):  # type: ignore[arg-type] # the same
-        if "part" in each.metadata:
+        if "part" in each.metadata and each.name in own:
             inner = {field.name for field in fields(each.metadata["part"])}
             assert inner <= part_names(found[each.name]), each.name
 

@@ -179,7 +179,7 @@ def test_field_that_is_missing_or_of_another_type_is_damaged(kind: str) -> None:
             type(record).from_bytes(sealed(wrong), "here")
         if name == "formats":
             continue  # it may be missing; see below
-        may_be_null = {"experiment", "endpoint", "before", "require_alias", "metadata"}
+        may_be_null = {"experiment", "endpoint", "before", "require_alias", "metadata", "origin"}
         if kind == "target":
             may_be_null.add("url")
         if value is not None and name not in may_be_null:

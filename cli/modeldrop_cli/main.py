@@ -63,6 +63,10 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "push": "Share what this home did.",
         "fetch": "Get what other hosts did.",
     },
+    "Come and go": {
+        "import": "Import from MLflow, MLOps.NET or a bundle.",
+        "export": "Write versions and runs into a bundle.",
+    },
     "Look after the store": {
         "verify": "Check that everything is as it was stored.",
         "gc": "Collect what crashes left.",
@@ -70,6 +74,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "doctor": "Look whether home, staging, backend and service are in order.",
     },
 }
+
+# A keyword can't be a module's name.
+MODULES: Final = {"import": "importing"}
 
 COMMANDS: Final[dict[str, str]] = {
     name: text for section in SECTIONS.values() for name, text in section.items()
@@ -102,7 +109,8 @@ class LazyGroup(click.Group):
         """Return a command, or None if there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"modeldrop_cli.commands.{cmd_name}")
+        name = MODULES.get(cmd_name, cmd_name)
+        module = importlib.import_module(f"modeldrop_cli.commands.{name}")
         command: click.Command = module.command
         return command
 

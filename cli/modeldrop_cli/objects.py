@@ -45,6 +45,16 @@ class FormatObject(TypedDict):
     warnings: Annotated[list[str], "what a person should know"]
 
 
+class OriginObject(TypedDict):
+    """Where something that was imported came from."""
+
+    source: Annotated[str, "mlflow, mlopsnet or bundle"]
+    location: Annotated[str, "the folder, file or URL that was read, without secrets"]
+    name: Annotated[str, "what it is called there"]
+    imported_by: Annotated[str, "who imported it"]
+    imported_at: Annotated[str, "when"]
+
+
 class InitObject(TypedDict):
     """`init`: the home that is there now."""
 
@@ -231,6 +241,7 @@ class RevisionObject(TypedDict):
     committed_by: Annotated[str, "the user that stored it"]
     committed_at: Annotated[str, "when"]
     metadata: Annotated[MetadataObject, "what the run was"]
+    origin: Annotated[OriginObject | None, "where it was imported from; null if it wasn't"]
 
 
 class VersionSummaryObject(TypedDict):
@@ -255,6 +266,7 @@ class VersionObject(VersionSummaryObject):
 
     files: Annotated[list[FileObject], "its files"]
     formats: Annotated[list[FormatObject], "what its files are, of those that were recognised"]
+    origin: Annotated[OriginObject | None, "where it was imported from; null if it wasn't"]
     targets: Annotated[list[str], "deployment targets where it is live"]
     metadata: Annotated[MetadataObject, "what its run was, also if that came later"]
 
@@ -641,6 +653,47 @@ class ErrorObject(TypedDict):
     error: Annotated[FailureObject, "what went wrong"]
 
 
+class ImportCountObject(TypedDict):
+    """How many of one kind an import met."""
+
+    created: Annotated[int, "brought here; in a dry run, those that would be"]
+    there: Annotated[int, "here before"]
+
+
+class LeftObject(TypedDict):
+    """Something that an import did not carry over."""
+
+    kind: Annotated[str, "what it is, such as version, alias, run, file, tags or deployment"]
+    name: Annotated[str, "what it is called"]
+    reason: Annotated[str, "why, in words"]
+
+
+class ImportObject(TypedDict):
+    """`import`: what became of it."""
+
+    source: Annotated[str, "mlflow, mlopsnet or bundle"]
+    location: Annotated[str, "where it was read, without secrets"]
+    dry_run: Annotated[bool, "whether nothing was changed"]
+    complete: Annotated[bool, "whether all that has a place here is here"]
+    runs: Annotated[ImportCountObject, "runs"]
+    versions: Annotated[ImportCountObject, "versions, each under its number"]
+    vacant: Annotated[ImportCountObject, "numbers that are left vacant"]
+    aliases: Annotated[ImportCountObject, "aliases"]
+    renamed: Annotated[dict[str, str], "what is called otherwise here, by its name there"]
+    left: Annotated[list[LeftObject], "what has no place here, or stays as it is"]
+    waiting: Annotated[list[LeftObject], "what can be imported once somebody does something"]
+    conflicts: Annotated[list[LeftObject], "what is something else here"]
+
+
+class ExportObject(TypedDict):
+    """`export`: the bundle that was written."""
+
+    path: Annotated[str, "path of the bundle"]
+    size: Annotated[int, "its size"]
+    versions: Annotated[list[str], "the versions and vacant numbers in it: churn/3"]
+    runs: Annotated[list[str], "the revisions in it: run:GUID~1"]
+
+
 # In the order of docs/json.md: what each command prints.
 PRINTED = (
     InitObject,
@@ -673,6 +726,8 @@ PRINTED = (
     PushObject,
     FetchObject,
     CloneObject,
+    ImportObject,
+    ExportObject,
     RebuildObject,
     VerifyObject,
     GcObject,

@@ -14,6 +14,7 @@ from modeldrop_cli.objects import (
     ArtifactSummaryObject,
     FormatObject,
     MetadataObject,
+    OriginObject,
     RevisionObject,
     VersionObject,
 )
@@ -39,6 +40,7 @@ def revision_object(revision: Revision) -> RevisionObject:
         "committed_at": revision.committed_at,
         # Plain JSON, as above: tests hold it against the type.
         "metadata": cast("MetadataObject", revision.metadata.in_full()),
+        "origin": cast("OriginObject | None", revision.origin and revision.origin.as_json()),
     }
 
 

@@ -252,7 +252,7 @@ class Hooks:
             if self._stopping.is_set():
                 return
             place = Head(entry.seq, entry.start, entry.end, entry.sha256)
-            event = _TOLD.get(entry.kind, "")
+            event = _event_of(entry)
             command: tuple[str, ...] = getattr(self._settings, event) if event else ()
             if not command:
                 self._place = place
@@ -316,6 +316,12 @@ class Hooks:
 _NOT_FOR_HOOKS: Final = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "INVOCATION_ID"}
 )
+
+
+def _event_of(entry: Entry) -> str:
+    """Return what is told of an entry, as the settings name it, or nothing."""
+    # An import tells of years ago, all at once.
+    return "" if entry.details.get("origin") else _TOLD.get(entry.kind, "")
 
 
 def _about_entry(entry: Entry) -> dict[str, object]:

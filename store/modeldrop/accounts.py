@@ -29,16 +29,16 @@ from modeldrop.layout import deployments as deployments_of
 from modeldrop.layout import moves as moves_of
 from modeldrop.layout import numbered, revisions, versions
 from modeldrop.layout import target as target_of
-from modeldrop.records import AliasMove, Head, PushedRecord, Revision, Version
+from modeldrop.records import AliasMove, Head, PushedRecord, Revision, VacantVersion, Version
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
 from modeldrop.targets import TARGET_REMOVED, TARGET_SET
-from modeldrop.versions import REGISTERED
+from modeldrop.versions import LEFT_VACANT, REGISTERED
 
 # Kind of what is off, where, and what.
 Found = Callable[[str, str, str], None]
 # What entries tell of.
-Told = Revision | Version | AliasMove | Deployment | Target
+Told = Revision | Version | VacantVersion | AliasMove | Deployment | Target
 
 # How long a record may be there before its entry: a slow store, a crash that is being settled.
 _GRACE: Final = 600.0
@@ -47,6 +47,7 @@ _GRACE: Final = 600.0
 KINDS: Final[Mapping[str, str]] = {
     COMMITTED: "revision",
     REGISTERED: "version",
+    LEFT_VACANT: "version",
     PROMOTED: "alias",
     ALIAS_REMOVED: "alias",
     DEPLOYED: "deployment",
@@ -115,7 +116,7 @@ class Accounts:
     def compare(
         self,
         known: Mapping[tuple[str, int], Revision],
-        pinned: Mapping[tuple[str, int], Version],
+        pinned: Mapping[tuple[str, int], Version | VacantVersion],
         others: Mapping[str, AliasMove | Deployment | Target],
         found: Found,
     ) -> int:
@@ -266,9 +267,9 @@ class Accounts:
 def _place_of(record: Told) -> tuple[str, str, str]:
     """Return what kind of thing a record is of, its sequence, and when it was made."""
     if isinstance(record, Revision):
-        return KINDS[COMMITTED], revisions(record.run), record.committed_at
-    if isinstance(record, Version):
-        return KINDS[REGISTERED], versions(record.experiment), record.registered_at
+        return KINDS[COMMITTED], revisions(record.run), record.written_at
+    if isinstance(record, Version | VacantVersion):
+        return KINDS[REGISTERED], versions(record.experiment), record.written_at
     if isinstance(record, Deployment):
         sequence = deployments_of(record.experiment, record.target)
         return KINDS[DEPLOYED], sequence, record.deployed_at
@@ -301,6 +302,8 @@ def differs(entry: Entry, record: Told) -> bool:
     details = entry.details
     if isinstance(record, Version):
         return record.sha256 != details.get("sha256")
+    if isinstance(record, VacantVersion):
+        return record.reason != details.get("reason")
     if isinstance(record, Target):
         return record.url != details.get("url")
     if isinstance(record, AliasMove | Deployment):

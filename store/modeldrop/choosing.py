@@ -23,6 +23,9 @@ def choose_artifact(revision: Revision, name: str | None) -> Artifact:
     if name is None:
         if len(names) == 1:
             return choose_artifact(revision, names[0])
+        if not names:
+            message = f"{run} has no artifact: it was imported without any"
+            raise ArtifactNotFound(message, hint="`modeldrop show` shows what it has")
         message = f"{run} has several artifacts: {listed}"
         raise AmbiguousArtifact(
             message,

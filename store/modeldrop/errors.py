@@ -15,6 +15,7 @@
     │   ├── RunNotFound            10
     │   ├── ArtifactNotFound       10
     │   ├── VersionNotFound        10
+    │   │   └── VersionVacant      10   its number was given elsewhere, and isn't used here
     │   ├── AliasNotFound          10
     │   ├── TargetNotFound         10
     │   ├── DeploymentNotFound     10
@@ -133,6 +134,10 @@ class ArtifactNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     """The experiment has no such version, or no version at all."""
+
+
+class VersionVacant(VersionNotFound):
+    """An import left the number vacant; the message says why."""
 
 
 class AliasNotFound(NotFound):

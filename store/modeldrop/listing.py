@@ -6,11 +6,12 @@ the rest is listed.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from modeldrop.errors import IntegrityError
+from modeldrop.errors import IntegrityError, VersionVacant
 from modeldrop.home import Home
 from modeldrop.journal import Copies, Entry, Journal
 from modeldrop.records import AliasMove, Revision, Version
@@ -42,7 +43,9 @@ def newest_versions(versions: Versions, damaged: Damaged | None) -> list[Version
     """
 
     def newest(name: str) -> Version | None:
-        return versions.version(name) if versions.last(name) else None
+        with contextlib.suppress(VersionVacant):
+            return versions.version(name) if versions.last(name) else None
+        return None
 
     every = (_read(newest, name, damaged) for name in sorted(versions.experiments()))
     return [version for version in every if version is not None]
@@ -62,10 +65,10 @@ def versions_of(versions: Versions, experiment: str, damaged: Damaged | None) ->
             raise
     # One by one: that is slow, and only where something is damaged.
     every = (
-        _read(lambda number: versions.version(experiment, number), number, damaged)
+        _read(lambda number: versions.record(experiment, number), number, damaged)
         for number in range(1, versions.last(experiment) + 1)
     )
-    return [version for version in every if version is not None]
+    return [version for version in every if isinstance(version, Version)]
 
 
 def aliases_on(version: Version, aliases: Iterable[AliasMove]) -> list[str]:

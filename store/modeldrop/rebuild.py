@@ -198,15 +198,15 @@ def _records(rooms: Rooms, troubles: list[str]) -> Iterator[tuple[str, NewEntry]
                 revision = runs.revision(run, number)
                 entry = runs.entry(revision, _request(revision.committed_by))
                 if entry is not None:
-                    yield revision.committed_at, entry
+                    yield revision.written_at, entry
     for experiment in versions.experiments():
         _mend_counter(home, experiment, partial(versions.counter, experiment))
         for number in versions.numbers(experiment):
             with _told(troubles):
-                version = versions.version(experiment, number)
-                entry = versions.entry(version, _request(home.user))
-                if entry is not None:
-                    yield version.registered_at, entry
+                version = versions.record(experiment, number)
+                entry = versions.entry(version, _request(home.user)) if version else None
+                if version and entry:
+                    yield version.written_at, entry
         yield from _moves(rooms, experiment, troubles)
         yield from _deployments(rooms, experiment, troubles)
     targets = rooms.targets_at_backend

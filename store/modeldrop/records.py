@@ -144,6 +144,21 @@ class FileFormat(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin(Part):
+    """Where a record came from, and who brought it here when."""
+
+    source: str  # "mlflow", "mlopsnet" or "bundle"
+    location: str
+    name: str
+    imported_by: str
+    imported_at: str
+
+    def same(self, other: Origin | None) -> bool:
+        """Return whether both mean the same thing elsewhere, whoever brought it."""
+        return other is not None and (self.source, self.name) == (other.source, other.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Revision(Record):
     """`<run>/revisions/<R>.json`, the manifest: one committed state of a run."""
 
@@ -161,6 +176,12 @@ class Revision(Record):
     refused: tuple[Refused, ...] = parts_of(Refused)
     formats: tuple[FileFormat, ...] = parts_if_any(FileFormat)
     metadata: Metadata = part_if_any(Metadata, NOTHING)
+    origin: Origin | None = part_if_any(Origin)
+
+    @property
+    def written_at(self) -> str:
+        """When this record was made, whenever what it tells of happened."""
+        return self.origin.imported_at if self.origin else self.committed_at
 
     def formats_of(self, artifact: Artifact) -> tuple[FileFormat, ...]:
         """Return what the files of an artifact are, by their paths in it."""
@@ -216,6 +237,40 @@ class Version(Record):
     host: str
     registered_by: str
     registered_at: str
+    origin: Origin | None = part_if_any(Origin)
+
+    @property
+    def written_at(self) -> str:
+        """When this record was made, whenever what it tells of happened."""
+        return self.origin.imported_at if self.origin else self.registered_at
+
+
+@dataclass(frozen=True, slots=True)
+class VacantVersion(Record):
+    """`experiments/<experiment>/versions/<N>.json`, where the number will never mean anything."""
+
+    kind: ClassVar[str] = "vacant-version"
+    owner: str
+    experiment: str
+    version: int
+    reason: str
+    home: str
+    host: str
+    left_by: str
+    left_at: str
+    origin: Origin | None = part_if_any(Origin)
+
+    @property
+    def written_at(self) -> str:
+        """When this record was made."""
+        return self.left_at
+
+
+def vacant_owner(experiment: str, number: int) -> str:
+    """Return the owner of a vacant version: the same for everybody who leaves the number vacant."""
+    what: list[Json] = ["vacant", experiment, number]
+    text = json.dumps(what, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +347,26 @@ class AliasMove(Record):
     def reference(self) -> str:
         """What this move is named by: `churn@champion~4`."""
         return f"{self.name}~{self.move}"
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Part):
+    """A file of a bundle."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle(Record):
+    """`bundle.json`: what a bundle holds."""
+
+    kind: ClassVar[str] = "bundle"
+    repository: str
+    exported_by: str
+    exported_at: str
+    members: tuple[Member, ...] = parts_of(Member)
 
 
 @dataclass(frozen=True, slots=True)

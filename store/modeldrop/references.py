@@ -467,6 +467,7 @@ def described(
         "registered_by": version.registered_by,
         "registered_at": version.registered_at,
         "description": version.description,
+        "origin": version.origin.as_json() if version.origin else None,
         "aliases": [*aliases],
         "targets": [*targets],
         "metadata": metadata.in_full(),

@@ -29,7 +29,7 @@ from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.manifests import Manifests
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, parse_guid_prefix, printable
-from modeldrop.records import Artifact, FileFormat, Intent, Refused, Revision, Version
+from modeldrop.records import Artifact, FileFormat, Intent, Origin, Refused, Revision, Version
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"
@@ -56,6 +56,12 @@ class Draft:
     """What the run was, as far as is said."""
     formats: tuple[FileFormat, ...] = ()
     """What its files are, of those that were recognised, in the order of their paths."""
+    origin: Origin | None = None
+    """Where it was imported from, if it was."""
+    by: str | None = None
+    """Who made it there, where that is known."""
+    at: str | None = None
+    """When it was made there, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,9 +323,10 @@ class Runs:
             upload=draft.upload,
             home=self._home.id,
             host=self._home.host,
-            committed_by=request.user,
-            committed_at=at,
+            committed_by=draft.by or request.user,
+            committed_at=draft.at or at,
             metadata=draft.metadata,
+            origin=draft.origin,
         )
 
     def settle(self, run: str) -> None:
@@ -408,6 +415,7 @@ def _entry(revision: Revision, request: Request) -> NewEntry:
                 for each in revision.artifacts
             ],
             "refused": [each.as_json() for each in revision.refused],
+            **({"origin": revision.origin.as_json()} if revision.origin else {}),
         },
     )
 

@@ -101,8 +101,11 @@ class Hash:
         return Sent(self._sha256.hexdigest(), self.size)
 
 
-def _chunks(fd: int, size: int) -> Iterator[memoryview]:
-    """Yield an open file's bytes from where it stands; a chunk is valid for `_BEHIND` more."""
+def _chunks(fd: int, size: int, start: int | None = None) -> Iterator[memoryview]:
+    """Yield an open file's bytes from where it stands; a chunk is valid for `_BEHIND` more.
+
+    With `start` they are `size` bytes of the file from there on, and others may read it meanwhile.
+    """
     ring: deque[memoryview] = deque()
     # One byte more than is expected, so that a file that grew is not read as if it hadn't.
     length = min(_CHUNK, size + 1)
@@ -110,7 +113,11 @@ def _chunks(fd: int, size: int) -> Iterator[memoryview]:
         fresh = len(ring) <= _BEHIND
         buffer = memoryview(bytearray(length)) if fresh else ring.popleft()
         ring.append(buffer)
-        count = os.readv(fd, [buffer])
+        if start is None:
+            count = os.readv(fd, [buffer])
+        else:
+            count = os.preadv(fd, [buffer[: min(length, size)]], start) if size else 0
+            start, size = start + count, size - count
         if not count:
             return
         yield buffer[:count]
@@ -146,8 +153,12 @@ class Transfer:
         unchanged: Callable[[], None],
         moved: Progress = lambda _: None,
         begun: Callable[[str], None] | None = None,
+        *,
+        start: int | None = None,
     ) -> Sent:
         """Send an open file of `size` bytes to a unique, free key; return what arrived.
+
+        With `start`, they are those of a larger file from there on.
 
         `unchanged` raises `SourceChanged` when the file isn't what it was; it is called before,
         during and after. Nothing is visible under the key unless all of it is.
@@ -162,7 +173,8 @@ class Transfer:
         with self._turn(size, unchanged):
             unchanged()
             writer = self._backend.writer(key, size)
-            return self._write(writer, fd, key, size, _Followers(unchanged, moved, begun=begun))
+            told = _Followers(unchanged, moved, begun=begun)
+            return self._write(writer, fd, key, size, told, start)
 
     def resume(
         self,
@@ -208,11 +220,19 @@ class Transfer:
             if writer is not None:
                 writer.abort()
 
-    def _write(self, writer: Writer, fd: int, key: str, size: int, told: _Followers) -> Sent:
+    def _write(
+        self,
+        writer: Writer,
+        fd: int,
+        key: str,
+        size: int,
+        told: _Followers,
+        start: int | None = None,
+    ) -> Sent:
         token = None
         try:
             with Hash(size) as digest:
-                for chunk in _chunks(fd, size):
+                for chunk in _chunks(fd, size, start):
                     digest.update(chunk)
                     count = writer.write(chunk)
                     if told.begun is not None and token is None:
@@ -291,16 +311,24 @@ class Transfer:
             turns.release()
 
     def digest(
-        self, fd: int, size: int, unchanged: Callable[[], None], moved: Progress = lambda _: None
+        self,
+        fd: int,
+        size: int,
+        unchanged: Callable[[], None],
+        moved: Progress = lambda _: None,
+        *,
+        start: int | None = None,
     ) -> Sent:
         """Return the digest and size of an open file, without sending it anywhere.
+
+        With `start`, of the `size` bytes of a larger file from there on.
 
         Raises:
             SourceChanged: the file changed meanwhile.
         """
         unchanged()
         with Hash(size) as digest:
-            for chunk in _chunks(fd, size):
+            for chunk in _chunks(fd, size, start):
                 digest.update(chunk)
                 moved(len(chunk))
                 unchanged()

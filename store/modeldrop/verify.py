@@ -26,7 +26,14 @@ from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.inspection import Inspection
 from modeldrop.names import printable
-from modeldrop.records import AliasMove, Artifact, RepositoryRecord, Revision, Version
+from modeldrop.records import (
+    AliasMove,
+    Artifact,
+    RepositoryRecord,
+    Revision,
+    VacantVersion,
+    Version,
+)
 from modeldrop.rooms import Rooms
 from modeldrop.runs import Runs
 from modeldrop.transfer import Transfer
@@ -107,7 +114,7 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
             name = f"run:{guid}~{revision.revision}"
             for artifact in revision.artifacts:
                 _check_files(report, name, artifact, rooms.transfer, deep=deep, moved=moved)
-    pinned: dict[tuple[str, int], Version] = {}
+    pinned: dict[tuple[str, int], Version | VacantVersion] = {}
     inspection = Inspection(rooms, deep, report.add, report.count, moved)
     others: dict[str, AliasMove | Deployment | Target] = {**inspection.targets()}
     for experiment in sorted(versions.experiments()):
@@ -162,13 +169,16 @@ def _revisions(report: Report, runs: Runs, guid: str) -> Iterator[Revision]:
             report.add("revision", f"run:{guid}~{number}", error.message)
 
 
-def _versions(report: Report, versions: Versions, experiment: str) -> Iterator[Version]:
+def _versions(
+    report: Report, versions: Versions, experiment: str
+) -> Iterator[Version | VacantVersion]:
     for number in range(1, max(versions.numbers(experiment), default=0) + 1):
         try:
-            yield versions.version(experiment, number)
-            report.count("versions")
+            found = versions.record(experiment, number) or versions.version(experiment, number)
         except (IntegrityError, NotFound) as error:
             report.add("version", f"{experiment}/{number}", error.message)
+        else:
+            yield found
 
 
 def _moves(report: Report, aliases: Aliases, experiment: str) -> dict[str, AliasMove]:
@@ -241,8 +251,14 @@ def _check_files(
 
 
 def _check_version(
-    report: Report, version: Version, known: dict[tuple[str, int], Revision]
+    report: Report,
+    version: Version | VacantVersion,
+    known: dict[tuple[str, int], Revision],
 ) -> None:
+    if isinstance(version, VacantVersion):
+        report.count("vacant versions")
+        return
+    report.count("versions")
     name = f"{version.experiment}/{version.version}"
     revision = known.get((version.run, version.revision))
     if revision is None:
@@ -257,7 +273,11 @@ def _check_version(
         report.add("version", name, "its run's manifest names other bytes than it pins")
 
 
-def _check_registration(report: Report, versions: Versions, version: Version) -> None:
+def _check_registration(
+    report: Report, versions: Versions, version: Version | VacantVersion
+) -> None:
+    if isinstance(version, VacantVersion):
+        return  # nothing registered it
     try:
         versions.check_registration(version)
     except IntegrityError as error:

@@ -33,6 +33,7 @@ from modeldrop.errors import (
     ModeldropError,
     OutcomeUnknown,
     VersionNotFound,
+    VersionVacant,
 )
 from modeldrop.form import now
 from modeldrop.home import Home
@@ -46,6 +47,7 @@ from modeldrop.records import (
     Registration,
     RegistrationDone,
     Revision,
+    VacantVersion,
     Version,
     registration_owner,
 )
@@ -54,6 +56,10 @@ from modeldrop.sequence import Sequence, create_once
 _log = logging.getLogger(__name__)
 
 REGISTERED: Final = "registered"
+LEFT_VACANT: Final = "left-vacant"
+
+# How a vacant version's bytes begin to tell that they are one; in a text the quotes are escaped.
+_VACANT: Final = b'"kind": "vacant-version"'
 
 # How long a crowd makes others wait at most, and for how long it is expected to be there still.
 _LONGEST_WAIT: Final = 8.0
@@ -119,6 +125,17 @@ class Versions:
             # The counter misled us: the backend has lost versions, or was put back.
             number = self._sequence(experiment).last()
             found = self._read(experiment, number)
+        vacant = found
+        while newest and isinstance(found, VacantVersion):
+            number -= 1
+            found = self._read(experiment, number)
+        found = found or vacant
+        if isinstance(found, VacantVersion):
+            raise VersionVacant(
+                f"{experiment}/{found.version} is vacant: {found.reason}",
+                hint=f"`modeldrop list {experiment}` lists the versions that there are",
+                detail={"experiment": experiment, "version": found.version},
+            )
         if found is None:
             what = f"version {experiment}/{number}" if number else f"experiment {experiment!r}"
             message = (
@@ -128,20 +145,28 @@ class Versions:
         return found
 
     def all(self, experiment: str) -> list[Version]:
-        """Return the experiment's versions, oldest first.
+        """Return the experiment's versions, oldest first; vacant numbers are passed over.
 
         Raises:
             InvalidName: it is no valid experiment name.
             VersionNotFound: there are none.
         """
         newest = self.version(experiment)
-        with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
-            older = pool.map(
-                lambda number: self.version(experiment, number), range(1, newest.version)
-            )
-            return [*older, newest]
 
-    def confirm(self, version: Version) -> None:
+        def read(number: int) -> Version | None:
+            with contextlib.suppress(VersionVacant):
+                return self.version(experiment, number)
+            return None
+
+        with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
+            older = pool.map(read, range(1, newest.version))
+            return [*(each for each in older if each is not None), newest]
+
+    def record(self, experiment: str, number: int) -> Version | VacantVersion | None:
+        """Return what bears a number: a version, or that it is vacant; None if nothing does."""
+        return self._read(check_experiment(experiment), number)
+
+    def confirm(self, version: Version | VacantVersion) -> None:
         """Make sure that a version that was read lasts; see `Backend.confirm`."""
         self._sequence(version.experiment).confirm(version.version)
 
@@ -188,8 +213,8 @@ class Versions:
                 layout.numbered(layout.revisions(revision.run), revision.revision)
             )
             sequence = self._sequence(experiment)
-            meaning = _Meaning(self, experiment)
-            ledger = Ledger(sequence, self._intents, self._journal, meaning)
+            meaning = Meaning(self, experiment)
+            ledger = self.ledger(meaning)
             ledger.settle()
             seen = self.counter(experiment) or 0
             newest, there = sequence.since(seen)
@@ -208,7 +233,7 @@ class Versions:
                 claimed_by=by,
                 claimed_at=now(),
             )
-            first = starts_at = self._claim(claim)
+            first = starts_at = self.claim(claim)
             _log.debug("step: claimed")
             if starts_at != claim.starts_at:
                 # Claimed before: it may have its version already.
@@ -291,25 +316,41 @@ class Versions:
 
     def parse(self, data: bytes, experiment: str, number: int) -> Version:
         """Return the version that these bytes hold, checked to be the one that was asked for."""
-        key = layout.numbered(layout.versions(experiment), number)
-        version = Version.from_bytes(data, f"{self._backend.url}/{key}")
-        if (version.experiment, version.version) != (experiment, number):
-            message = (
-                f"{self._backend.url}/{key} says that it is {version.experiment}/{version.version}"
-            )
+        found = self.parse_any(data, experiment, number)
+        if isinstance(found, VacantVersion):
+            message = f"{experiment}/{number} is vacant, and was to be a version: {found.reason}"
             raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
-        return version
+        return found
 
-    def entry(self, version: Version, request: Request) -> NewEntry | None:
-        """Return the entry that says that this home registered a version; None if it didn't."""
-        meaning = _Meaning(self, version.experiment)
+    def parse_any(self, data: bytes, experiment: str, number: int) -> Version | VacantVersion:
+        """Return what these bytes hold: a version, or that its number is vacant; checked so."""
+        where = f"{self._backend.url}/{layout.numbered(layout.versions(experiment), number)}"
+        found: Version | VacantVersion
+        # A version's own bytes say so; whatever else they are, its class says what is wrong.
+        if _VACANT in data:
+            found = VacantVersion.from_bytes(data, where)
+        else:
+            found = Version.from_bytes(data, where)
+        if (found.experiment, found.version) != (experiment, number):
+            message = f"{where} says that it is {found.experiment}/{found.version}"
+            raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+        return found
+
+    def entry(self, version: Version | VacantVersion, request: Request) -> NewEntry | None:
+        """Return the entry that says that this home made such a record; None if it didn't."""
+        meaning = Meaning(self, version.experiment)
         return meaning.entry(version.version, version.to_bytes(), request)
 
     def home_id(self) -> str:
         """Return the id of the home that registers here."""
         return self._home.id
 
-    def _claim(self, claim: Registration) -> int:
+    def ledger(self, meaning: Meaning) -> Ledger:
+        """Return what appends to the experiment of `meaning`, for the holder of its lock."""
+        sequence = self._sequence(meaning.experiment)
+        return Ledger(sequence, self._intents, self._journal, meaning)
+
+    def claim(self, claim: Registration) -> int:
         """Make the claim unless it is there; return the number from which on to look."""
         key = layout.registration(claim.experiment, claim.owner)
         data = create_once(self._backend, key, claim.to_bytes(), claim.owner)
@@ -324,7 +365,7 @@ class Versions:
         first = self._read(experiment, starts_at)
         if first is None:
             return starts_at
-        if first.owner == owner:
+        if first.owner == owner and isinstance(first, Version):
             return first
         key = layout.registration_done(experiment, owner)
         data = patiently(lambda: self._backend.read(key))
@@ -355,9 +396,9 @@ class Versions:
     def _sequence(self, experiment: str) -> Sequence:
         return Sequence(self._backend, layout.versions(experiment))
 
-    def _read(self, experiment: str, number: int) -> Version | None:
+    def _read(self, experiment: str, number: int) -> Version | VacantVersion | None:
         data = self._sequence(experiment).read(number)
-        return None if data is None else self.parse(data, experiment, number)
+        return None if data is None else self.parse_any(data, experiment, number)
 
 
 @contextlib.contextmanager
@@ -402,19 +443,23 @@ class _Crowd:
         )
 
 
-class _Meaning:
+class Meaning:
     """What an experiment's records mean to the counter, to registrations and to the journal."""
 
     def __init__(self, versions: Versions, experiment: str) -> None:
+        """Say it of this experiment."""
         self._versions = versions
-        self._experiment = experiment
+        self.experiment = experiment
         self.first: int | None = None
         """The number that the claim names, where that is known."""
 
     def entry(self, number: int, data: bytes, request: Request) -> NewEntry | None:
-        version = self._versions.parse(data, self._experiment, number)
+        """Return the entry that says that this home made a record; None if it didn't."""
+        version = self._versions.parse_any(data, self.experiment, number)
         if version.home != self._versions.home_id():
             return None
+        if isinstance(version, VacantVersion):
+            return _left_vacant(version, request)
         return NewEntry(
             kind=REGISTERED,
             about=(f"{version.experiment}/{number}", f"run:{version.run}~{version.revision}"),
@@ -430,11 +475,28 @@ class _Meaning:
                 "size": version.size,
                 "registered_by": version.registered_by,
                 "description": version.description,
+                **({"origin": version.origin.as_json()} if version.origin else {}),
             },
         )
 
     def settled(self, number: int, data: bytes) -> None:
-        version = self._versions.parse(data, self._experiment, number)
-        self._versions.bring_forward(self._experiment, number)
-        if number != self.first:
+        """Bring the counter forward, and note what the registration came to."""
+        version = self._versions.parse_any(data, self.experiment, number)
+        self._versions.bring_forward(self.experiment, number)
+        if number != self.first and isinstance(version, Version):
             self._versions.note_done(version)
+
+
+def _left_vacant(vacant: VacantVersion, request: Request) -> NewEntry:
+    return NewEntry(
+        kind=LEFT_VACANT,
+        about=(f"{vacant.experiment}/{vacant.version}",),
+        request=request.id,
+        user=request.user,
+        details={
+            "experiment": vacant.experiment,
+            "version": vacant.version,
+            "reason": vacant.reason,
+            **({"origin": vacant.origin.as_json()} if vacant.origin else {}),
+        },
+    )

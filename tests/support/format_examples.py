@@ -19,6 +19,7 @@ from modeldrop.metadata import Code, Dataset, Environment, Metadata
 from modeldrop.records import (
     AliasMove,
     Artifact,
+    Bundle,
     Counter,
     DeploymentCounter,
     FetchedRecord,
@@ -26,7 +27,9 @@ from modeldrop.records import (
     Head,
     HomeRecord,
     Intent,
+    Member,
     MoveCounter,
+    Origin,
     Probe,
     PushedRecord,
     Refused,
@@ -35,9 +38,11 @@ from modeldrop.records import (
     RepositoryRecord,
     Revision,
     StoredFile,
+    VacantVersion,
     Version,
     WriterRecord,
     registration_owner,
+    vacant_owner,
 )
 
 RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
@@ -119,6 +124,27 @@ EXAMPLES: dict[str, Record] = {
         host="trainer-1",
         registered_by="ada",
         registered_at=AT,
+    ),
+    "vacant-version": VacantVersion(
+        owner=vacant_owner("churn", 2),
+        experiment="churn",
+        version=2,
+        reason="it was deleted at MLflow",
+        home=HOME,
+        host="trainer-1",
+        left_by="ada",
+        left_at=AT,
+        origin=Origin("mlflow", "sqlite:///srv/mlflow.db", "churn/2", "ada", AT),
+    ),
+    "bundle": Bundle(
+        repository=REPOSITORY,
+        exported_by="ada",
+        exported_at=AT,
+        members=(
+            Member("records/1.json", 642, OWNER),
+            Member("records/2.json", 1877, EMPTY),
+            Member(f"bytes/{HELLO}", 5, HELLO),
+        ),
     ),
     "registration": Registration(
         owner=OWNER,

@@ -16,6 +16,8 @@ from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
 from modeldrop.errors import AliasMoved, AliasNotFound
 from modeldrop.form import seal
+from modeldrop.imports import opening
+from modeldrop.imports.carrying import Options, carry
 from modeldrop.intake import afterwards, walk
 from modeldrop.names import new_guid
 from modeldrop.sequence import Sequence
@@ -355,3 +357,24 @@ def delete_and_die_everywhere(staging: str) -> list[str]:
         found.append("whole" if left else "gone")
         if lived:
             return found
+
+
+# coming from elsewhere
+
+
+def import_mlopsnet(home: str | Path, database: str | Path, folder: str | Path) -> bool:
+    """Import a store of MLOps.NET; return whether all of it is here."""
+    with Repository.open(home) as repository, opening.mlopsnet(Path(database), Path(folder)) as net:
+        return carry(repository, net, Options()).complete
+
+
+def import_mlflow(home: str, where: str) -> bool:
+    """Import a store of MLflow; return whether all of it is here."""
+    with Repository.open(home) as repository, opening.mlflow(where) as source:
+        return carry(repository, source, Options()).complete
+
+
+def import_bundle(home: str, path: str) -> bool:
+    """Import a bundle; return whether all of it is here."""
+    with Repository.open(home) as repository, opening.bundle(Path(path)) as source:
+        return carry(repository, source, Options()).complete

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from modeldrop.errors import IntegrityError
     from modeldrop.metadata import Metadata
-    from modeldrop.records import Artifact, Revision, Version
+    from modeldrop.records import Artifact, Origin, Revision, Version
     from modeldrop.references import Resolved
     from modeldrop_cli.output import Output
 
@@ -116,6 +116,7 @@ def _tell_version(
             "registered": (
                 f"{when(version.registered_at)} by {version.registered_by}@{version.host}"
             ),
+            "imported": _imported(version.origin),
             "description": version.description,
             **metadata_fields(metadata),
         }
@@ -135,6 +136,7 @@ def _tell_run(revision: Revision, output: Output) -> None:
             "size": size(total(revision)),
             "stored": f"{when(revision.committed_at)} by {revision.committed_by}@{revision.host}",
             **metadata_fields(revision.metadata),
+            "imported": _imported(revision.origin),
         }
     )
     _tell_files(revision.artifacts, output)
@@ -144,6 +146,13 @@ def _tell_run(revision: Revision, output: Output) -> None:
         output.table(
             ("not stored", "reason"), [(each.path, each.reason) for each in revision.refused]
         )
+
+
+def _imported(origin: Origin | None) -> str:
+    if origin is None:
+        return ""
+    at = when(origin.imported_at)
+    return f"{at} by {origin.imported_by} from {origin.source}: {origin.name} in {origin.location}"
 
 
 def _tell_files(artifacts: Iterable[Artifact], output: Output) -> None:

@@ -142,7 +142,7 @@ def _spelled_twice(found: Found, names: list[str]) -> Found:
 
 
 def observe(staging: Path, name: str, most: int | None = None) -> Observation:
-    """Return what is in the run folder `name` of staging now.
+    """Return what is in the run folder `name` of staging now, which may be deeper: `a/b`.
 
     Entries that vanish between their listing and their stat are just not there. One entry more
     than `most` ends the look: a run may hold more than fits into memory.
@@ -154,7 +154,7 @@ def observe(staging: Path, name: str, most: int | None = None) -> Observation:
     """
     walk = _Walk(most)
     try:
-        with _inside(staging, [_component(name)]) as run:
+        with _inside(staging, _components(name)) as run:
             walk.run(run)
     except OSError as error:
         if error.errno in _OURS:
@@ -277,9 +277,9 @@ def open_file(staging: Path, name: str, path: str, signature: Signature | None =
         InvalidName: `name` or `path` would lead somewhere else.
         OSError: it can't be opened for another reason.
     """
-    *folders, last = [_component(part) for part in path.split("/")]
+    *folders, last = _components(path)
     try:
-        with _inside(staging, [_component(name), *folders]) as folder:
+        with _inside(staging, [*_components(name), *folders]) as folder:
             # Looked at before it is opened: to open a device may already set it to work.
             status = os.stat(last, dir_fd=folder, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
@@ -409,6 +409,10 @@ def _below(top: int, folders: Sequence[str]) -> Iterator[int]:
     finally:
         if fd != top:
             os.close(fd)
+
+
+def _components(path: str) -> list[str]:
+    return [_component(part) for part in path.split("/")]
 
 
 def _component(name: str) -> str:
