@@ -35,10 +35,10 @@ RUNTIME := $(VENV)/.runtime
 SERVERS := $(VENV)/.servers
 DEV     := $(VENV)/.dev
 AZURITE := $(VENV)/node/.azurite-$(AZURITE_VERSION)
-FORMATS := $(VENV)/formats/.made
 # An environment of its own: it wants other versions than ours, and nothing of ours imports it.
 MLFLOW_VERSION := 3.17.2
 MLFLOW  := $(VENV)/mlflow/.made-$(MLFLOW_VERSION)
+FORMATS := $(VENV)/formats/.made
 
 DEMO_NEEDS_s3    := $(SERVERS)
 DEMO_NEEDS_azure := $(AZURITE)
@@ -166,6 +166,14 @@ $(DEV): $(MADE) pyproject.toml
 	@$(COMPILE)
 	@touch $(RUNTIME) $(SERVERS) $@
 
+# Its small edition, and what that needs for a database.
+$(MLFLOW): | $(MADE)
+	@echo "Installing MLflow into $(VENV)/mlflow" >&2
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
+	    mlflow-skinny==$(MLFLOW_VERSION) sqlalchemy alembic sqlparse
+	@touch $@
+
 $(FORMATS): $(MADE) pyproject.toml
 	@echo "Installing torch, TensorFlow and Keras into $(VENV)/formats: gigabytes" >&2
 	@$(PYTHON) -m venv $(VENV)/formats
@@ -174,14 +182,6 @@ $(FORMATS): $(MADE) pyproject.toml
 	@$(VENV)/formats/bin/python -m pip --quiet --quiet --no-input --disable-pip-version-check install \
 	    --constraint constraints.txt --build-constraint constraints.txt \
 	    --group test --group formats --editable '.[all]'
-	@touch $@
-
-# Its small edition, and what that needs for a database.
-$(MLFLOW): | $(MADE)
-	@echo "Installing MLflow into $(VENV)/mlflow" >&2
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
-	    mlflow-skinny==$(MLFLOW_VERSION) sqlalchemy alembic sqlparse
 	@touch $@
 
 # Azurite needs Node.js; where the machine has none, or one too old, it comes from PyPI. A change

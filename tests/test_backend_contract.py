@@ -685,7 +685,7 @@ def test_what_is_asked_of_s3_takes_as_many_requests_as_it_must(
             assert (name, asked) == (name, requests)
 
 
-def test_what_only_reads_from_s3_loads_no_s3fs(s3_url: str, tmp_path: Path) -> None:
+def test_what_only_reads_from_s3_loads_no_s3fs_nor_botocore(s3_url: str, tmp_path: Path) -> None:
     with contextlib.closing(opened(s3_url)) as backend:
         assert backend.create("a/1", b"record")
         write(backend, "b/1", b"weights")
@@ -694,7 +694,8 @@ def test_what_only_reads_from_s3_loads_no_s3fs(s3_url: str, tmp_path: Path) -> N
         "b = open_backend(sys.argv[1], {}, None); assert b.read('a/1') == b'record'\n"
         "assert b.stat('b/1').size == 7 and b.read('a/2') is None and b.stat('a/2') is None\n"
         "with b.source('b/1', 3) as source: assert source.read(10) == b'ghts'\n"
-        "print(*{'s3fs', 'aiobotocore', 'aiohttp', 'fsspec'} & set(sys.modules)); b.close()\n"
+        "heavy = {'s3fs', 'aiobotocore', 'botocore', 'fsspec', 'ssl'}\n"
+        "print(*heavy & set(sys.modules)); b.close()\n"
     )
     asked = [sys.executable, "-c", code, s3_url]
     assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == "\n"

@@ -12,7 +12,7 @@ from typing import Any, Final, Self, cast
 
 import pytest
 
-from modeldrop import files, locks, pulling, ranges, unfinished
+from modeldrop import files, locks, pulling, ranges, transfer, unfinished
 from modeldrop.backend import Backend, open_backend
 from modeldrop.cache import cached
 from modeldrop.errors import ArtifactDamaged, BackendError
@@ -36,7 +36,7 @@ def large_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "_PIECE", MIB // 4)
     monkeypatch.setattr(ranges, "_RANGE", MIB)
     monkeypatch.setattr(ranges, "_PIECE", MIB // 4)
-    for module in (pulling, ranges):
+    for module in (pulling, ranges, transfer):
         monkeypatch.setattr(module, "_CHUNK", MIB // 8)
 
 
@@ -82,8 +82,10 @@ class _Watched:
     def within(self, start: int, end: int) -> _Watched:
         return _Watched(self._watching, self._key, self._source.within(start, end))
 
-    def read(self, size: int) -> bytes:
-        return self._watching.took(self._key, self._source.read(size))
+    def read_into(self, view: memoryview) -> int:
+        data = self._watching.took(self._key, self._source.read(len(view)))
+        view[: len(data)] = data
+        return len(data)
 
     def __enter__(self) -> Self:
         self._source.__enter__()

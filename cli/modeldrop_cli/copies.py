@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from modeldrop.records import Artifact
+from modeldrop.references import Resolved
 from modeldrop.repository import Progress, Repository
 from modeldrop_cli.objects import CopyObject
 from modeldrop_cli.output import Output
@@ -13,18 +15,18 @@ from modeldrop_cli.output import Output
 def tell_copy(
     repository: Repository,
     reference: str,
-    make: Callable[[str, Progress], Path],
+    make: Callable[[Resolved, Artifact, Progress], Path],
     output: Output,
 ) -> None:
     """Make a copy of what is named, and print its path.
 
-    `make` gets the reference in full, so that what is copied is what is told, even if a newer
-    version comes meanwhile.
+    `make` gets what was found, so that what is copied is what is told, even if a newer version
+    comes meanwhile.
     """
     found, artifact = repository.artifact(reference)
     exact = found.name if found.version else f"{found.name}/{artifact.artifact}"
     with output.progress(exact, artifact.size) as moved:
-        path = make(exact, moved)
+        path = make(found, artifact, moved)
     if output.json:
         told: CopyObject = {"reference": exact, "path": str(path.absolute())}
         output.document(told)

@@ -35,16 +35,6 @@ class FindingObject(TypedDict):
     what: Annotated[str, "what is wrong with it, in words"]
 
 
-class FormatObject(TypedDict):
-    """What a file is, as its header says."""
-
-    path: Annotated[str, "of a run, relative to it; of a version, relative to the artifact"]
-    kind: Annotated[str, "onnx, safetensors …: docs/formats.md lists them"]
-    runs_code: Annotated[bool, "whether code runs when it is loaded, as far as can be seen"]
-    summary: Annotated[dict[str, str | int], "what else it says of itself, by kind"]
-    warnings: Annotated[list[str], "what a person should know"]
-
-
 class OriginObject(TypedDict):
     """Where something that was imported came from."""
 
@@ -53,6 +43,16 @@ class OriginObject(TypedDict):
     name: Annotated[str, "what it is called there"]
     imported_by: Annotated[str, "who imported it"]
     imported_at: Annotated[str, "when"]
+
+
+class FormatObject(TypedDict):
+    """What a file is, as its header says."""
+
+    path: Annotated[str, "of a run, relative to it; of a version, relative to the artifact"]
+    kind: Annotated[str, "onnx, safetensors …: docs/formats.md lists them"]
+    runs_code: Annotated[bool, "whether code runs when it is loaded, as far as can be seen"]
+    summary: Annotated[dict[str, str | int], "what else it says of itself, by kind"]
+    warnings: Annotated[list[str], "what a person should know"]
 
 
 class InitObject(TypedDict):

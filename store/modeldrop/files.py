@@ -288,7 +288,7 @@ def _is_there(folder: int, name: str) -> bool:
     return True
 
 
-def write_at(fd: int, data: bytes, offset: int) -> None:
+def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     """Write `data` at `offset` of an open file, for the caller to wait for the disk.
 
     Raises:
@@ -457,7 +457,7 @@ def _replace(path: str, data: bytes, mode: int, *, sync: bool) -> None:
         raise
 
 
-def write_temp(temp: str, data: bytes, mode: int, *, sync: bool) -> None:
+def write_temp(temp: str, data: bytes | memoryview, mode: int, *, sync: bool) -> None:
     """Write a new file, mostly under a temporary name, which the caller gives its final one.
 
     Without `sync` nothing may rely on it before somebody has waited for the disk.
@@ -471,7 +471,7 @@ def write_temp(temp: str, data: bytes, mode: int, *, sync: bool) -> None:
         os.close(fd)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -15,13 +15,13 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modeldrop import batch, files, ranges, unfinished
-from modeldrop.backend.base import Backend, Ranged, Source
+from modeldrop.backend.base import Backend, Gathering, Ranged, Source, Stored
 from modeldrop.copies import check_names, files_in, same
 from modeldrop.parallel import Progress, in_parallel
 from modeldrop.records import Artifact, StoredFile
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from modeldrop.unfinished import Unfinished
 
 _CHUNK: Final = 512 * 1024
+# Up to here a file is brought together with others, if there are so many.
+_SMALL: Final = 2**20
+_MANY: Final = 8
 # From here on it is noted what has arrived of a file; of a smaller one its size tells.
 _LARGE: Final = 64 * 2**20
 # After so many bytes of a large one.
@@ -100,7 +103,9 @@ class _Pull:
         disk = os.open(self._gathered.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             folders = self._make_folders()
-            done = in_parallel(self._threads, self._fetch, every, moved)
+            there = self._gather(every, moved)
+            left = [file for number, file in enumerate(every) if number not in there]
+            done = in_parallel(self._threads, self._fetch, left, moved)
             bad = [file.path for file, good in done if not good]
             if bad:
                 raise damage(self._artifact, bad, self._backend.url)
@@ -114,6 +119,27 @@ class _Pull:
                 files.sync_folder(folder)
         finally:
             os.close(disk)
+
+    def _gather(self, every: Sequence[StoredFile], moved: Progress) -> set[int]:
+        """Bring small files at once, as far as that goes; return which of them are there."""
+        there: set[int] = set()
+        small = [number for number, file in enumerate(every) if file.size <= _SMALL]
+        # What has arrived before is gone on with.
+        if not self._fresh or len(small) < _MANY or not isinstance(self._backend, Gathering):
+            return there
+        content = os.fspath(self._gathered.content)
+
+        def take(number: int, data: memoryview) -> None:
+            file = every[small[number]]
+            # Whether it was hit on its way only, another reading tells.
+            if hashlib.sha256(data).hexdigest() == file.sha256:
+                files.write_temp(f"{content}/{file.path}", data, 0o666, sync=False)
+                there.add(small[number])
+                moved(len(data))
+
+        wanted = [Stored(every[number].key, every[number].size) for number in small]
+        self._backend.gather(wanted, take)
+        return there
 
     def _make_folders(self) -> set[Path]:
         """Make what the files are put into, and return it; what doesn't belong there goes."""
@@ -215,13 +241,11 @@ class _Pull:
     ) -> str:
         """Write a source from its `start` on, and return the digest of all of the file."""
         with Hash(file.size) as digest:
-            for data in _read(fd, start):
-                digest.update(data)
-                moved(len(data))
+            for before in _read(fd, start):
+                digest.update(before)
+                moved(len(before))
             at = noted = start
-            # One byte more than is expected, so that a longer one is not taken for it, nor all of
-            # it written.
-            while at <= file.size and (data := source.read(min(_CHUNK, file.size + 1 - at))):
+            for data in digest.chunks(source.read_into, file.size - start):
                 digest.update(data)
                 files.write_at(fd, data, at)
                 at += len(data)
@@ -229,6 +253,9 @@ class _Pull:
                     self._gathered.note(self._numbers[file.path], noted, at)
                     noted = at
                 moved(len(data))
+                # A longer one is not taken for it, nor all of it written.
+                if at > file.size:
+                    break
             return digest.sent().sha256
 
 

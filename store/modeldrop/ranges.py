@@ -58,7 +58,7 @@ def save(
     arrived: Sequence[Interval],
     note: Note,
     moved: Callable[[int], None],
-    hashed: Callable[[bytes], object],
+    hashed: Callable[[memoryview], object],
 ) -> None:
     """Write what is missing of a source to an open file; `hashed` is given every byte in order.
 
@@ -102,8 +102,9 @@ class _Saving:
         self._under_way: dict[int, Future[None]] = {}
         self._syncing: Future[None] | None = None
 
-    def hash_behind(self, hashed: Callable[[bytes], object]) -> None:
+    def hash_behind(self, hashed: Callable[[memoryview], object]) -> None:
         """Hash what others write, range by range, and see that some are always at it."""
+        buffer = memoryview(bytearray(_CHUNK))
         starts = range(0, self._size, _RANGE)
         for each in starts[:_AHEAD]:
             self._ask(each)
@@ -112,9 +113,9 @@ class _Saving:
             self._ask(start + _AHEAD * _RANGE)
             self._sync()
             at, end = start, min(start + _RANGE, self._size)
-            while at < end and (data := os.pread(self._fd, min(_CHUNK, end - at), at)):
-                hashed(data)
-                at += len(data)
+            while at < end and (count := os.preadv(self._fd, [buffer[: end - at]], at)):
+                hashed(buffer[:count])
+                at += count
         if self._syncing is not None:
             self._syncing.result()
 
@@ -144,15 +145,24 @@ class _Saving:
         if at >= end or not isinstance(self._source, Ranged):
             return
         part = self._source if at == self._first else self._source.within(at, end)
+        buffer = memoryview(bytearray(_CHUNK))
         with part:
             noted = at
             while not self._stopped.is_set() and at < end:
-                data = part.read(min(_CHUNK, end - at))
-                if not data:
+                count = _filled(part, buffer[: end - at])
+                if not count:
                     break
-                files.write_at(self._fd, data, at)
-                at += len(data)
+                files.write_at(self._fd, buffer[:count], at)
+                at += count
                 if at - noted >= _PIECE or at == end:
                     self._note(noted, at)
                     noted = at
-                self._moved(len(data))
+                self._moved(count)
+
+
+def _filled(source: Source, view: memoryview) -> int:
+    """Put the next bytes into a buffer until it is full or there are no more; return how many."""
+    count = 0
+    while count < len(view) and (more := source.read_into(view[count:])):
+        count += more
+    return count

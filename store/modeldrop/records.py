@@ -128,6 +128,21 @@ class Refused(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin(Part):
+    """Where a record came from, and who brought it here when."""
+
+    source: str  # "mlflow", "mlopsnet" or "bundle"
+    location: str
+    name: str
+    imported_by: str
+    imported_at: str
+
+    def same(self, other: Origin | None) -> bool:
+        """Return whether both mean the same thing elsewhere, whoever brought it."""
+        return other is not None and (self.source, self.name) == (other.source, other.name)
+
+
+@dataclass(frozen=True, slots=True)
 class FileFormat(Part):
     """What a file of a run is, as its header says; the path is relative to the run."""
 
@@ -141,21 +156,6 @@ class FileFormat(Part):
     def of(cls, path: str, found: Description) -> Self:
         """Return what is kept of a description."""
         return cls(path, found.kind, found.runs_code, found.summary, tuple(found.warnings))
-
-
-@dataclass(frozen=True, slots=True)
-class Origin(Part):
-    """Where a record came from, and who brought it here when."""
-
-    source: str  # "mlflow", "mlopsnet" or "bundle"
-    location: str
-    name: str
-    imported_by: str
-    imported_at: str
-
-    def same(self, other: Origin | None) -> bool:
-        """Return whether both mean the same thing elsewhere, whoever brought it."""
-        return other is not None and (self.source, self.name) == (other.source, other.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,10 +296,24 @@ class Repository(Delivery):
             ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
         """
         from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
+
+        # Before anything is asked for.
+        check_folder(to)
+        return self.pull_found(*self.artifact(reference), to, moved=moved)
+
+    def pull_found(
+        self,
+        resolved: Resolved,
+        artifact: Artifact,
+        to: Path | str = ".",
+        *,
+        moved: Progress = lambda _: None,
+    ) -> Path:
+        """Do what `pull` does with what `artifact` has found, without looking for it again."""
+        from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
         from modeldrop.pulling import pull  # noqa: PLC0415 - not needed to register
 
         check_folder(to)
-        resolved, artifact = self.artifact(reference)
         return pull(self.backend, artifact, Path(to) / _file_name(resolved, artifact), moved)
 
     def path(self, reference: str, *, moved: Progress = lambda _: None) -> Path:
@@ -308,9 +322,14 @@ class Repository(Delivery):
         The copy is read-only; what was changed in the cache is noticed by size and time, and
         pulled again.
         """
+        return self.path_found(*self.artifact(reference), moved=moved)
+
+    def path_found(
+        self, resolved: Resolved, artifact: Artifact, *, moved: Progress = lambda _: None
+    ) -> Path:
+        """Do what `path` does with what `artifact` has found, without looking for it again."""
         from modeldrop.cache import cached  # noqa: PLC0415 - not needed to register
 
-        resolved, artifact = self.artifact(reference)
         place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
         return cached(self.backend, artifact, place, moved)
 
@@ -318,11 +337,7 @@ class Repository(Delivery):
         """Return what the files of a version or a run are, by what their headers say.
 
         It is what the manifest says; with `tensors`, or where that says nothing, the headers are
-        read again, from a cached copy or by ranges from the backend. Paths are those of the
-        artifact that is named; where none is, and the run has several, those in the run.
-
-        Raises:
-            ArtifactDamaged: a file isn't there.
+        read again, from a cached copy or by ranges. Paths are those in the artifact, or in the run.
         """
         from modeldrop.cache import kept  # noqa: PLC0415 - not needed to register
         from modeldrop.inspecting import Inspected, inspect_artifact  # noqa: PLC0415 - the same

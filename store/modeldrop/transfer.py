@@ -94,6 +94,23 @@ class Hash:
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(self._sha256.update, data))
 
+    def chunks(self, read_into: Callable[[memoryview], int], size: int) -> Iterator[memoryview]:
+        """Yield what is read, about `size` bytes; a chunk is valid as long as it is looked at."""
+        ring: deque[memoryview] = deque()
+        # One byte more than is expected, so that a file that grew is not read as if it hadn't.
+        length = min(_CHUNK, size + 1)
+        most = 1 if self._pool is None else _BEHIND + 1
+        more = -1
+        while more:
+            buffer = memoryview(bytearray(length)) if len(ring) < most else ring.popleft()
+            ring.append(buffer)
+            count = 0
+            # What comes from a network comes in small pieces.
+            while count < length and (more := read_into(buffer[count:])):
+                count += more
+            if count:
+                yield buffer[:count]
+
     def sent(self) -> Sent:
         """Return the digest and size of all that was taken."""
         while self._pending:
@@ -101,26 +118,22 @@ class Hash:
         return Sent(self._sha256.hexdigest(), self.size)
 
 
-def _chunks(fd: int, size: int, start: int | None = None) -> Iterator[memoryview]:
-    """Yield an open file's bytes from where it stands; a chunk is valid for `_BEHIND` more.
+def reading(fd: int, size: int, start: int | None = None) -> Callable[[memoryview], int]:
+    """Return what reads an open file on into a buffer.
 
-    With `start` they are `size` bytes of the file from there on, and others may read it meanwhile.
+    With `start` that is `size` bytes of it from there on, and others may read it meanwhile.
     """
-    ring: deque[memoryview] = deque()
-    # One byte more than is expected, so that a file that grew is not read as if it hadn't.
-    length = min(_CHUNK, size + 1)
-    while True:
-        fresh = len(ring) <= _BEHIND
-        buffer = memoryview(bytearray(length)) if fresh else ring.popleft()
-        ring.append(buffer)
-        if start is None:
-            count = os.readv(fd, [buffer])
-        else:
-            count = os.preadv(fd, [buffer[: min(length, size)]], start) if size else 0
-            start, size = start + count, size - count
-        if not count:
-            return
-        yield buffer[:count]
+    if start is None:
+        return lambda buffer: os.readv(fd, [buffer])
+    place, end = start, start + size
+
+    def read_part(buffer: memoryview) -> int:
+        nonlocal place
+        count = os.preadv(fd, [buffer[: end - place]], place) if place < end else 0
+        place += count
+        return count
+
+    return read_part
 
 
 class Transfer:
@@ -232,7 +245,7 @@ class Transfer:
         token = None
         try:
             with Hash(size) as digest:
-                for chunk in _chunks(fd, size, start):
+                for chunk in digest.chunks(reading(fd, size, start), size):
                     digest.update(chunk)
                     count = writer.write(chunk)
                     if told.begun is not None and token is None:
@@ -328,7 +341,7 @@ class Transfer:
         """
         unchanged()
         with Hash(size) as digest:
-            for chunk in _chunks(fd, size, start):
+            for chunk in digest.chunks(reading(fd, size, start), size):
                 digest.update(chunk)
                 moved(len(chunk))
                 unchanged()
@@ -358,7 +371,7 @@ class Transfer:
         if source is None:
             return None
         with source, Hash(size) as digest:
-            while data := source.read(_CHUNK):
+            for data in digest.chunks(source.read_into, size):
                 digest.update(data)
                 moved(len(data))
             return digest.sent()

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
+from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused
-from modeldrop.intake import drop
+from modeldrop.intake import RETRY, ask, drop
 from modeldrop.records import FileFormat
 from modeldrop_cli import objects
 from support import modelfiles, reference
@@ -291,3 +292,15 @@ def test_a_file_that_is_missing_at_one_attempt_and_there_at_the_next_is_not_call
             (opened.home.staging / run / "_SUCCESS").touch()
             assert turns(engine, lambda: is_in(engine, run, "committed"))
         assert not stored(opened, run)["m/m.onnx"].warnings
+
+
+def test_a_running_service_lets_a_parked_run_through_once_its_rules_are_read_again(
+    repository: Repository, tmp_path: Path
+) -> None:
+    (tmp_path / "model.pkl").write_bytes(modelfiles.pickled())
+    with with_rules(repository, 'runs_code = "park"') as opened, running(opened) as engine:
+        run = drop(opened.home.staging, [tmp_path / "model.pkl"])
+        assert turns(engine, lambda: is_in(engine, run, "parked"))
+        engine.reload(opened.home.config.service, FormatSettings(runs_code="allow"))
+        ask(opened.home, RETRY, run)
+        assert turns(engine, lambda: is_in(engine, run, "committed"))

@@ -40,6 +40,6 @@ def command(reference: str, output: Output) -> None:
         tell_copy(
             repository,
             reference,
-            lambda exact, moved: repository.path(exact, moved=moved),
+            lambda found, artifact, moved: repository.path_found(found, artifact, moved=moved),
             output,
         )

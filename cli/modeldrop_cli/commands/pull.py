@@ -53,6 +53,8 @@ def command(reference: str, folder: Path, output: Output) -> None:
         tell_copy(
             repository,
             reference,
-            lambda exact, moved: repository.pull(exact, folder, moved=moved),
+            lambda found, artifact, moved: repository.pull_found(
+                found, artifact, folder, moved=moved
+            ),
             output,
         )

@@ -11,7 +11,7 @@ from a write can't know whether it happened, and reads back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -136,6 +136,10 @@ class Source(Protocol):
         """Return the next bytes, at most `size`, and none at the end."""
         ...
 
+    def read_into(self, view: memoryview) -> int:
+        """Put the next bytes into a buffer, and return how many; none at the end."""
+        ...
+
     def __enter__(self) -> Self:
         """Return itself."""
         ...
@@ -161,6 +165,19 @@ class Ranged(Protocol):
 
     def within(self, start: int, end: int) -> Source:
         """Return another source, of the bytes from `start` to before `end`."""
+        ...
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """A backend that may bring many small files quicker at once than one by one."""
+
+    def gather(self, wanted: Sequence[Stored], take: Callable[[int, memoryview], None]) -> None:
+        """Tell `take` of what comes of files of these sizes, whole, in any order, by their numbers.
+
+        The bytes are gone when `take` returns. What doesn't come is left out: read by itself, it
+        is told why. Raises what `take` raises, and nothing of the store's.
+        """
         ...
 
 

@@ -2,8 +2,8 @@
 
 s3fs copies a body several times, on one thread for all requests, and has no way to send a digest
 along; and to load it takes longer than a small pull. So what carries bytes or is only read goes
-past it, with the address, credentials and settings that botocore gives it, over connections of its
-own, and with a `Content-MD5` in every request that sends.
+past it, to the address and with the credentials that botocore would find (`access`), over
+connections of its own, and with a `Content-MD5` in every request that sends.
 
 It is there to be quick, never to be another way of setting something up: whoever asks for what
 isn't known here (`None` from `connect`, `NotDirect` later) goes through s3fs, which knows it all.
@@ -14,41 +14,26 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 import re
-import ssl
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlsplit
-from xml.sax.saxutils import unescape
 
-from botocore.config import Config
-from botocore.exceptions import ClientError, HTTPClientError
-from botocore.httpsession import where
-from botocore.session import Session
-from botocore.utils import get_environ_proxies
-
-from modeldrop.backend.connections import Answer, Connections
+from modeldrop.backend import environment, http1
+from modeldrop.backend.access import Access, asked
+from modeldrop.backend.connections import PORTS, Answer, Connections, NoAnswer
+from modeldrop.backend.gathering import Take, gather
 from modeldrop.backend.signing import Signer
 from modeldrop.errors import ConfigError
 from modeldrop.redaction import remember
 
-# What s3fs was given beyond these may change a request in ways that are unknown here.
-_OPTIONS: Final = frozenset(
-    {"endpoint_url", "region_name", "profile", "anon", "client_kwargs", "config_kwargs"}
-)
-_CLIENT: Final = frozenset({"endpoint_url", "region_name", "verify"})
-_CONFIG: Final = frozenset(
-    {
-        *("s3", "connect_timeout", "read_timeout", "max_pool_connections", "retries", "proxies"),
-        *("request_checksum_calculation", "response_checksum_validation"),
-    }
-)
-_ADDRESSING: Final = frozenset({"addressing_style"})
-# botocore renews credentials a quarter of an hour before they end.
-_CREDENTIALS_SECONDS: Final = 60
+if TYPE_CHECKING:
+    import ssl
+
+# For so long, keys that are renewed are taken to be the same.
+_KEYS_SECONDS: Final = 60
 # A redirect to the bucket's region, and what a server answers that signs in another way.
 _ELSEWHERE: Final = frozenset({301, 302, 307, 308})
 _OTHERWISE: Final = frozenset(
@@ -56,14 +41,23 @@ _OTHERWISE: Final = frozenset(
 )
 _REFUSED_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 _FAILED: Final = 300
-_NAME: Final = "k"
-_PORTS: Final = {"http": 80, "https": 443}
-# Directory buckets sign with keys of their own.
-_EXPRESS: Final = "--x-s3"
 
 
 class NotDirect(Exception):
     """The request has to be made through s3fs."""
+
+
+class ErrorAnswer(Exception):
+    """The server answered what is wrong; `response` says it as botocore's errors do."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        """Take the answer's status, and what its body says."""
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.response = {
+            "Error": {"Code": code, "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        }
 
 
 class Body:
@@ -77,21 +71,22 @@ class Body:
         if not size:
             held.finish()
 
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`, and none at the end.
+    def read_into(self, view: memoryview) -> int:
+        """Put the next bytes into a buffer, and return how many; none at the end.
 
         Raises:
-            HTTPClientError: it broke off.
+            NoAnswer: it broke off.
         """
         if not self._left:
-            return b""
-        data = self._held.read(min(size, self._left))
-        if not data:
-            raise HTTPClientError(error="the answer was cut short")
-        self._left -= len(data)
+            return 0
+        count = self._held.read_into(view[: self._left])
+        if not count:
+            message = "the answer was cut short"
+            raise NoAnswer(message)
+        self._left -= count
         if not self._left:
             self._held.finish()
-        return data
+        return count
 
     def close(self) -> None:
         """Let go of the connection, with what is still to come."""
@@ -102,24 +97,21 @@ class Body:
 class Direct:
     """One bucket."""
 
-    def __init__(
-        self,
-        base: str,
-        endpoint: str,
-        region: str,
-        holder: Any,  # noqa: ANN401 - botocore's credentials, of whatever kind
-        connections: Connections,
-    ) -> None:
-        """Use `connect`."""
-        parts = urlsplit(base)
+    def __init__(self, access: Access) -> None:
+        """Use `connect`.
+
+        Raises:
+            ConfigError: the certificates that are to be trusted can't be read.
+        """
+        parts = urlsplit(access.base)
         self._path = parts.path
         # Without the port that its scheme has anyway, as in every request's own header.
-        self._host = parts.netloc.removesuffix(f":{_PORTS[parts.scheme]}")
-        self.endpoint = endpoint
+        self._host = parts.netloc.removesuffix(f":{PORTS[parts.scheme]}")
+        self.endpoint = access.endpoint
         """The address of the server."""
-        self._region = region
-        self._holder = holder
-        self._connections = connections
+        self._access = access
+        tls = None if access.authorities is None else _trusting(access.authorities)
+        self._connections = Connections(parts, access.limits, tls)
         self._lock = threading.Lock()
         self._signer: Signer | None = None
         self._until = 0.0
@@ -131,53 +123,15 @@ class Direct:
         Raises:
             ConfigError: the certificates that are to be trusted can't be read.
         """
-        client: Mapping[str, Any] = _mapping(options.get("client_kwargs"))
-        config: Mapping[str, Any] = _mapping(options.get("config_kwargs"))
-        if (
-            options.get("anon")
-            or set(options) - _OPTIONS
-            or set(client) - _CLIENT
-            or set(config) - _CONFIG
-            or set(_mapping(config.get("s3"))) - _ADDRESSING
-        ):
+        wanted = asked(options)
+        if wanted is None:
             return None
-        endpoint = options.get("endpoint_url")
-        if endpoint and client.get("endpoint_url", endpoint) != endpoint:
-            return None
-        where_to = {"endpoint_url": endpoint} if endpoint else {}
-        try:
-            session = Session(profile=options.get("profile"))
-            asked = session.create_client("s3", config=Config(**config), **{**where_to, **client})
-            named = {"Bucket": bucket, "Key": _NAME}
-            # Where it is, by all the rules that there are.
-            url = asked.generate_presigned_url("get_object", Params=named)
-            holder = session.get_credentials()
-        except Exception:  # noqa: BLE001 - without credentials, say: s3fs tells of it when it is used
-            return None
-        parts = urlsplit(url)
-        settings = asked.meta.config
-        region = asked.meta.region_name
-        if (
-            settings.signature_version != "s3v4"
-            or not region
-            or bucket.endswith(_EXPRESS)
-            or not parts.path.endswith(f"/{_NAME}")
-        ):
-            return None
-        base = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(_NAME)}"
-        verify = client.get("verify")
-        if (
-            not (verify is None or verify is True or isinstance(verify, str))
-            or settings.client_cert
-            or settings.proxies
-            or get_environ_proxies(base)
-        ):
-            return None
-        tls = None
-        if parts.scheme == "https":
-            tls = _trusting(_bundle(verify, session))
-        connections = Connections(urlsplit(base), settings, tls)
-        return cls(base, str(asked.meta.endpoint_url), region, holder, connections)
+        access = environment.find(bucket, wanted)
+        if access is None:
+            from modeldrop.backend import session  # noqa: PLC0415 - loads botocore
+
+            access = session.find(bucket, wanted)
+        return None if access is None else cls(access)
 
     def close(self) -> None:
         """Close the connections."""
@@ -210,8 +164,9 @@ class Direct:
         answer = self._ask("POST", key, {"uploads": ""}).text()
         found = re.search("<UploadId>([^<]+)</UploadId>", answer)
         if found is None:
-            raise HTTPClientError(error="the answer names no upload")
-        return unescape(found[1])
+            message = "the answer names no upload"
+            raise NoAnswer(message)
+        return _unescaped(found[1])
 
     def send(self, key: str, upload: str, number: int, data: bytes | memoryview) -> str:
         """Send a part, of which the server checks the digest, and return its tag."""
@@ -223,7 +178,7 @@ class Direct:
             data,
         )
         answer.text()
-        return str(answer.headers["ETag"])
+        return str(answer.headers["etag"])
 
     def read(self, key: str, seconds: float) -> bytes:
         """Return a small object whole, in so many seconds at most."""
@@ -232,7 +187,8 @@ class Direct:
         size = _length(answer)
         data = answer.whole(until - time.monotonic())
         if len(data) != size:
-            raise HTTPClientError(error="the answer was cut short")
+            message = "the answer was cut short"
+            raise NoAnswer(message)
         return data
 
     def size(self, key: str, seconds: float) -> int:
@@ -250,20 +206,30 @@ class Direct:
         answer = self._ask("GET", key, {}, headers)
         size = _length(answer)
         # Some servers answer 200 to a range, which they give all the same.
-        about = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        about = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("content-range", ""))
         first, total = (int(about[1]), int(about[2])) if about else (0, size)
         if first != start or size != min(total if end is None else end, total) - start:
             answer.drop()
-            raise HTTPClientError(error=f"asked for bytes from {start} on, got others")
+            message = f"asked for bytes from {start} on, got others"
+            raise NoAnswer(message)
         return Body(answer, size, total)
+
+    def gather(self, keys: Sequence[str], sizes: Sequence[int], take: Take) -> None:
+        """Bring what can be brought of objects of these sizes; see `gathering`."""
+
+        def request(number: int) -> bytes:
+            path, headers = self._signed("GET", keys[number])
+            return http1.request("GET", path, headers, 0)
+
+        gather(self._connections.connected, self._access.limits.read, request, sizes, take)
 
     def _refuses(
         self, method: str, key: str, query: Mapping[str, str], headers: dict[str, str], body: bytes
     ) -> bool:
         try:
             self._ask(method, key, query, headers, body).text()
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _REFUSED_DIGEST:
+        except ErrorAnswer as error:
+            if error.code not in _REFUSED_DIGEST:
                 raise
             return True
         return False
@@ -277,28 +243,38 @@ class Direct:
         body: bytes | memoryview = b"",
         seconds: float | None = None,
     ) -> Answer:
+        path, signed = self._signed(method, key, query, headers)
+        answer = self._connections.send(method, path, signed, body, seconds)
+        if answer.status >= _FAILED:
+            raise _told(answer)
+        return answer
+
+    def _signed(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[str, dict[str, str]]:
+        """Return the path of a request, with its query, and the headers that sign it."""
         path = f"{self._path}{quote(key, safe='/~')}"
         asked = "&".join(
             f"{name}={quote(each, safe='~')}" for name, each in sorted((query or {}).items())
         )
         signed = self._signing().signed(method, path, asked, headers or {})
-        whole = f"{path}?{asked}" if asked else path
-        answer = self._connections.send(method, whole, signed, body, seconds)
-        if answer.status >= _FAILED:
-            raise _told(answer, method)
-        return answer
+        return f"{path}?{asked}" if asked else path, signed
 
     def _signing(self) -> Signer:
-        """Return what signs with the credentials as they are now; botocore renews them."""
+        """Return what signs with the keys as they are now."""
         with self._lock:
             if self._signer is None or time.monotonic() > self._until:
-                now = self._holder.get_frozen_credentials()
+                keys = self._access.keys()
                 # Those of a profile or a role are in no environment.
-                remember(now.secret_key, now.token)
+                remember(keys.secret, keys.token)
                 self._signer = Signer(
-                    self._host, self._region, now.access_key, now.secret_key, now.token
+                    self._host, self._access.region, keys.access, keys.secret, keys.token
                 )
-                self._until = time.monotonic() + _CREDENTIALS_SECONDS
+                self._until = time.monotonic() + _KEYS_SECONDS
             return self._signer
 
 
@@ -309,27 +285,17 @@ def digest_of(data: bytes | memoryview) -> str:
 
 def _length(answer: Answer) -> int:
     """Return how many bytes an answer says that it has; without it, one cut short looks whole."""
-    length = answer.headers.get("Content-Length", "")
+    length = answer.headers.get("content-length", "")
     if not (length.isascii() and length.isdecimal()):
         answer.drop()
         raise NotDirect("no length")
     return int(length)
 
 
-def _bundle(verify: object, session: Any) -> str:  # noqa: ANN401 - botocore's own
-    """Return the file of certificates to trust, in the order in which botocore looks for it."""
-    for named in (
-        verify,
-        session.get_config_variable("ca_bundle"),
-        os.environ.get("REQUESTS_CA_BUNDLE"),
-    ):
-        if named is not None:
-            return str(where() if named is True else named)
-    return str(where())
-
-
 def _trusting(bundle: str) -> ssl.SSLContext:
-    """Return what checks certificates and whose they are: http.client leaves it to this."""
+    """Return what checks certificates and whose they are."""
+    import ssl  # noqa: PLC0415 - only where there are certificates
+
     try:
         context = ssl.create_default_context(cafile=bundle)
     except OSError as error:
@@ -343,23 +309,16 @@ def _trusting(bundle: str) -> ssl.SSLContext:
     return context
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _told(answer: Answer, method: str) -> Exception:
-    """Return the exception that botocore's client would raise, or `NotDirect`."""
+def _told(answer: Answer) -> Exception:
+    """Return the exception for an answer that isn't what was asked for."""
     text = answer.text()
     code = re.search("<Code>([^<]*)</Code>", text)
     why = re.search("<Message>([^<]*)</Message>", text)
-    name = unescape(code[1]) if code else str(answer.status)
+    name = _unescaped(code[1]) if code else str(answer.status)
     if answer.status in _ELSEWHERE or name in _OTHERWISE:
         return NotDirect(name)
-    error: Exception = ClientError(
-        {
-            "Error": {"Code": name, "Message": unescape(why[1]) if why else ""},
-            "ResponseMetadata": {"HTTPStatusCode": answer.status},
-        },
-        method,
-    )
-    return error
+    return ErrorAnswer(answer.status, name, _unescaped(why[1]) if why else "")
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

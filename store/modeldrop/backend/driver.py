@@ -6,7 +6,7 @@ whole: the URL's prefix is in them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, runtime_checkable
@@ -47,8 +47,8 @@ class Body(Protocol):
     # How many the whole file has.
     total: int
 
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`, and none at the end of what was asked for."""
+    def read_into(self, view: memoryview) -> int:
+        """Put the next bytes into a buffer; return how many, none at the end of what was asked."""
         ...
 
     def close(self) -> None:
@@ -117,6 +117,20 @@ class Resuming(Protocol):
 
     def resume(self, key: str, name: str) -> Resumable | None:
         """Take up an upload, or return None where the store has it no more or can't say."""
+        ...
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """A driver that brings many small files quicker at once than one by one."""
+
+    def gather(
+        self, keys: Sequence[str], sizes: Sequence[int], take: Callable[[int, memoryview], None]
+    ) -> None:
+        """Tell `take` of what comes of files, whole, in any order, by their numbers.
+
+        What doesn't come is left out. Raises what `take` raises, and nothing else.
+        """
         ...
 
 

@@ -89,7 +89,7 @@ _BY_CLASS: Final[Mapping[str, Kind]] = {
     **dict.fromkeys(
         (
             *("EndpointConnectionError", "ConnectionClosedError", "HTTPClientError"),
-            *("ServiceRequestError", "ServiceResponseError", "ClientConnectionError"),
+            *("NoAnswer", "ServiceRequestError", "ServiceResponseError", "ClientConnectionError"),
             *("ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ConnectionError"),
             *("TimeoutError", "FSTimeoutError", "gaierror", "SSLError", "TransportError"),
             # asyncssh's: `DisconnectError` is whatever ended a connection.

@@ -142,6 +142,13 @@ class LocalSource:
         except OSError as error:
             raise told(error, "read", self._path) from error
 
+    def read_into(self, view: memoryview) -> int:
+        """Put the next bytes into a buffer, and return how many; none at the end."""
+        try:
+            return os.readv(self._fd, [view])
+        except OSError as error:
+            raise told(error, "read", self._path) from error
+
     def __enter__(self) -> Self:
         """Return itself."""
         return self

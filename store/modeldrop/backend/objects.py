@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from modeldrop import layout
 from modeldrop.backend import base, failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
-from modeldrop.backend.driver import Resuming, Taking
+from modeldrop.backend.driver import Gathering, Resuming, Taking
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
 from modeldrop.backend.urls import Address, credentials_hint
@@ -195,6 +195,13 @@ class ObjectBackend:
             lambda doing: self._told(doing, key),
             start,
         )
+
+    def gather(self, wanted: Sequence[Stored], take: Callable[[int, memoryview], None]) -> None:
+        """Bring what can be brought of small files at once; see `base.Gathering`."""
+        driver = self._driver
+        if isinstance(driver, Gathering):
+            keys = [self._key(each.key) for each in wanted]
+            driver.gather(keys, [each.size for each in wanted], take)
 
     def children(self, folder: str, prefix: str = "") -> Iterator[str]:
         """Yield the names directly in a folder that begin with `prefix`, page by page."""

@@ -224,12 +224,21 @@ class RangeSource:
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most `size`, and none at the end."""
+        return bytes(self._take(size))
+
+    def read_into(self, view: memoryview) -> int:
+        """Put the next bytes into a buffer, and return how many; none at the end."""
+        taken = self._take(len(view))
+        view[: len(taken)] = taken
+        return len(taken)
+
+    def _take(self, size: int) -> memoryview:
         if not self._left and self._under_way:
             with self._told("read"):
                 self._ask()
                 self._left = memoryview(self._under_way.popleft().result())
         taken, self._left = self._left[:size], self._left[size:]
-        return bytes(taken)
+        return taken
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -294,21 +303,27 @@ class StreamSource:
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most `size`, and none at the end."""
+        data = bytearray(min(size, self._end - self._at))
+        count = self.read_into(memoryview(data))
+        return bytes(data[:count])
+
+    def read_into(self, view: memoryview) -> int:
+        """Put the next bytes into a buffer, and return how many; none at the end."""
         with self._told("read"):
             for attempt in range(_BREAKS + 1):
                 if self._at == self._end:
-                    return b""
+                    return 0
                 try:
                     if self._body is None:
                         self._body = self._open(self._at, self._end)
-                    data = self._body.read(size)
+                    count = self._body.read_into(view)
                 except Exception as error:
                     self._let_go()
                     if attempt == _BREAKS or not failures.is_transient(error):
                         raise
                     continue
-                self._at += len(data)
-                return data
+                self._at += count
+                return count
             raise AssertionError
 
     def __enter__(self) -> Self:

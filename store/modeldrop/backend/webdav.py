@@ -130,6 +130,11 @@ class _Body:
             self._most -= len(data)
         return data
 
+    def read_into(self, view: memoryview) -> int:
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
     def close(self) -> None:
         self._answer.close()
 
