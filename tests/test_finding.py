@@ -21,7 +21,7 @@ from modeldrop.errors import (
 from modeldrop.finding import forward
 from modeldrop.metadata import Metadata
 from modeldrop.names import new_guid
-from modeldrop.records import Revision
+from modeldrop.records import Revision, VacantVersion
 from support import sharing, worlds
 from support.children import together
 from support.program import as_process
@@ -163,6 +163,42 @@ def test_a_backend_that_was_put_back_has_no_later_versions(world: Repository) ->
     (folder / "00000009.json").unlink()
     assert [each.version for each in world.finding.versions("churn")] == list(range(8, 0, -1))
     assert "churn/9" not in searched(world, "experiment=churn")
+
+
+def test_numbers_that_an_import_left_vacant_are_passed_over(world: Repository) -> None:
+    def leave_vacant(experiment: str, number: int) -> None:
+        record = VacantVersion(
+            owner=f"{experiment}-{number}",
+            experiment=experiment,
+            version=number,
+            reason="it was deleted there",
+            home=worlds.guid(2**64),
+            host="trainer-1",
+            left_by="ada",
+            left_at=worlds.AT.format(number),
+        )
+        key = layout.numbered(layout.versions(experiment), number)
+        path = world.home.paths.model_repository / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record.to_bytes())
+
+    for name, number in (("churn", 10), ("churn", 11), ("none", 1)):
+        leave_vacant(name, number)
+    later = worlds.revision(20, worlds.said(20))
+    worlds.put(world.home.paths.model_repository, worlds.version(later, "fraud", 5))
+    leave_vacant("fraud", 4)
+    for _ in range(2):
+        with again(world) as opened:
+            found = opened.finding.experiments()
+            assert [each.reference for each in found] == ["churn/9", "fraud/5"]
+            found = opened.finding.versions("fraud")
+            assert [each.version for each in found] == [5, 3, 2, 1]
+            assert len(opened.finding.search("experiment=churn").found) == 9
+    with again(world) as opened:
+        counted = Counting(world.home.paths.model_repository)
+        set_backend(opened, counted)
+        opened.finding.search("experiment=churn")
+        assert counted.asked.total() == 0
 
 
 # What other hosts did

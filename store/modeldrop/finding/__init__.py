@@ -180,11 +180,16 @@ class Finding:
 
         def work(db: sqlite3.Connection, forward: Forward) -> list[FoundVersion]:
             forward.journals()
-            newest = forward.newest(sorted(self._rooms.versions.experiments()))
-            forward.versions({name: [number] for name, number in newest.items() if number})
-            is_newest = "(SELECT newest FROM heads h WHERE h.experiment = v.experiment)"
-            found = answers.versions(db, Condition(f"v.version = {is_newest}", []), sort, most)
-            return self._with_aliases([name for name in newest if newest[name]], found, forward)
+            names = forward.newest_versions(sorted(self._rooms.versions.experiments()))
+            # The newest one: all numbers above it are vacant.
+            where = Condition(
+                "(SELECT newest FROM heads h WHERE h.experiment = v.experiment) - v.version = "
+                "(SELECT count(*) FROM vacant c WHERE c.experiment = v.experiment "
+                "AND c.version > v.version)",
+                [],
+            )
+            found = answers.versions(db, where, sort, most)
+            return self._with_aliases(names, found, forward)
 
         return self._use(work, damaged)
 

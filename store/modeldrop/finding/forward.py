@@ -23,7 +23,13 @@ from modeldrop import layout
 from modeldrop.admission import check_backend
 from modeldrop.aliases import ALIAS_REMOVED, PROMOTED, Aliases
 from modeldrop.backend.base import Backend
-from modeldrop.errors import IntegrityError, JournalDamaged, RunNotFound, VersionNotFound
+from modeldrop.errors import (
+    IntegrityError,
+    JournalDamaged,
+    RunNotFound,
+    VersionNotFound,
+    VersionVacant,
+)
 from modeldrop.finding import tables
 from modeldrop.finding.index import about, writing
 from modeldrop.form import now
@@ -34,7 +40,7 @@ from modeldrop.names import WHOLE_RUN
 from modeldrop.records import AliasMove, Head, Revision, Version
 from modeldrop.references import References
 from modeldrop.runs import COMMITTED, Runs
-from modeldrop.versions import REGISTERED, Versions
+from modeldrop.versions import LEFT_VACANT, REGISTERED, Versions
 
 Named = TypeVar("Named")
 Read = TypeVar("Read")
@@ -44,6 +50,7 @@ _RECORDS: Final = 1000
 _LINES: Final = 5000
 # From so many records on a person should be told.
 _MANY: Final = 2000
+_VACANT: Final = "vacant"
 # The name under which the index says when the whole backend was listed.
 SURVEYED: Final = "surveyed_at"
 
@@ -141,9 +148,10 @@ class Forward:
                 match entry.kind, entry.details:
                     case (kind, {"run": str(run), "revision": int(revision)}) if kind == COMMITTED:
                         runs[run] = max(revision, runs.get(run, 0))
-                    case (kind, {"experiment": str(name), "version": int(number)}) if (
-                        kind == REGISTERED
-                    ):
+                    case (kind, {"experiment": str(name), "version": int(number)}) if kind in {
+                        REGISTERED,
+                        LEFT_VACANT,
+                    }:
                         heads[name] = max(number, heads.get(name, 0))
                     case (
                         kind,
@@ -225,21 +233,45 @@ class Forward:
             known = {
                 number
                 for (number,) in self._db.execute(
-                    "SELECT version FROM versions WHERE experiment = ?", (experiment,)
+                    "SELECT version FROM versions WHERE experiment = ? "
+                    "UNION ALL SELECT version FROM vacant WHERE experiment = ?",
+                    (experiment, experiment),
                 )
             }
             missing = [(experiment, number) for number in wanted if number not in known]
             for some in self._batches(missing):
                 read = self._several(lambda name: self._version(*name), some)
+                vacant = [name for name, each in zip(some, read, strict=True) if each == _VACANT]
                 with writing(self._db):
-                    tables.insert_versions(self._db, filter(None, read))
+                    tables.insert_versions(
+                        self._db, [each for each in read if isinstance(each, Version)]
+                    )
+                    self._db.executemany("INSERT OR IGNORE INTO vacant VALUES (?, ?)", vacant)
         self._follow(numbers)
+
+    def newest_versions(self, experiments: Sequence[str]) -> list[str]:
+        """Read the newest version of some experiments; return those that have any.
+
+        Numbers that an import left vacant are passed over.
+        """
+        newest = {name: number for name, number in self.newest(experiments).items() if number}
+        wanted = newest
+        while wanted:
+            self.versions({name: [number] for name, number in wanted.items()})
+            vacant = set(self._db.execute("SELECT experiment, version FROM vacant"))
+            wanted = {
+                name: number - 1
+                for name, number in wanted.items()
+                if number > 1 and (name, number) in vacant
+            }
+        return list(newest)
 
     def _untold(self) -> dict[str, Iterable[int]]:
         """Return the experiments of which versions are missing, with all numbers that they have."""
         rows = self._db.execute(
             "SELECT experiment, newest FROM heads h WHERE newest > "
-            "(SELECT count(*) FROM versions v WHERE v.experiment = h.experiment)"
+            "(SELECT count(*) FROM versions v WHERE v.experiment = h.experiment) + "
+            "(SELECT count(*) FROM vacant v WHERE v.experiment = h.experiment)"
         )
         return {experiment: range(1, newest + 1) for experiment, newest in rows.fetchall()}
 
@@ -308,9 +340,11 @@ class Forward:
         except IntegrityError as error:
             return error
 
-    def _version(self, experiment: str, number: int) -> Version | None:
+    def _version(self, experiment: str, number: int) -> Version | str | None:
         try:
             return self._rooms.versions.version(experiment, number)
+        except VersionVacant:
+            return _VACANT
         except VersionNotFound as error:
             # Numbers have no gaps.
             hint = "`modeldrop verify` checks the whole store"

@@ -55,6 +55,9 @@ CREATE TABLE versions (
     size INTEGER, host TEXT, registered_by TEXT, registered_at TEXT, description TEXT,
     said INTEGER, upto INTEGER, open INTEGER, PRIMARY KEY (experiment, version)
 ) WITHOUT ROWID;
+CREATE TABLE vacant (
+    experiment TEXT, version INTEGER, PRIMARY KEY (experiment, version)
+) WITHOUT ROWID;
 CREATE TABLE facts (
     name TEXT, revision INTEGER, text TEXT, number, PRIMARY KEY (name, revision, text)
 ) WITHOUT ROWID;

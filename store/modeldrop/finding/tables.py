@@ -54,6 +54,7 @@ def forget_after(db: sqlite3.Connection, experiment: str, newest: int) -> None:
     """Forget versions that aren't there any more: the backend was put back to an earlier state."""
     place = (experiment, newest)
     db.execute("DELETE FROM versions WHERE experiment = ? AND version > ?", place)
+    db.execute("DELETE FROM vacant WHERE experiment = ? AND version > ?", place)
     db.execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", place)
 
 
