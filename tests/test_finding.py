@@ -393,9 +393,8 @@ def test_records_are_read_once(world: Repository) -> None:
         assert len(opened.finding.search("metrics.auc").found) == 12
         assert len(opened.finding.search_runs("metrics.auc").found) == 20
         assert counted.asked.total() == 0
-        # Is the newest one there, and is there one more? Which aliases are there?
+        # Is the newest one there, and is there one more? Which aliases, targets, retirements?
         opened.finding.versions("churn")
-        # Aliases, targets and retirements are listed.
         assert counted.asked == {"stat": 2, "children": 3}
         counted.asked.clear()
         opened.finding.runs()
