@@ -184,6 +184,28 @@ def test_best_prints_a_version(world: Repository, run: Program) -> None:
     assert f"churn/{whole['versions'][0]['version']}" == order[0]
 
 
+def test_what_is_retired_is_marked_and_passed_over(world: Repository, run: Program) -> None:
+    order = [f"churn/{n}" for n in sorted(range(1, 11), key=auc, reverse=True)]
+    world.retire(order[0])
+    assert run("best", "churn", "auc", "-q").lines == [order[1]]
+    told = run("best", "churn", "auc")
+    assert told.err.endswith(f"{order[0]} with {said(order[0])} is retired, and passed over.\n")
+    whole = run("best", "churn", "auc", "--json").json
+    assert documented(whole, objects.BestObject)
+    assert [f"churn/{each['version']}" for each in whole["passed_over"]] == [order[0]]
+    for call in (("list", "churn"), ("search", "experiment=churn"), ("plot", "churn", "auc")):
+        assert f"Retired: {order[0]}.\n" in run(*call).err
+    assert run("list", "churn", "--columns", "version,retired").out.count("true") == 1
+    plot = run("plot", "churn", "auc", "--json").json
+    assert documented(plot, objects.PlotObject)
+    assert [f"churn/{each['version']}" for each in plot["points"] if each["retired"]] == [order[0]]
+    assert order[1].partition("/")[2] in run("plot", "churn", "auc").err.splitlines()[0]
+
+
+def said(reference: str) -> str:
+    return worlds.said(int(reference.partition("/")[2])).metrics["auc"]
+
+
 def test_best_without_a_direction_names_the_choice(
     repository: Repository, run: Program, tmp_path: Path
 ) -> None:
@@ -317,6 +339,16 @@ def test_diff_shows_tensors_that_were_added_removed_or_changed(
 
 
 # formats
+
+
+def test_inspect_of_what_is_missing_is_damage(repository: Repository, run: Program) -> None:
+    reference = stored(repository, {"a.json": b"{}", "b.npy": b"\x93NUMPY"})
+    key = repository.resolve(reference).revision.artifacts[0].files[1].key
+    (repository.home.paths.model_repository / key).unlink()
+    told = run("inspect", f"run:{reference}", "--tensors")
+    assert (told.code, told.out) == (20, "")
+    assert f"{key} isn't there" in told.err
+    assert "modeldrop verify" in told.err
 
 
 def test_search_and_lists_know_what_the_files_are(world: Repository, run: Program) -> None:

@@ -30,6 +30,7 @@ from modeldrop.errors import (
 from modeldrop.layout import deployments as deployments_folder
 from modeldrop.layout import numbered
 from support.deploying import TARGET, served, store_folder
+from support.letting import at_step
 from support.sharing import host, store
 from support.stores import RUN, model
 
@@ -497,6 +498,24 @@ def test_alias_and_target_never_bear_the_same_name(
         repository.promote("churn/2", "champion")
     repository.remove_target("champion")
     assert repository.promote("churn/2", "champion").created
+
+
+def test_alias_and_target_of_one_name_that_were_made_at_once_are_named_by_verify(
+    repository: Repository, serving: Path, tmp_path: Path
+) -> None:
+    # Each looks at the other before it is made.
+    with (
+        host(tmp_path / "second", repository.backend.url) as second,
+        at_step("intent written", lambda: second.promote("churn/1", TARGET)),
+    ):
+        repository.add_target(TARGET, serving)
+        second.push()
+    repository.fetch()
+    (finding,) = repository.verify().findings
+    assert (finding.kind, finding.where) == ("alias", f"churn@{TARGET}")
+    assert "there is a target of that name" in finding.what
+    repository.remove_alias(f"churn@{TARGET}")
+    assert repository.verify().ok
 
 
 def test_target_is_set_once_changed_removed_and_made_again(

@@ -96,6 +96,41 @@ def test_search_finds_versions_by_their_aliases(world: Repository) -> None:
     assert searched(world, "alias=champion") == []
 
 
+def test_search_finds_versions_that_are_retired(world: Repository) -> None:
+    assert searched(world, "retired") == []
+    world.retire("churn/3")
+    world.retire("fraud/1")
+    world.unretire("fraud/1")
+    assert searched(world, "retired") == searched(world, "retired=true") == ["churn/3"]
+    assert "churn/3" not in searched(world, "not retired")
+    assert len(searched(world, "retired=false")) == 11
+    (found,) = again(world).finding.search("retired").found
+    assert found.retired
+
+
+def test_search_finds_versions_by_where_they_are_live(world: Repository, tmp_path: Path) -> None:
+    assert searched(world, "target") == []
+    run = store(world)
+    for _ in range(2):
+        world.register(run, "churn", again=True)
+    world.add_target("production", tmp_path / "live")
+    world.deploy("churn/10", "production")
+    world.deploy("churn/11", "production")
+    assert searched(world, "target=production") == ["churn/11"]
+    world.rollback("churn", "production")
+    assert searched(world, "target=production") == ["churn/10"]
+    listed = again(world).finding.versions("churn")
+    assert [each.version for each in listed if each.targets == ("production",)] == [10]
+    (found,) = again(world).finding.search("target").found
+    assert found.targets == ("production",)
+    # What is live where the target was isn't live where it is now.
+    world.remove_target("production")
+    assert searched(world, "target") == []
+    world.add_target("production", tmp_path / "elsewhere")
+    assert searched(world, "target") == []
+    assert not any(each.targets for each in again(world).finding.versions("churn"))
+
+
 def test_what_this_home_did_is_found_at_once(world: Repository) -> None:
     assert runs_of(world, "tags.team=mine") == []
     run = store(world, tags={"team": "mine"}, metrics={"auc": "0.99"})
@@ -358,9 +393,9 @@ def test_records_are_read_once(world: Repository) -> None:
         assert len(opened.finding.search("metrics.auc").found) == 12
         assert len(opened.finding.search_runs("metrics.auc").found) == 20
         assert counted.asked.total() == 0
-        # Is the newest one there, and is there one more? Which aliases are there?
+        # Is the newest one there, and is there one more? Which aliases, targets, retirements?
         opened.finding.versions("churn")
-        assert counted.asked == {"stat": 2, "children": 1}
+        assert counted.asked == {"stat": 2, "children": 3}
         counted.asked.clear()
         opened.finding.runs()
         assert counted.asked == {"children": 1}
@@ -464,6 +499,50 @@ def test_the_best_version_goes_by_the_direction_that_runs_declare(
     found = repository.finding.best("best", "auc")
     assert (found.direction, found.declared) == ("max", True)
     assert found.points[0].version.aliases == ("champion",)
+
+
+def test_the_best_version_is_none_that_is_retired(repository: Repository) -> None:
+    registered(
+        repository,
+        {"metrics": {"auc": "0.9"}, "directions": {"auc": "max"}},
+        {"metrics": {"auc": "0.99"}},
+        {"metrics": {"auc": "0.8"}},
+        {"metrics": {"auc": "0.7"}},
+    )
+    repository.retire("best/2")
+    repository.retire("best/4")
+    assert best(repository, "auc", most=9) == ["best/1", "best/3"]
+    found = again(repository).finding.best("best", "auc")
+    assert [each.version.reference for each in found.passed_over] == ["best/2"]
+    points, _ = again(repository).finding.series("best", "auc")
+    assert [each.version.retired for each in points] == [False, True, False, True]
+    repository.unretire("best/2")
+    assert best(repository, "auc") == ["best/2"]
+    for number in (1, 2, 3):
+        repository.retire(f"best/{number}")
+    with pytest.raises(MetricNotFound, match="each version of best that has the metric 'auc'"):
+        best(repository, "auc")
+
+
+def test_whether_the_best_version_is_retired_is_asked_now(
+    hosts: tuple[Repository, Repository],
+) -> None:
+    ada, bob = hosts
+    registered(
+        ada,
+        {"metrics": {"auc": "0.9"}, "directions": {"auc": "max"}},
+        {"metrics": {"auc": "0.99"}},
+    )
+    assert best(bob, "auc") == ["best/2"]
+    ada.retire("best/2")
+    assert best(bob, "auc") == ["best/1"]
+    listed = again(bob).finding.versions("best")
+    assert [each.version for each in listed if each.retired] == [2]
+    (found,) = again(bob).finding.experiments()
+    assert found.retired
+    # Nothing was fetched since.
+    ada.unretire("best/2")
+    assert best(bob, "auc") == ["best/2"]
 
 
 def test_without_a_declared_direction_the_choice_is_named(repository: Repository) -> None:

@@ -20,10 +20,15 @@ from modeldrop.errors import (
     VersionRetired,
 )
 from modeldrop.gc import ARTIFACT, BYTES, MARK, STORE
+from modeldrop.imports import opening
+from modeldrop.imports.carrying import Options, carry
+from modeldrop.imports.packing import pack
+from modeldrop.imports.report import Report
 from modeldrop.names import new_guid
 from modeldrop.promotion import Promotion
 from modeldrop.records import COLLECTED, KEPT, MARKED, LetGo, Registration
 from modeldrop.versions import Versions
+from support import mlopsnet, work
 from support.children import dies, run
 from support.letting import at_step, collect, collect_at, gone, retire_at
 from support.program import Program, in_process
@@ -464,6 +469,105 @@ def test_if_claims_are_not_read_a_registration_under_way_loses_its_bytes(
         pytest.raises(AssertionError, match="a day after the claim"),
     ):
         claim_of_a_dead_registration_pins(one, other)
+
+
+def import_bundle(repository: Repository, path: Path) -> Report:
+    with opening.bundle(path) as source:
+        return carry(repository, source, Options())
+
+
+def made_elsewhere(root: Path, *texts: str) -> Path:
+    """Return a bundle of another repository, with a version of `churn` for each text."""
+    with host(root / "elsewhere", str(root / "store elsewhere")) as origin:
+        for text in texts:
+            register(origin, upload(origin, new_guid(), text))
+        pack(origin, [origin.resolve("churn")], root / "a.bundle", history=True)
+    return root / "a.bundle"
+
+
+def test_an_import_that_goes_on_never_refers_to_what_is_just_being_collected(
+    tmp_path: Path, local: str
+) -> None:
+    bundle = made_elsewhere(tmp_path, "one")
+    with two_hosts(tmp_path, local) as (one, other):
+        text = one.home.paths.config.read_text() + "\n[gc]\nunregistered_after = 864000\n"
+        one.home.paths.config.write_text(text)
+        roots = one.home.paths.root, other.home.paths.root
+    # It died once the run was here, and before there was a version.
+    assert dies(work.import_bundle, roots[1], bundle, at="run imported")
+    with Repository.open(roots[0]) as one, Repository.open(roots[1]) as other:
+        assert len(gone(collect(one, 11), MARK)) == 1
+        with at_step("pins read", lambda: import_bundle(other, bundle)):
+            collect(one, 11 + LATER)
+        collect(one, 11 + LATER)
+        assert pulled(one, "churn/1") == "one"
+        for each in (one, other):
+            each.push()
+        assert one.verify(deep=True).ok
+
+
+def test_an_import_looks_just_before_its_claim_whether_the_artifact_goes(
+    tmp_path: Path, local: str
+) -> None:
+    bundle = made_elsewhere(tmp_path, "one", "two")
+    with two_hosts(tmp_path, local) as (one, other):
+        text = one.home.paths.config.read_text() + "\n[gc]\nunregistered_after = 864000\n"
+        one.home.paths.config.write_text(text)
+        roots = one.home.paths.root, other.home.paths.root
+    with Repository.open(roots[0]) as one, Repository.open(roots[1]) as other:
+        # Two weeks pass between two versions, as they may for a machine that sleeps.
+        with at_step("version imported", lambda: gone_by(one)):
+            report = import_bundle(other, bundle)
+        assert not report.complete
+        assert "import it again" in report.waiting[0].reason
+        assert import_bundle(other, bundle).complete
+        assert pulled(one, "churn/2") == "two"
+        for each in (one, other):
+            each.push()
+        assert one.verify(deep=True).ok
+
+
+def gone_by(repository: Repository) -> None:
+    collect(repository, 11)
+    collect(repository, 11 + LATER)
+
+
+def test_what_was_imported_is_as_old_as_its_import(tmp_path: Path, url: str) -> None:
+    made = mlopsnet.empty(tmp_path / "net")
+    experiment = made.add("Experiment", "churn", "2020-10-04 14:00:00")
+    run_id, _ = made.run(experiment, b"nobody registered it")
+    with host(tmp_path / "a", url) as one:
+        text = one.home.paths.config.read_text() + "\n[gc]\nunregistered_after = 864000\n"
+        one.home.paths.config.write_text(text)
+        root = one.home.paths.root
+    with Repository.open(root) as one:
+        with opening.mlopsnet(made.database, made.folder) as source:
+            carry(one, source, Options())
+        stored = one.runs_at_backend.latest(run_id)
+        assert stored is not None
+        assert stored.committed_at.startswith("2020")
+        assert collect(one, 9) == []
+        assert len(gone(collect(one, 11), MARK)) == 1
+
+
+def test_numbers_that_are_vacant_hold_up_nothing_and_pin_nothing(tmp_path: Path, url: str) -> None:
+    with host(tmp_path / "elsewhere", str(tmp_path / "store elsewhere")) as origin:
+        for text in ("one", "two"):
+            register(origin, upload(origin, new_guid(), text))
+        pack(origin, [origin.resolve("churn/2")], tmp_path / "a.bundle", history=False)
+    with two_hosts(tmp_path, url) as (one, other):
+        with opening.bundle(tmp_path / "a.bundle") as source:
+            carry(one, source, Options(leave_vacant=True))
+        register(one, stored := upload(one, new_guid(), "three"))
+        one.retire("churn/3")
+        for each in (one, other):
+            each.push()
+        assert gone(collect(other, RETIRED), MARK) == {f"{stored}/model"}
+        assert gone(collect(one, RETIRED + LATER), ARTIFACT) == {f"{stored}/model"}
+        assert pulled(one, "churn/2") == "two"
+        for each in (one, other):
+            each.push()
+        assert one.verify(deep=True).ok
 
 
 def test_a_claim_pins_what_somebody_may_be_about_to_register(tmp_path: Path, local: str) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from modeldrop import Repository, layout, pins, retirements
-from modeldrop.collection import State
+from modeldrop.collection import Collections, State
 from modeldrop.errors import (
     AliasNotFound,
     ArtifactCollected,
@@ -38,8 +38,13 @@ from modeldrop.errors import (
     VersionInUse,
     VersionRetired,
 )
+from modeldrop.imports import opening
+from modeldrop.imports.carrying import Options, carry
+from modeldrop.imports.elsewhere import Source
+from modeldrop.imports.packing import pack
 from modeldrop.names import new_guid
 from modeldrop.versions import Versions
+from support import mlopsnet
 from support.letting import at_step, collect
 from support.servers import MotoServer
 from support.sharing import host
@@ -49,6 +54,7 @@ GRACE: Final = 14.0
 STEPS: Final = (
     *("intent written", "record appended", "followers brought forward", "journal acknowledged"),
     *("intent removed", "claimed", "marked", "kept", "collected", "key deleted", "pins read"),
+    *("run imported", "version imported"),
 )
 HOSTS: Final = st.integers(0, 1)
 NAMES: Final = st.sampled_from(["model", "tokenizer"])
@@ -70,6 +76,39 @@ EXPECTED: Final = (
 
 class Died(BaseException):
     """A process that ends at a step: no handler for errors gets to see it."""
+
+
+@dataclass
+class Elsewhere:
+    """What there is to be imported: bundles of `spam`, and what MLOps.NET has of `ham`."""
+
+    bundles: list[tuple[Path, list[Given]]]
+    net: mlopsnet.MadeNet
+    models: list[Given]
+
+    @classmethod
+    def make(cls, root: Path) -> Elsewhere:
+        """Make another repository, export it as it grows, and fill tables of MLOps.NET."""
+        bundles: list[tuple[Path, list[Given]]] = []
+        versions: list[Given] = []
+        with host(root / "elsewhere", str(root / "store elsewhere")) as origin:
+            for number, text in enumerate(["a", "b", "a"], 1):
+                run = new_guid()
+                origin.upload(run, model(root / "aside" / "model", text))
+                found = origin.register(f"run:{run}", "spam").version
+                versions.append(Given(f"spam/{number}", run, 1, found.sha256, text))
+                path = root / f"{number}.bundle"
+                pack(origin, [origin.resolve("spam")], path, history=True)
+                bundles.append((path, [*versions]))
+        net = mlopsnet.empty(root / "net")
+        experiment = net.add("Experiment", "ham", "2020-10-04 14:00:00")
+        models = []
+        for number, text in enumerate(["x", "y"], 1):
+            run, artifact = net.run(experiment, text.encode(), number)
+            net.register(experiment, run, artifact, number)
+            sha256 = hashlib.sha256(text.encode()).hexdigest()
+            models.append(Given(f"ham/{number}", run, 1, sha256, text))
+        return cls(bundles, net, models)
 
 
 @dataclass
@@ -106,6 +145,7 @@ class LettingGo(RuleBasedStateMachine):
             config.write_text(text + more)
             self.hosts.append(Repository.open(self.root / name))
         self.hosts[0].add_target("production", self.root / "live")
+        self.elsewhere = Elsewhere.make(self.root)
         self.runs = [new_guid() for _ in range(3)]
         self.stored: list[tuple[str, int, str, str]] = []
         self.given: dict[str, Given] = {}
@@ -196,6 +236,32 @@ class LettingGo(RuleBasedStateMachine):
             given = Given(f"{experiment}/{found.version}", run, found.revision, found.sha256, text)
             known = self.given.setdefault(given.reference, given)
             assert (known.run, known.sha256) == (given.run, given.sha256)
+
+    @rule(number=HOSTS, which=st.integers(0, 2), step=DIES)
+    def import_bundle(self, number: int, which: int, step: str | None) -> None:
+        path, versions = self.elsewhere.bundles[which]
+        with opening.bundle(path) as source:
+            self._import(number, source, versions, step)
+
+    @rule(number=HOSTS, step=DIES)
+    def import_mlopsnet(self, number: int, step: str | None) -> None:
+        net = self.elsewhere.net
+        with opening.mlopsnet(net.database, net.folder) as source:
+            self._import(number, source, self.elsewhere.models, step)
+
+    @rule(number=HOSTS, other=HOSTS)
+    def gc_while_another_one_imports(self, number: int, other: int) -> None:
+        self.today += 1.5
+        with at_step("pins read", lambda: self.import_bundle(other, 2, None)):
+            collect(self.hosts[number], self.today)
+
+    def _import(self, number: int, source: Source, versions: list[Given], step: str | None) -> None:
+        with self.maybe_dying(number, step) as lived:
+            report = carry(self.hosts[number], source, Options())
+            assert not report.conflicts
+        if lived and report.complete:
+            for each in versions:
+                self.given.setdefault(each.reference, replace(each))
 
     @precondition(lambda self: self.given)
     @rule(number=HOSTS, which=ANY, alias=ALIASES, step=DIES)
@@ -342,6 +408,24 @@ def test_if_one_experiment_is_not_read_the_same_machine_is_red(
         machine.gc(0, 6.0, None)
         machine.gc(1, 1.5, None)
         with pytest.raises(AssertionError, match="fraud/1 has no bytes"):
+            machine.every_version_is_what_it_was()
+    finally:
+        with contextlib.suppress(AssertionError, ModeldropError):
+            machine.teardown()
+
+
+def test_if_imports_do_not_look_at_what_goes_the_same_machine_is_red(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Collections, "keep", lambda *_, **__: None)
+    monkeypatch.setattr(State, "leaves", lambda *_: frozenset())
+    machine = LettingGo()
+    try:
+        machine.begin()
+        machine.import_bundle(0, 0, "run imported")
+        machine.gc(1, 6.0, None)
+        machine.gc_while_another_one_imports(1, 0)
+        with pytest.raises(AssertionError, match="spam/1 has no bytes"):
             machine.every_version_is_what_it_was()
     finally:
         with contextlib.suppress(AssertionError, ModeldropError):

@@ -22,6 +22,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 _OF_VERSIONS: Final = "version,artifact,size,run,registered,by,aliases,description"
 _OF_RUNS: Final = "run,revision,experiment,artifacts,size,stored,by"
 
+# So many versions are named where there may be any number.
+_FEW: Final = 10
+
 _NUMBERS: Final = frozenset({"version", "revision", "size"})
 
 
@@ -95,9 +98,19 @@ def _columns(unit: Unit, text: str) -> list[str]:
 
 
 def show_versions(found: Sequence[FoundVersion], names: Sequence[str], output: Output) -> None:
-    """Print versions as a table with these columns."""
+    """Print versions as a table with these columns, and say which of them are retired."""
     fields = _fields(names)
     _table(names, [[_of_version(each, name) for name in fields] for each in found], output)
+    if "retired" not in fields:
+        tell_retired(found, output)
+
+
+def tell_retired(found: Sequence[FoundVersion], output: Output) -> None:
+    """Say which of some versions are retired, if any are."""
+    names = [each.reference for each in found if each.retired]
+    if names:
+        more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+        output.say(f"Retired: {', '.join(names[:_FEW])}{more}.")
 
 
 def show_runs(found: Sequence[FoundRun], names: Sequence[str], output: Output) -> None:
@@ -122,6 +135,8 @@ def version_object(found: FoundVersion) -> FoundVersionObject:
         "registered_at": found.registered_at,
         "description": found.description,
         "aliases": list(found.aliases),
+        "targets": list(found.targets),
+        "retired": found.retired,
         "params": _map(metadata, "params"),
         "metrics": _map(metadata, "metrics"),
         "tags": _map(metadata, "tags"),
@@ -172,6 +187,8 @@ _VERSION_CELLS: Final[Mapping[str, Callable[[FoundVersion], str]]] = {
     "registered": lambda found: when(found.registered_at),
     "by": lambda found: f"{found.registered_by}@{found.host}",
     "alias": lambda found: ", ".join(found.aliases),
+    "target": lambda found: ", ".join(found.targets),
+    "retired": lambda found: _yes(found.retired),
     "format": lambda found: ", ".join(found.formats()),
     "runs_code": lambda found: _yes(found.runs_code()),
 }

@@ -295,6 +295,8 @@ class RegisteredObject(VersionObject):
 class FoundVersionObject(VersionSummaryObject):
     """A version with what is known of its run."""
 
+    targets: Annotated[list[str], "deployment targets where it is live"]
+    retired: Annotated[bool, "whether it is retired"]
     params: Annotated[dict[str, str | int | bool], "parameters of its run by name"]
     metrics: Annotated[dict[str, str], "metrics by name; a number as its decimal text"]
     tags: Annotated[dict[str, str], "tags by name"]
@@ -347,6 +349,7 @@ class BestObject(TypedDict):
     direction: Annotated[str, "max: the largest is the best; or min"]
     declared: Annotated[bool, "whether its runs declare that; false if `--max` or `--min` said so"]
     versions: Annotated[list[BestVersionObject], "the best one first"]
+    passed_over: Annotated[list[BestVersionObject], "retired ones that come before the last"]
 
 
 class PointObject(TypedDict):
@@ -356,6 +359,7 @@ class PointObject(TypedDict):
     value: Annotated[str, "the value, a number as its decimal text"]
     run: Annotated[str, "GUID of the run that it came from"]
     registered_at: Annotated[str, "when it was registered"]
+    retired: Annotated[bool, "whether it is retired"]
 
 
 class PlotObject(TypedDict):

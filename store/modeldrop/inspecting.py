@@ -77,11 +77,19 @@ def inspect_artifact(
     def read(file: StoredFile, _: object) -> Description | None:
         near = backend.local_path(file.key)
         if near is not None:
-            return _of_path(near, file.path, tensors=tensors)
+            try:
+                return _of_path(near, file.path, tensors=tensors)
+            except FileNotFoundError as error:
+                raise _missing(backend, file) from error
         return look(_StoredSource(backend, file), _FAR, tensors=tensors)
 
     every = list(in_parallel(backend.capabilities.connections, read, artifact.files))
     return _told([(file.path, found) for file, found in every])
+
+
+def _missing(backend: Backend, file: StoredFile) -> ArtifactDamaged:
+    message = f"{backend.url}/{file.key} isn't there"
+    return ArtifactDamaged(message, hint="`modeldrop verify` names everything that is missing")
 
 
 def _renamed(found: Inspected, path: str) -> Inspected:
@@ -156,10 +164,7 @@ class _StoredSource:
             return self._ranged.within(start, end)
         source = self._backend.source(self._file.key, start)
         if source is None:
-            message = f"{self._backend.url}/{self._file.key} isn't there"
-            raise ArtifactDamaged(
-                message, hint="`modeldrop verify` names everything that is missing"
-            )
+            raise _missing(self._backend, self._file)
         if isinstance(source, Ranged):
             self._ranged = source
         return source

@@ -7,6 +7,7 @@ same artifact later is told the imported version, and a crash is settled by whoe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,11 +59,19 @@ class Placing:
         self._versions = versions
 
     def version(
-        self, given: Given, revision: Revision, artifact: Artifact, request: Request
+        self,
+        given: Given,
+        revision: Revision,
+        artifact: Artifact,
+        request: Request,
+        keep: Callable[[], None],
     ) -> Version:
         """Give an artifact this number; return its version. Idempotent, also after a crash.
 
+        `keep` makes sure, just before it is claimed, that the artifact isn't let go.
+
         Raises:
+            ArtifactCollected: `keep` says that it was.
             Conflict: the number is taken, or the one below it isn't there.
             InvalidName: the description or `by` is no text that can be stored.
             OutcomeUnknown: it may have happened; the next import finds out.
@@ -102,7 +111,7 @@ class Placing:
             registered_at=given.at,
             origin=origin,
         )
-        placed = self._place(version, claim, request)
+        placed = self._place(version, claim, request, keep)
         if isinstance(placed, VacantVersion):
             raise _taken(version, placed)
         return placed
@@ -128,13 +137,17 @@ class Placing:
             left_at=now(),
             origin=origin,
         )
-        placed = self._place(vacant, None, request)
+        placed = self._place(vacant, None, request, lambda: None)
         if isinstance(placed, Version):
             raise _taken(vacant, placed)
         return placed
 
     def _place(
-        self, wanted: Version | VacantVersion, claim: Registration | None, request: Request
+        self,
+        wanted: Version | VacantVersion,
+        claim: Registration | None,
+        request: Request,
+        keep: Callable[[], None],
     ) -> Version | VacantVersion:
         experiment, number = check_experiment(wanted.experiment), wanted.version
         what = f"the experiment {experiment}"
@@ -159,6 +172,7 @@ class Placing:
                 message = f"{experiment}/{number} can't be imported: {number - 1} isn't there"
                 raise Conflict(message, hint="run the same import again")
             if claim is not None:
+                keep()
                 meaning.first = self._versions.claim(claim)
             appended = ledger.append(
                 lambda _: wanted.to_bytes(),

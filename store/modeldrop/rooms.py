@@ -148,7 +148,10 @@ class Rooms:
 
         rooms = (self.runs_at_backend, self.versions_at_backend, self.aliases_at_backend)
         return finding.Finding(
-            finding.Rooms(self.home, self.backend, self.journal, *rooms, self._references)
+            finding.Rooms(
+                *(self.home, self.backend, self.journal, *rooms, self.retirements_at_backend),
+                *(self.deployments_at_backend, self.targets_at_backend, self._references),
+            )
         )
 
     @cached_property

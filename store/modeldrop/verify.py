@@ -6,7 +6,7 @@ leaves behind, bytes that no manifest names or an open intent, is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from modeldrop import layout
@@ -15,6 +15,7 @@ from modeldrop.aliases import Aliases
 from modeldrop.backend.base import Backend
 from modeldrop.choosing import choose_artifact
 from modeldrop.collection import State, state_of
+from modeldrop.deployment_records import Target
 from modeldrop.errors import (
     CounterDamaged,
     IntegrityError,
@@ -140,6 +141,7 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
         _check_counter(report, versions, experiment)
         others.update(_moves(report, rooms.aliases_at_backend, experiment))
         others.update(inspection.deployments(experiment))
+    _check_names(report, rooms, others.values())
     # Read after the records: what is told by then was there before.
     accounts.read(report.add)
     report.count("entries", sum(each.count for each in accounts.all.values()))
@@ -294,6 +296,29 @@ def _moves(report: Report, aliases: Aliases, experiment: str) -> dict[str, Alias
             _check_move(report, aliases, move, found.get(f"{move.name}~{number - 1}"))
         _check_move_counter(report, aliases, experiment, alias, last)
     return found
+
+
+def _check_names(report: Report, rooms: Rooms, records: Iterable[Following]) -> None:
+    """Check that no alias that is on a version bears the name of a target.
+
+    Each is looked at before the other one is made, and neither is a lock.
+    """
+    records = list(records)
+    targets = {each.target for each in records if isinstance(each, Target)}
+    names = {
+        (each.experiment, each.alias)
+        for each in records
+        if isinstance(each, AliasMove) and each.alias in targets
+    }
+    for experiment, alias in sorted(names):
+        try:
+            target = rooms.targets_at_backend.newest(alias)
+            move = rooms.aliases_at_backend.newest(experiment, alias)
+        except (IntegrityError, NotFound):
+            continue  # it is told already
+        if target is not None and target.url is not None and move.version is not None:
+            what = "there is a target of that name as well; remove the alias, or the target"
+            report.add("alias", move.name, what)
 
 
 def _check_move(report: Report, aliases: Aliases, move: AliasMove, below: AliasMove | None) -> None:

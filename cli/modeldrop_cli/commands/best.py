@@ -18,7 +18,8 @@ from modeldrop_cli.output import when
 
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
-    from modeldrop_cli.objects import BestObject
+    from modeldrop.finding import Point
+    from modeldrop_cli.objects import BestObject, BestVersionObject
     from modeldrop_cli.output import Output
 
 
@@ -58,7 +59,7 @@ def command(experiment: str, metric: str, way: str | None, most: int, output: Ou
     """Show the best version of an experiment by a metric.
 
     Which way is better a run declares, under `directions` of its run.toml; of several the newest
-    version's counts. Of equal versions the older one is better.
+    version's counts. Of equal versions the older one is better. Retired ones are passed over.
     """
     from modeldrop_cli.stored import tell_damaged  # noqa: PLC0415 - not for `--help`
 
@@ -75,9 +76,8 @@ def command(experiment: str, metric: str, way: str | None, most: int, output: Ou
             "metric": metric,
             "direction": best.direction,
             "declared": best.declared,
-            "versions": [
-                {**listing.version_object(each.version), "value": each.text} for each in best.points
-            ],
+            "versions": _versions(best.points),
+            "passed_over": _versions(best.passed_over),
         }
         output.document(told)
     elif output.quiet:
@@ -103,4 +103,10 @@ def command(experiment: str, metric: str, way: str | None, most: int, output: Ou
         if best.declared:
             size = "large" if best.direction == "max" else "small"
             output.say(f"Its runs declare that a {size} {metric} is good.")
+        for each in best.passed_over:
+            output.say(f"{each.version.reference} with {each.text} is retired, and passed over.")
     tell_damaged(damaged)
+
+
+def _versions(points: list[Point]) -> list[BestVersionObject]:
+    return [{**listing.version_object(each.version), "value": each.text} for each in points]

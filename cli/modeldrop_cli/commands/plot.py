@@ -64,8 +64,8 @@ _WIDEST = 120
 def command(experiment: str, metric: str, file: Path | None, output: Output) -> None:
     """Draw a metric over the versions of an experiment.
 
-    The best version is marked, where its runs declare which way is better. With -q the versions
-    that have the metric are printed.
+    The best version that isn't retired is marked, where its runs declare which way is better. With
+    -q the versions that have the metric are printed.
     """
     from modeldrop_cli.stored import tell_damaged  # noqa: PLC0415 - not for `--help`
 
@@ -89,6 +89,7 @@ def command(experiment: str, metric: str, file: Path | None, output: Output) -> 
                     "value": each.text,
                     "run": each.version.run,
                     "registered_at": each.version.registered_at,
+                    "retired": each.version.retired,
                 }
                 for each in points
             ],
@@ -102,6 +103,7 @@ def command(experiment: str, metric: str, file: Path | None, output: Output) -> 
         output.path(file)
     else:
         _draw(_chart(experiment, metric, points, direction), output)
+        listing.tell_retired([each.version for each in points], output)
     tell_damaged(damaged)
 
 
@@ -123,9 +125,10 @@ def _chart(experiment: str, metric: str, points: Sequence[Point], direction: str
         message = f"{metric} is infinite in each version of {experiment}"
         raise MetricNotFound(message, hint="`--json` prints the values")
     best = None
-    if direction is not None:
+    standing = [each for each in drawn if not each.version.retired]
+    if direction is not None and standing:
         sign = 1 if direction == "min" else -1
-        best = min(drawn, key=lambda each: (sign * each.number, each.version.version))
+        best = min(standing, key=lambda each: (sign * each.number, each.version.version))
     return Chart(
         f"{metric} of {experiment}",
         [each.version.version for each in drawn],

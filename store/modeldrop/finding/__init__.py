@@ -18,13 +18,13 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from modeldrop.errors import IntegrityError, MetricNotFound, UsageError
 from modeldrop.finding import answers
 from modeldrop.finding.answers import FoundRun, FoundVersion, value
-from modeldrop.finding.conditions import RUNS, VERSIONS, Condition, Sort, Unit, condition
+from modeldrop.finding.conditions import LIVE, RUNS, VERSIONS, Condition, Sort, Unit, condition
 from modeldrop.finding.forward import SURVEYED, Forward, Rooms
 from modeldrop.finding.index import Index, about
 from modeldrop.finding.query import parse
@@ -74,13 +74,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best versions of an experiment by a metric, the best one first."""
+    """The best versions of an experiment by a metric that aren't retired, the best one first."""
 
     direction: str
     """`min` or `max`: which way is better."""
     declared: bool
     """Whether a run said so, and not the caller."""
     points: list[Point]
+    passed_over: list[Point]
+    """Retired versions that come before the last of these."""
 
 
 class Finding:
@@ -117,7 +119,8 @@ class Finding:
             forward.all()
             found = answers.versions(db, where, sort, most)
             aliases = db.execute("SELECT experiment, alias, version FROM aliases")
-            return Answer(answers.with_aliases(found, aliases), self._as_of(db))
+            targets = db.execute(f"SELECT l.experiment, l.target, l.version FROM {LIVE}")  # noqa: S608 - a constant
+            return Answer(answers.with_names(found, aliases, targets), self._as_of(db))
 
         return self._use(work, damaged)
 
@@ -181,6 +184,7 @@ class Finding:
         def work(db: sqlite3.Connection, forward: Forward) -> list[FoundVersion]:
             forward.journals()
             names = forward.newest_versions(sorted(self._rooms.versions.experiments()))
+            forward.retirements(names)
             # The newest one: all numbers above it are vacant.
             where = Condition(
                 "(SELECT newest FROM heads h WHERE h.experiment = v.experiment) - v.version = "
@@ -189,7 +193,7 @@ class Finding:
                 [],
             )
             found = answers.versions(db, where, sort, most)
-            return self._with_aliases(names, found, forward)
+            return self._with_names(names, found, forward)
 
         return self._use(work, damaged)
 
@@ -212,7 +216,7 @@ class Finding:
             self._versions_of(experiment, forward)
             where = Condition("v.experiment = ?", [experiment])
             found = answers.versions(db, where, sort, most)
-            return self._with_aliases([experiment], found, forward)
+            return self._with_names([experiment], found, forward)
 
         return self._use(work, damaged)
 
@@ -228,9 +232,10 @@ class Finding:
         """Return the best versions of an experiment by a metric; of equal ones the older first.
 
         Without `direction`, the newest version whose run declares one for this metric decides.
+        Whether a version is retired is asked of the backend; those that are, are passed over.
 
         Raises:
-            MetricNotFound: no version has this metric as a number.
+            MetricNotFound: no version has this metric as a number, or each that has is retired.
             UsageError: no direction was declared, and none is given.
             VersionNotFound: there are no versions.
             IntegrityError: something is damaged, and there is no `damaged`.
@@ -248,8 +253,15 @@ class Finding:
                 )
             sign = 1 if way == MIN else -1
             points.sort(key=lambda point: (sign * point.number, point.version.version))
-            few = points[:most]
-            named = self._with_aliases([experiment], [each.version for each in few], forward)
+            few, passed_over = self._standing(forward, points, most)
+            if not few:
+                raise MetricNotFound(
+                    f"each version of {experiment} that has the metric {printable(metric)!r} "
+                    "is retired",
+                    hint="`modeldrop retire REF --undo` takes that back",
+                    detail={"experiment": experiment},
+                )
+            named = self._with_names([experiment], [each.version for each in few], forward)
             return Best(
                 way,
                 direction is None,
@@ -257,6 +269,7 @@ class Finding:
                     Point(version, each.text, each.number)
                     for version, each in zip(named, few, strict=True)
                 ],
+                passed_over,
             )
 
         return self._use(work, damaged)
@@ -324,14 +337,33 @@ class Finding:
         if not newest:
             self._rooms.versions.version(experiment)  # says where it was looked for
         forward.versions({experiment: range(1, newest + 1)})
+        forward.retirements([experiment])
 
-    def _with_aliases(
+    def _standing(
+        self, forward: Forward, points: list[Point], most: int
+    ) -> tuple[list[Point], list[Point]]:
+        """Return the first points whose versions aren't retired, and those before that are."""
+        few: list[Point] = []
+        passed_over: list[Point] = []
+        ever = set(self._rooms.retirements.versions_of(points[0].version.experiment))
+        for each in points:
+            if len(few) == most:
+                break
+            version, found = each.version, None
+            if version.version in ever:
+                found = forward.retirement(version.experiment, version.version)
+            is_retired = found is not None and found.retired
+            said = replace(each, version=replace(version, retired=is_retired))
+            (passed_over if is_retired else few).append(said)
+        return few, passed_over
+
+    def _with_names(
         self, experiments: list[str], found: list[FoundVersion], forward: Forward
     ) -> list[FoundVersion]:
-        moves = self._rooms.aliases.all(experiments, forward.damaged.append)
-        forward.note_aliases(moves)
+        moves, live = forward.aliases(experiments), forward.live(experiments)
         on = [(each.experiment, each.alias, each.version) for each in moves]
-        return answers.with_aliases(found, on)
+        at = [(each.experiment, each.target, each.version) for each in live]
+        return answers.with_names(found, on, at)
 
     def _points(
         self, db: sqlite3.Connection, forward: Forward, experiment: str, metric: str

@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from modeldrop.finding.conditions import RUNS, VERSIONS, Condition, Sort, Unit, ordered
+from modeldrop.finding.conditions import RETIRED, RUNS, VERSIONS, Condition, Sort, Unit, ordered
 from modeldrop.finding.facts import text_of
 from modeldrop.form import Fields
 from modeldrop.names import WHOLE_RUN
 
 _VERSION: Final = (
     "v.experiment, v.version, v.run, v.revision, v.artifact, v.sha256, v.size, v.host, "
-    "v.registered_by, v.registered_at, v.description, r.metadata, r.formats"
+    "v.registered_by, v.registered_at, v.description, r.metadata, r.formats, "
+    f"{VERSIONS.texts[RETIRED]} = 'true'"
 )
 _RUN: Final = (
     "r.run, r.revision, r.experiment, r.size, r.host, r.committed_by, r.committed_at, r.artifacts, "
@@ -41,7 +42,10 @@ class FoundVersion:
     description: str
     metadata_json: str | None
     formats_json: str | None
+    retired: bool
     aliases: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    """Where it is live."""
 
     @property
     def reference(self) -> str:
@@ -118,8 +122,11 @@ def value(metadata: Fields, name: str) -> str:
 def versions(
     db: sqlite3.Connection, where: Condition, sort: Sort | None = None, most: int | None = None
 ) -> list[FoundVersion]:
-    """Return the versions that a condition holds for, without their aliases."""
-    return [FoundVersion(*row) for row in _rows(db, VERSIONS, _VERSION, where, sort, most)]
+    """Return the versions that a condition holds for, without their aliases and targets."""
+    return [
+        FoundVersion(*(*row[:-1], bool(row[-1])))
+        for row in _rows(db, VERSIONS, _VERSION, where, sort, most)
+    ]
 
 
 def runs(
@@ -129,19 +136,29 @@ def runs(
     return [FoundRun(*row) for row in _rows(db, RUNS, _RUN, where, sort, most)]
 
 
-def with_aliases(
-    found: Iterable[FoundVersion], aliases: Iterable[tuple[str, str, int | None]]
+def with_names(
+    found: Iterable[FoundVersion],
+    aliases: Iterable[tuple[str, str, int | None]],
+    targets: Iterable[tuple[str, str, int | None]],
 ) -> list[FoundVersion]:
-    """Return versions with their aliases, each given as experiment, name and version."""
-    on: dict[tuple[str, int | None], list[str]] = {}
-    for experiment, alias, version in aliases:
-        on.setdefault((experiment, version), []).append(alias)
+    """Return versions with aliases and targets, each given as experiment, name and version."""
+    on, at = _by_version(aliases), _by_version(targets)
+    names = [(each, (each.experiment, each.version)) for each in found]
     return [
-        replace(each, aliases=tuple(sorted(names)))
-        if (names := on.get((each.experiment, each.version)))
+        replace(each, aliases=tuple(on.get(name, ())), targets=tuple(at.get(name, ())))
+        if name in on or name in at
         else each
-        for each in found
+        for each, name in names
     ]
+
+
+def _by_version(
+    names: Iterable[tuple[str, str, int | None]],
+) -> dict[tuple[str, int | None], list[str]]:
+    found: dict[tuple[str, int | None], list[str]] = {}
+    for experiment, name, version in sorted(names, key=lambda each: each[:2]):
+        found.setdefault((experiment, version), []).append(name)
+    return found
 
 
 def _rows(

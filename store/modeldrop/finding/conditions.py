@@ -21,8 +21,12 @@ from modeldrop.names import printable
 FORMAT: Final = "format"
 RUNS_CODE: Final = "runs_code"
 ALIAS: Final = "alias"
+TARGET: Final = "target"
+RETIRED: Final = "retired"
+# What is live: at the place that the target has now.
+LIVE: Final = "live l JOIN targets t ON t.target = l.target AND t.url = l.url"
 # How listings call what there may be several of.
-_SYNONYMS: Final = {"aliases": ALIAS, "formats": FORMAT, "artifacts": "artifact"}
+_SYNONYMS: Final = {"aliases": ALIAS, "formats": FORMAT, "artifacts": "artifact", "targets": TARGET}
 
 _OPERATORS: Final = frozenset({"=", "!=", "<", "<=", ">", ">="})
 
@@ -43,15 +47,15 @@ class Unit:
     """What comes first where nothing is said: the newest."""
     formats: str
     """Which formats of the revision are its own."""
-    aliases: str = ""
-    """Which aliases are on it; empty where it can have none."""
+    several: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """What may be on it several times: the column, and the rows that are on it."""
     foreign: Mapping[str, str] = field(default_factory=dict)
     """Fields of the other unit, with what to say of them."""
 
     def fields(self) -> list[str]:
         """Return the names of all fields but those that a run makes up."""
         found = {*self.texts, *self.numbers, *TEXTS, FORMAT, RUNS_CODE}
-        return sorted(found | ({ALIAS} if self.aliases else set()))
+        return sorted(found | set(self.several))
 
 
 VERSIONS: Final = Unit(
@@ -65,13 +69,24 @@ VERSIONS: Final = Unit(
         "by": "v.registered_by",
         "registered": "v.registered_at",
         "description": "v.description",
+        RETIRED: "iif(EXISTS (SELECT 1 FROM retirements t WHERE t.experiment = v.experiment "
+        "AND t.version = v.version AND t.retired), 'true', 'false')",
     },
     numbers={"version": "v.version", "revision": "v.revision", "size": "v.size"},
     tables="versions v LEFT JOIN revisions r ON r.id = v.said",
     always="1",
     order="v.experiment, v.version DESC",
     formats="(v.artifact = '.' OR f.artifact = v.artifact)",
-    aliases="a.experiment = v.experiment AND a.version = v.version",
+    several={
+        ALIAS: (
+            "a.alias",
+            "aliases a WHERE a.experiment = v.experiment AND a.version = v.version AND",
+        ),
+        TARGET: (
+            "l.target",
+            f"{LIVE} WHERE l.experiment = v.experiment AND l.version = v.version AND",
+        ),
+    },
     foreign={"stored": "a version was registered: write `registered`"},
 )
 RUNS: Final = Unit(
@@ -91,7 +106,7 @@ RUNS: Final = Unit(
     foreign={
         "registered": "a run was stored: write `stored`",
         **dict.fromkeys(
-            (ALIAS, "version", "description", "sha256"),
+            (ALIAS, TARGET, RETIRED, "version", "description", "sha256"),
             "versions have it, and this looks for runs: leave out `--runs`",
         ),
     },
@@ -156,16 +171,18 @@ def _comparison(unit: Unit, asked: Comparison, query: str) -> Condition:
     if name in unit.numbers:
         return _of_number(unit.numbers[name], asked, query)
     if name in unit.texts:
+        none = "false" if name == RETIRED else ""
         if not asked.operator:
-            return Condition(f"ifnull({unit.texts[name]}, '') != ''", [])
+            return Condition(f"ifnull({unit.texts[name]}, '') != ?", [none])
         return _null_is_false(_of_text(unit.texts[name], asked))
     if name in {FORMAT, RUNS_CODE}:
         column = "f.kind" if name == FORMAT else "iif(f.runs_code, 'true', 'false')"
         inner = _of_text(column, asked) if asked.operator else Condition("1", [])
         return inner.within(f"formats f WHERE f.revision = r.id AND {unit.formats} AND")
-    if name == ALIAS:
-        inner = _of_text("a.alias", asked) if asked.operator else Condition("1", [])
-        return inner.within(f"aliases a WHERE {unit.aliases} AND")
+    if name in unit.several:
+        column, rows = unit.several[name]
+        inner = _of_text(column, asked) if asked.operator else Condition("1", [])
+        return inner.within(rows)
     inner = _of_fact(name, asked)
     # One look through all facts of that name, not one for each revision. A version whose manifest
     # can't be read has no revision.
@@ -248,7 +265,7 @@ def check_single(unit: Unit, name: str) -> None:
     why = refused(unit, name)
     if why is not None:
         raise UsageError(why[0], hint=why[1])
-    several = {FORMAT, RUNS_CODE, ALIAS, "dataset"}
+    several = {FORMAT, RUNS_CODE, "dataset", *unit.several}
     if name in several or (name == "artifact" and unit is RUNS):
         message = f"nothing is sorted by `{name}`: there may be several"
         raise UsageError(message, hint="sort by a metric, a parameter, a name, a size or a time")

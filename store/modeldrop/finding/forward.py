@@ -21,8 +21,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from modeldrop import layout
 from modeldrop.admission import check_backend
-from modeldrop.aliases import ALIAS_REMOVED, PROMOTED, Aliases
+from modeldrop.aliases import Aliases
 from modeldrop.backend.base import Backend
+from modeldrop.deployment_records import Deployment
+from modeldrop.deployments import Deployments
 from modeldrop.errors import (
     IntegrityError,
     JournalDamaged,
@@ -32,14 +34,17 @@ from modeldrop.errors import (
 )
 from modeldrop.finding import tables
 from modeldrop.finding.index import about, writing
+from modeldrop.finding.standing import Standing
 from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.journal import Copies, Entry, Journal
 from modeldrop.journal.reading import EMPTY, head_of
 from modeldrop.names import WHOLE_RUN
-from modeldrop.records import AliasMove, Head, Revision, Version
+from modeldrop.records import AliasMove, Head, Retirement, Revision, Version
 from modeldrop.references import References
+from modeldrop.retirements import Retirements
 from modeldrop.runs import COMMITTED, Runs
+from modeldrop.targets import Targets
 from modeldrop.versions import LEFT_VACANT, REGISTERED, Versions
 
 Named = TypeVar("Named")
@@ -65,6 +70,9 @@ class Rooms:
     runs: Runs
     versions: Versions
     aliases: Aliases
+    retirements: Retirements
+    deployments: Deployments
+    targets: Targets
     references: References
 
 
@@ -105,7 +113,9 @@ class Forward:
             self.runs_at_backend()
             names = sorted(self._rooms.versions.experiments())
             self.newest(names)
-            self.note_aliases(self._rooms.aliases.all(names, self.damaged.append))
+            self.aliases(names)
+            self.live(names)
+            self.retirements(names)
         self.revisions()
         self.versions()
         if began:
@@ -143,7 +153,7 @@ class Forward:
         while batch := list(islice(entries, _LINES)):
             runs: dict[str, int] = {}
             heads: dict[str, int] = {}
-            moves: list[tuple[str, str, int, int | None]] = []
+            standing = Standing()
             for entry in batch:
                 match entry.kind, entry.details:
                     case (kind, {"run": str(run), "revision": int(revision)}) if kind == COMMITTED:
@@ -153,20 +163,12 @@ class Forward:
                         LEFT_VACANT,
                     }:
                         heads[name] = max(number, heads.get(name, 0))
-                    case (
-                        kind,
-                        {
-                            "experiment": str(name),
-                            "alias": str(alias),
-                            "move": int(move),
-                            "version": int() | None as on,
-                        },
-                    ) if kind in {PROMOTED, ALIAS_REMOVED}:
-                        moves.append((name, alias, move, on))
+                    case _:
+                        standing.hear(entry)
             with writing(self._db):
                 tables.want(self._db, runs.items())
                 tables.note_heads(self._db, heads.items())
-                tables.note_moves(self._db, moves)
+                standing.keep(self._db)
                 tables.note_journal(self._db, home, head_of(batch[-1]))
 
     def runs_at_backend(self) -> None:
@@ -200,13 +202,47 @@ class Forward:
                         tables.forget_after(self._db, name, number)
         return newest
 
-    def note_aliases(self, moves: Iterable[AliasMove]) -> None:
-        """Take up where aliases are."""
-        known = set(self._db.execute("SELECT * FROM aliases"))
-        found = [(each.experiment, each.alias, each.move, each.version) for each in moves]
-        if new := [each for each in found if each not in known]:
+    def aliases(self, experiments: Sequence[str]) -> list[AliasMove]:
+        """Take up where aliases are now, and return it."""
+        moves = self._rooms.aliases.all(experiments, self.damaged.append)
+        self._stands(Standing.of(moves=moves))
+        return moves
+
+    def live(self, experiments: Sequence[str]) -> list[Deployment]:
+        """Take up what is live now of some experiments, and return it."""
+        targets = self._rooms.targets.all(self.damaged.append)
+        found = self._rooms.deployments.all(experiments, self.damaged.append) if targets else []
+        self._stands(Standing.of(deployments=found, targets=targets))
+        return found
+
+    def retirements(self, experiments: Sequence[str]) -> None:
+        """Take up which versions are retired: those are read of which nothing is known here.
+
+        That a retirement was taken back is known once the journal of that host is here.
+        """
+        known = set(self._db.execute("SELECT experiment, version FROM retirements"))
+        listed = self._several(self._rooms.retirements.versions_of, experiments)
+        names = [
+            (experiment, version)
+            for experiment, versions in zip(experiments, listed, strict=True)
+            for version in versions
+            if (experiment, version) not in known
+        ]
+        found = self._several(lambda name: self.retirement(*name), names)
+        self._stands(Standing.of(retirements=[each for each in found if each is not None]))
+
+    def retirement(self, experiment: str, version: int) -> Retirement | None:
+        """Return what is said last of whether a version is retired, asked of the backend now."""
+        try:
+            return self._rooms.retirements.newest(experiment, version)
+        except IntegrityError as error:
+            self.damaged.append(error)
+            return None
+
+    def _stands(self, found: Standing) -> None:
+        if not found.is_known(self._db):
             with writing(self._db):
-                tables.note_moves(self._db, new)
+                found.keep(self._db)
 
     # Reading what there is
 

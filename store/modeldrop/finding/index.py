@@ -36,7 +36,8 @@ Found = TypeVar("Found")
 # `said`: the revision that has a version's metadata; `upto`: the last one of its run that was
 # looked at, `open`: whether a later one might say something as well.
 # `wanted` are last revisions that were told of and not read yet; `heads` the newest version of each
-# experiment that was told of.
+# experiment that was told of. `aliases`, `retirements`, `live` and `targets` hold the newest record
+# of each sequence; what is live at another place than the target's is not live there any more.
 _TABLES: Final = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE journals (
@@ -68,6 +69,15 @@ CREATE TABLE formats (
 CREATE TABLE aliases (
     experiment TEXT, alias TEXT, move INTEGER, version INTEGER, PRIMARY KEY (experiment, alias)
 ) WITHOUT ROWID;
+CREATE TABLE retirements (
+    experiment TEXT, version INTEGER, retirement INTEGER, retired INTEGER,
+    PRIMARY KEY (experiment, version)
+) WITHOUT ROWID;
+CREATE TABLE live (
+    experiment TEXT, target TEXT, deployment INTEGER, version INTEGER, url TEXT,
+    PRIMARY KEY (experiment, target)
+) WITHOUT ROWID;
+CREATE TABLE targets (target TEXT PRIMARY KEY, change INTEGER, url TEXT) WITHOUT ROWID;
 """
 # To be raised when other things are put into the same tables.
 _CONTENT: Final = 1

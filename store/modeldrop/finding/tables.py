@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from modeldrop import layout
 from modeldrop.finding.facts import facts, formats_of, shown
@@ -27,13 +27,19 @@ def note_heads(db: sqlite3.Connection, heads: Iterable[tuple[str, int]]) -> None
     )
 
 
-def note_moves(db: sqlite3.Connection, moves: Iterable[tuple[str, str, int, int | None]]) -> None:
-    """Note where aliases are: experiment, alias, number of the move, version."""
-    db.executemany(
-        "INSERT INTO aliases VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-        "move = excluded.move, version = excluded.version WHERE excluded.move > move",
-        moves,
-    )
+def note_newest(
+    db: sqlite3.Connection, table: str, said: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Note what the newest records of sequences say; the first column of `said` is their number."""
+    if rows:
+        marks = ", ".join("?" * len(rows[0]))
+        new = ", ".join(f"{each} = excluded.{each}" for each in said)
+        db.executemany(
+            # Tables and columns are named by `standing` alone.
+            f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT DO UPDATE SET {new} "  # noqa: S608 - see above
+            f"WHERE excluded.{said[0]} > {table}.{said[0]}",
+            rows,
+        )
 
 
 def want(db: sqlite3.Connection, runs: Iterable[tuple[str, int]]) -> None:
@@ -55,6 +61,7 @@ def forget_after(db: sqlite3.Connection, experiment: str, newest: int) -> None:
     place = (experiment, newest)
     db.execute("DELETE FROM versions WHERE experiment = ? AND version > ?", place)
     db.execute("DELETE FROM vacant WHERE experiment = ? AND version > ?", place)
+    db.execute("DELETE FROM retirements WHERE experiment = ? AND version > ?", place)
     db.execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", place)
 
 

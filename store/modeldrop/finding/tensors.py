@@ -34,13 +34,13 @@ class Headers:
         wanted = tuple(files)
         try:
             found = self._inspect(artifact, wanted)
-        except (ArtifactDamaged, FileNotFoundError):
+        except ArtifactDamaged:
             # What is there can be compared all the same.
             found = []
             for file in wanted:
                 try:
                     found += self._inspect(artifact, (file,))
-                except (ArtifactDamaged, FileNotFoundError):
+                except ArtifactDamaged:
                     unread[file.path] = f"{file.key} isn't at the backend"
         for each in found:
             if each.tensors:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from modeldrop import layout
+from modeldrop.collection import State
 from modeldrop.errors import Conflict, IntegrityError
 from modeldrop.imports.describing import metadata_of
 from modeldrop.imports.elsewhere import File, Left, RunThere
@@ -54,6 +55,9 @@ class Bringing:
         """
         content = there.content()
         last = self._runs.latest(there.run)
+        # What is let go, or is to be, is stored anew.
+        state = self._runs.collections.state(there.run) if last else State()
+        gone = state.leaves(last) if last else frozenset()
         parked = {each.path.partition("/")[0] for each in content.refused}
         files = [
             each for each in content.files if printable(each.path.partition("/")[0]) not in parked
@@ -63,12 +67,12 @@ class Bringing:
         metadata = metadata_of(there.described(), lambda what: self._lost(there.name, what))
         if self._dry_run:
             return self._planned(there, files, last, origin(there.name))
-        found = self._found(files, last)
+        found = self._found(files, last, state)
         if found is not None:
             self._report.count("runs", created=False)
             return found
         upload = layout.new_upload_id()
-        stored, lost = self._send_all(there.run, files, last, upload)
+        stored, lost = self._send_all(there.run, files, last, upload, gone)
         artifacts = artifacts_of(stored)
         self._refuse_another(there, artifacts, last, origin(there.name))
         draft = Draft(
@@ -88,16 +92,19 @@ class Bringing:
         self._report.count("runs", created=committed.created)
         return committed.revision
 
-    def _found(self, files: list[File], last: Revision | None) -> Revision | None:
+    def _found(self, files: list[File], last: Revision | None, state: State) -> Revision | None:
         """Return a revision that has all of this already, where its digests are told beforehand."""
         if last is None or not files or not all(each.sha256 for each in files):
             return None
         wanted = {each.path: each.sha256 for each in files}
         for number in range(last.revision, 0, -1):
             revision = self._runs.revision(last.run, number)
-            there = revision.files()
+            there, gone = revision.files(), state.leaves(revision)
             if wanted.items() <= {path: each.sha256 for path, each in there.items()}.items():
-                whole = all(self._rooms.transfer.holds(there[path]) for path in wanted)
+                whole = all(
+                    there[path].key not in gone and self._rooms.transfer.holds(there[path])
+                    for path in wanted
+                )
                 return revision if whole else None
         return None
 
@@ -158,11 +165,18 @@ class Bringing:
         )
 
     def _send_all(
-        self, run: str, files: list[File], last: Revision | None, upload: str
+        self,
+        run: str,
+        files: list[File],
+        last: Revision | None,
+        upload: str,
+        gone: frozenset[str],
     ) -> tuple[dict[str, StoredFile], frozenset[str]]:
         """Have all files at the backend; return where, and which keys of `last` lost theirs."""
         before = last.files() if last else {}
-        known = {(each.sha256, each.size): each.key for each in before.values()}
+        known = {
+            (each.sha256, each.size): each.key for each in before.values() if each.key not in gone
+        }
         lost: set[str] = set()
 
         def send(file: File) -> StoredFile:

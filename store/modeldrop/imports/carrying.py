@@ -16,6 +16,7 @@ from modeldrop import founding
 from modeldrop.choosing import choose_artifact
 from modeldrop.errors import (
     AliasNotFound,
+    ArtifactCollected,
     BackendError,
     Conflict,
     InvalidName,
@@ -168,8 +169,7 @@ class _Carrying:
         if record is not None:
             self._compare(name, record, there, revision, artifact)
             self._report.count(_kind(record), created=False)
-            if isinstance(record, Version):
-                placed[there.number] = record
+            placed.update({there.number: record} if isinstance(record, Version) else {})
             return True
         reason = there.gone
         if reason is None and why is not None:
@@ -185,20 +185,45 @@ class _Carrying:
         elif reason is not None:
             self._placing.vacant(there.number, here, reason, origin, self._request())
         elif revision is not None and artifact is not None:
-            given = Given(
-                experiment=here,
-                number=there.number,
-                by=there.by or self._by,
-                at=there.at or origin.imported_at,
-                description=there.description,
-                origin=origin,
-                again=again,
-            )
-            made = self._placing.version(given, revision, artifact, self._request())
+            made = self._make(here, there, revision, artifact, again=again)
+            if made is None:
+                return False
             placed[there.number] = made
         _log.debug("step: version imported")
         self._report.count("vacant" if reason else "versions", created=True)
         return True
+
+    def _make(
+        self,
+        here: str,
+        there: VersionThere,
+        revision: Revision,
+        artifact: Artifact,
+        *,
+        again: bool,
+    ) -> Version | None:
+        """Make a version; return None if its bytes were let go meanwhile."""
+        origin = self._origin(there.name)
+        given = Given(
+            experiment=here,
+            number=there.number,
+            by=there.by or self._by,
+            at=there.at or origin.imported_at,
+            description=there.description,
+            origin=origin,
+            again=again,
+        )
+
+        def keep() -> None:
+            collections = self._rooms.runs_at_backend.collections
+            collections.keep(revision, artifact.artifact, self._rooms.home.user)
+
+        try:
+            return self._placing.version(given, revision, artifact, self._request(), keep)
+        except ArtifactCollected as error:
+            reason = f"{error.message}; import it again to store them anew"
+            self._report.waiting.append(Left("version", f"{here}/{there.number}", reason))
+            return None
 
     def _bytes_of(self, there: VersionThere) -> tuple[Revision | None, Artifact | None, str | None]:
         """Return what a version pins, or why it can't be had."""
