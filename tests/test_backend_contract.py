@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -738,6 +739,15 @@ def test_a_folder_is_opened_without_importing_anything_heavy(tmp_path: Path) -> 
     ).stdout.split()
     heavy = {"fsspec", "s3fs", "adlfs", "botocore", "azure.core", "asyncio", "ssl", "concurrent"}
     assert heavy.isdisjoint(found)
+
+
+def test_a_store_that_tells_its_time_tells_the_time_of_its_answer(store: Store) -> None:
+    backend = store.open()
+    backend.prepare()
+    told = backend.now()
+    # A date has seconds, and these servers have this machine's clock.
+    assert told is None or abs((datetime.now(UTC) - told).total_seconds()) < 60
+    assert (told is not None) == (store.name in {"s3", "azure"})
 
 
 def test_closing_twice_is_closing_once(store: Store) -> None:

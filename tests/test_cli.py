@@ -158,11 +158,11 @@ def test_a_wrong_call_with_json_is_told_as_json(run: Program) -> None:
 def test_a_bug_is_called_one_and_shows_its_traceback_only_when_asked(
     run: Program, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         message = "a\nsurprise"
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr("modeldrop.repository.Repository.experiments", broken)
+    monkeypatch.setattr("modeldrop.finding.Finding.experiments", broken)
     told = run("list")
     assert told.code == 1
     assert told.err.startswith("Error: this is a bug in modeldrop: ZeroDivisionError: a surprise\n")
@@ -183,10 +183,10 @@ def test_what_the_system_refuses_is_no_bug(run: Program, home: Path, tmp_path: P
 
 
 def test_interrupted_exits_130(run: Program, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modeldrop.repository.Repository.experiments", interrupted)
+    monkeypatch.setattr("modeldrop.finding.Finding.experiments", interrupted)
     told = run("list")
     assert (told.code, told.out) == (130, "")
     assert told.err.startswith("Error: interrupted\n")
@@ -360,7 +360,7 @@ def test_completes_commands_options_experiments_and_runs(
     (tmp_path / "model.bin").write_bytes(b"weights")
     guid = run("drop", "--wait", "model.bin", "-e", "churn").out.strip()
     run("register", guid)
-    assert complete("modeldrop re") == ["retry", "register", "rebuild"]
+    assert complete("modeldrop re") == ["retry", "register", "retire", "rebuild"]
     assert "--home" in complete("modeldrop --")
     assert "--artifact" in complete("modeldrop register --")
     assert complete("modeldrop list ch") == ["churn"]

@@ -363,10 +363,10 @@ def test_a_store_that_is_gone_fails_reading_and_nothing_else(
 def test_a_bug_is_told_in_a_line_that_can_be_read(
     home: Path, run: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("x" * 100_000)
 
-    monkeypatch.setattr("modeldrop.repository.Repository.experiments", fail)
+    monkeypatch.setattr("modeldrop.finding.Finding.experiments", fail)
     told = run("list")
     assert told.code == 1
     assert "this is a bug in modeldrop: RuntimeError: xxx" in told.err

@@ -138,6 +138,19 @@ def test_what_was_deployed_here_since_stays_live(
     assert report.complete
 
 
+def test_what_was_retired_here_is_not_deployed(
+    repository: Repository, net: MadeNet, tmp_path: Path
+) -> None:
+    bring(repository, net)
+    repository.retire("churn/3", reason="it leaks")
+    for dry_run in (True, False):
+        report = bring(repository, net, dry_run=dry_run, production=tmp_path / "live")
+        assert report.complete
+        assert any("it leaks" in each.reason for each in report.left)
+        assert "deployments" not in report.counts
+    assert not repository.deployments()
+
+
 def test_the_gates_of_a_target_that_is_here_hold(
     repository: Repository, net: MadeNet, tmp_path: Path
 ) -> None:

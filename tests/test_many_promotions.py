@@ -19,7 +19,8 @@ from support.proxy import FAIL, FAIL_AFTERWARDS, LOSE_ANSWER, LOSE_REQUEST, Faul
 from support.servers import AzuriteServer, MotoServer
 from support.stores import RUN, quick_pauses
 
-MOST_WHEN_WARM: Final = 5
+# The sixth asks whether the version was retired (docs/decisions/0076).
+MOST_WHEN_WARM: Final = 6
 ROUNDS: Final = 2
 
 MakeFleet = Callable[[int], Fleet]
@@ -155,7 +156,7 @@ def test_promotion_that_met_a_loss_is_ones_own_and_made_and_journaled_once(
         assert [e.about[0] for e in repository.log()].count(f"churn@{alias}~2") == 1
 
 
-def test_promotion_from_a_warm_home_costs_five_requests(make_fleet: MakeFleet) -> None:
+def test_promotion_from_a_warm_home_costs_six_requests(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(1)
     costs = []
     with Repository.open(fleet.homes[0]) as repository:
@@ -175,6 +176,7 @@ def test_promotion_from_a_warm_home_costs_five_requests(make_fleet: MakeFleet) -
     for each in costs:
         assert sum("format.json" in request for request in each) == 1, each
         assert sum("/versions/" in request for request in each) == 1, each
+        assert sum("/retirements/" in request for request in each) == 1, each
         assert sum("/aliases/" in request and "PUT" in request for request in each) == 1, each
     assert len(there_already) == MOST_WHEN_WARM - 1
     assert not any("PUT" in request for request in there_already)

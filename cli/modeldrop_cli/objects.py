@@ -30,7 +30,11 @@ class RefusedObject(TypedDict):
 class FindingObject(TypedDict):
     """Something that `verify` found damaged or missing."""
 
-    kind: Annotated[str, "journal, home, revision, version, alias, deployment, target or file"]
+    kind: Annotated[
+        str,
+        "journal, home, revision, version, alias, deployment, target, retirement, collection or "
+        "file",
+    ]
     where: Annotated[str, "the record or file, by its reference; in the journal, the byte offset"]
     what: Annotated[str, "what is wrong with it, in words"]
 
@@ -181,6 +185,10 @@ class RunObject(TypedDict):
     host: Annotated[str, "the host that stored it"]
     committed_by: Annotated[str, "the user that stored it"]
     committed_at: Annotated[str, "when"]
+    params: Annotated[dict[str, str | int | bool], "its parameters by name"]
+    metrics: Annotated[dict[str, str], "its metrics by name; a number as its decimal text"]
+    tags: Annotated[dict[str, str], "its tags by name"]
+    formats: Annotated[list[str], "which kinds of files it has, as far as they were recognised"]
 
 
 class DatasetObject(TypedDict):
@@ -257,6 +265,15 @@ class VersionSummaryObject(TypedDict):
     aliases: Annotated[list[str], "aliases that are on it"]
 
 
+class RetirementObject(TypedDict):
+    """That a version is retired."""
+
+    reason: Annotated[str, "why; may be empty"]
+    host: Annotated[str, "the host that retired it"]
+    retired_by: Annotated[str, "by whom"]
+    retired_at: Annotated[str, "when"]
+
+
 class VersionObject(VersionSummaryObject):
     """`show` of a version."""
 
@@ -264,6 +281,8 @@ class VersionObject(VersionSummaryObject):
     formats: Annotated[list[FormatObject], "what its files are, of those that were recognised"]
     origin: Annotated[OriginObject | None, "where it was imported from; null if it wasn't"]
     targets: Annotated[list[str], "deployment targets where it is live"]
+    retired: Annotated[RetirementObject | None, "that it is retired; null if it isn't"]
+    collected_at: Annotated[str | None, "when its bytes were let go; null if they weren't"]
     metadata: Annotated[MetadataObject, "what its run was, also if that came later"]
 
 
@@ -273,16 +292,133 @@ class RegisteredObject(VersionObject):
     created: Annotated[bool, "whether it was registered just now; false if it had been before"]
 
 
+class FoundVersionObject(VersionSummaryObject):
+    """A version with what is known of its run."""
+
+    params: Annotated[dict[str, str | int | bool], "parameters of its run by name"]
+    metrics: Annotated[dict[str, str], "metrics by name; a number as its decimal text"]
+    tags: Annotated[dict[str, str], "tags by name"]
+    formats: Annotated[list[str], "which kinds of files it has, as far as they were recognised"]
+
+
 class ExperimentsObject(TypedDict):
     """`list`: every experiment by its newest version."""
 
-    experiments: Annotated[list[VersionSummaryObject], "the newest version of each"]
+    experiments: Annotated[list[FoundVersionObject], "the newest version of each"]
 
 
 class VersionsObject(TypedDict):
     """`list EXPERIMENT`: its versions, newest first."""
 
-    versions: Annotated[list[VersionSummaryObject], "its versions"]
+    versions: Annotated[list[FoundVersionObject], "its versions"]
+
+
+class SearchObject(TypedDict):
+    """`search`: the versions that the query holds for."""
+
+    query: Annotated[str, "the query"]
+    as_of: Annotated[
+        str | None, "up to when it is complete for what other hosts did; null if nobody asked them"
+    ]
+    versions: Annotated[list[FoundVersionObject], "by name and the newest first, unless sorted"]
+
+
+class SearchRunsObject(TypedDict):
+    """`search --runs`: the runs that the query holds for."""
+
+    query: Annotated[str, "the query"]
+    as_of: Annotated[
+        str | None, "up to when it is complete for what other hosts did; null if nobody asked them"
+    ]
+    runs: Annotated[list[RunObject], "the newest first, unless sorted"]
+
+
+class BestVersionObject(FoundVersionObject):
+    """A version with its value of the metric that is asked for."""
+
+    value: Annotated[str, "the value, a number as its decimal text"]
+
+
+class BestObject(TypedDict):
+    """`best`: the best versions of an experiment by a metric."""
+
+    experiment: Annotated[str, "the experiment"]
+    metric: Annotated[str, "the metric"]
+    direction: Annotated[str, "max: the largest is the best; or min"]
+    declared: Annotated[bool, "whether its runs declare that; false if `--max` or `--min` said so"]
+    versions: Annotated[list[BestVersionObject], "the best one first"]
+
+
+class PointObject(TypedDict):
+    """A version with its value of the metric that is drawn."""
+
+    version: Annotated[int, "its number"]
+    value: Annotated[str, "the value, a number as its decimal text"]
+    run: Annotated[str, "GUID of the run that it came from"]
+    registered_at: Annotated[str, "when it was registered"]
+
+
+class PlotObject(TypedDict):
+    """`plot`: a metric over the versions of an experiment."""
+
+    experiment: Annotated[str, "the experiment"]
+    metric: Annotated[str, "the metric"]
+    direction: Annotated[str | None, "max or min, as its runs declare; null if none does"]
+    points: Annotated[list[PointObject], "the versions that have it, the oldest first"]
+    file: Annotated[str | None, "path of the picture; null if none was asked for"]
+
+
+class ChangeObject(TypedDict):
+    """Something that is said of one side otherwise than of the other."""
+
+    name: Annotated[str, "what: `metrics.auc`, `params.depth`, `code.commit` …"]
+    a: Annotated[str | None, "of the first; null if it has none"]
+    b: Annotated[str | None, "of the second; null if it has none"]
+
+
+class BytesObject(TypedDict):
+    """A file by its bytes."""
+
+    sha256: Annotated[str, "digest of its bytes"]
+    size: Annotated[int, "its size"]
+
+
+class FileChangeObject(TypedDict):
+    """A file that isn't the same on both sides."""
+
+    path: Annotated[str, "relative to the artifact, or the run; of two single files the second's"]
+    change: Annotated[str, "added, removed or changed"]
+    a: Annotated[BytesObject | None, "in the first; null if it was added"]
+    b: Annotated[BytesObject | None, "in the second; null if it was removed"]
+
+
+class TensorFormObject(TypedDict):
+    """A tensor's form."""
+
+    dtype: Annotated[str, "its type, as the file's format spells it"]
+    shape: Annotated[list[int], "its dimensions"]
+
+
+class TensorChangeObject(TypedDict):
+    """A tensor that isn't of the same form on both sides."""
+
+    path: Annotated[str, "the file that it is in"]
+    tensor: Annotated[str, "its name"]
+    change: Annotated[str, "added, removed or changed"]
+    a: Annotated[TensorFormObject | None, "in the first; null if it was added"]
+    b: Annotated[TensorFormObject | None, "in the second; null if it was removed"]
+
+
+class DiffObject(TypedDict):
+    """`diff`: how two versions, or two runs, differ."""
+
+    a: Annotated[str, "the first, by its full reference"]
+    b: Annotated[str, "the second"]
+    same_bytes: Annotated[bool, "whether both have the same files with the same bytes"]
+    changes: Annotated[list[ChangeObject], "what is said of them"]
+    files: Annotated[list[FileChangeObject], "by path"]
+    tensors: Annotated[list[TensorChangeObject], "by file and name; values aren't compared"]
+    unread: Annotated[list[RefusedObject], "files whose tensors could not be read, and why"]
 
 
 class AliasMoveObject(TypedDict):
@@ -304,6 +440,15 @@ class PromotedObject(AliasMoveObject):
     """`promote` and `alias rm`: the move that says where the alias is now."""
 
     moved: Annotated[bool, "whether it was moved just now; false if it was there already"]
+
+
+class RetiredObject(RetirementObject):
+    """`retire`: what is said of the version now."""
+
+    experiment: Annotated[str, "the experiment"]
+    version: Annotated[int, "the version's number"]
+    retired: Annotated[bool, "whether it is retired now"]
+    changed: Annotated[bool, "whether that was said just now; false if it was so already"]
 
 
 class AliasesObject(TypedDict):
@@ -391,7 +536,8 @@ class EntryObject(TypedDict):
     kind: Annotated[
         str,
         "what happened: home-created, home-copied, home-rebuilt, committed, registered, promoted, "
-        "alias-removed, deployed, rolled-back, target-set or target-removed",
+        "alias-removed, deployed, rolled-back, target-set, target-removed, retired, unretired, "
+        "collection-marked, collection-kept or collected",
     ]
     about: Annotated[list[str], "references that it is about"]
     request: Annotated[str, "id of the request"]
@@ -484,10 +630,14 @@ class VerifyObject(TypedDict):
 
 
 class CollectedObject(TypedDict):
-    """One thing that a crash left."""
+    """One thing that goes, or will."""
 
-    kind: Annotated[str, "upload or file"]
-    where: Annotated[str, "its URL at the backend, or its path"]
+    kind: Annotated[
+        str,
+        "upload or file: a crash left it; bytes: no manifest names them; artifact: it is let go; "
+        "marked: it goes a day later at the earliest; store: nothing that is stored may go",
+    ]
+    where: Annotated[str, "its URL at the backend, its path, or the artifact's reference"]
     touched_at: Annotated[str, "when something of it was written last"]
     size: Annotated[int | None, "how many bytes it has; null if the store doesn't say"]
     trouble: Annotated[str, "why it could not be removed; empty if it was"]
@@ -498,6 +648,39 @@ class GcObject(TypedDict):
 
     dry_run: Annotated[bool, "whether it only would be"]
     collected: Annotated[list[CollectedObject], "everything that was found"]
+
+
+class PrunedObject(TypedDict):
+    """A cached artifact that was removed."""
+
+    sha256: Annotated[str, "its digest"]
+    size: Annotated[int, "how many bytes it had"]
+    used_at: Annotated[str, "when it was pulled or asked for last"]
+
+
+class PruneObject(TypedDict):
+    """`cache prune`: what was removed."""
+
+    dry_run: Annotated[bool, "whether it only would be"]
+    removed: Annotated[list[PrunedObject], "what wasn't used for longest, first"]
+    left: Annotated[int, "how many bytes the cache has now, or would have"]
+
+
+class CleanedObject(TypedDict):
+    """A staged copy that was deleted."""
+
+    run: Annotated[str, "GUID of the run"]
+    folder: Annotated[str, "path of its staging folder"]
+    stored_at: Annotated[str, "when it was stored"]
+    size: Annotated[int, "how many of its bytes are stored"]
+    trouble: Annotated[str, "why it stays; empty if it is deleted"]
+
+
+class CleanObject(TypedDict):
+    """`clean`: the staged copies that were deleted."""
+
+    dry_run: Annotated[bool, "whether they only would be"]
+    cleaned: Annotated[list[CleanedObject], "each of them"]
 
 
 class CheckObject(TypedDict):
@@ -586,6 +769,11 @@ PRINTED = (
     RunObject,
     ExperimentsObject,
     VersionsObject,
+    SearchObject,
+    SearchRunsObject,
+    BestObject,
+    PlotObject,
+    DiffObject,
     VersionObject,
     RevisionObject,
     EntryObject,
@@ -593,6 +781,7 @@ PRINTED = (
     PromotedObject,
     AliasesObject,
     AliasHistoryObject,
+    RetiredObject,
     TargetSetObject,
     TargetsObject,
     DeployedObject,
@@ -607,6 +796,8 @@ PRINTED = (
     RebuildObject,
     VerifyObject,
     GcObject,
+    PruneObject,
+    CleanObject,
     DoctorObject,
     ErrorObject,
 )

@@ -67,10 +67,12 @@ class Output:
         """Print an empty line between two parts."""
         sys.stdout.write("\n")
 
-    def table(self, columns: Sequence[str], rows: Iterable[Row], *, right: str = "") -> None:
-        """Print a listing; the columns named in `right`, apart by spaces, hold numbers."""
+    def table(
+        self, columns: Sequence[str], rows: Iterable[Row], *, right: str | Sequence[str] = ""
+    ) -> None:
+        """Print a listing; the columns named in `right`, a list or a text, hold numbers."""
         escaped = [[printable(cell) for cell in row] for row in rows]
-        numbers = right.split()
+        numbers = right.split() if isinstance(right, str) else list(right)
         if not escaped:
             return
         if sys.stdout.isatty():

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import cast
 
 from modeldrop.errors import IntegrityError
-from modeldrop.listing import aliases_on
 from modeldrop.records import AliasMove, Artifact, FileFormat, Revision, Version
 from modeldrop.repository import Repository
 from modeldrop_cli.objects import (
@@ -17,29 +16,13 @@ from modeldrop_cli.objects import (
     MetadataObject,
     OriginObject,
     RevisionObject,
-    RunObject,
     VersionObject,
-    VersionSummaryObject,
 )
 
 
 def total(revision: Revision) -> int:
     """Return the size of all that a revision holds."""
     return sum(each.size for each in revision.artifacts)
-
-
-def run_object(revision: Revision) -> RunObject:
-    """Return a run by its last revision."""
-    return {
-        "run": revision.run,
-        "revision": revision.revision,
-        "experiment": revision.experiment,
-        "size": total(revision),
-        "artifacts": [_summary(each) for each in revision.artifacts],
-        "host": revision.host,
-        "committed_by": revision.committed_by,
-        "committed_at": revision.committed_at,
-    }
 
 
 def revision_object(revision: Revision) -> RevisionObject:
@@ -85,24 +68,6 @@ def version_object(
     """
     # The library gives plain JSON; tests hold it against the type.
     return cast("VersionObject", repository.describe(version, damaged.append))
-
-
-def version_summary(version: Version, aliases: Sequence[AliasMove]) -> VersionSummaryObject:
-    """Return a version by its own record, with those of some aliases that are on it."""
-    return {
-        "experiment": version.experiment,
-        "version": version.version,
-        "run": version.run,
-        "revision": version.revision,
-        "artifact": version.artifact,
-        "sha256": version.sha256,
-        "size": version.size,
-        "host": version.host,
-        "registered_by": version.registered_by,
-        "registered_at": version.registered_at,
-        "description": version.description,
-        "aliases": aliases_on(version, aliases),
-    }
 
 
 def move_object(move: AliasMove) -> AliasMoveObject:

@@ -1,4 +1,4 @@
-"""Collecting: a thread that has what crashes left collected, once a day.
+"""Collecting: a thread that has what may go collected, once a day.
 
 Purpose: nobody has to think of `modeldrop gc`, and nothing that the backend does or fails to do
 there holds up the service. When it was done last is in `service/collected.json`, so that a service
@@ -23,7 +23,7 @@ from typing import ClassVar, Final
 from modeldrop.errors import ModeldropError
 from modeldrop.files import write_quick
 from modeldrop.form import Record
-from modeldrop.gc import Collected
+from modeldrop.gc import FILE, MARK, UPLOAD, Collected
 from modeldrop.redaction import told
 
 _log = logging.getLogger(__name__)
@@ -96,6 +96,9 @@ class Collecting:
     def _tell(found: Sequence[Collected]) -> None:
         for each in found:
             if each.trouble:
-                _log.warning("%s was left by a crash and stays: %s", each.where, each.trouble)
-            else:
+                _log.warning("%s stays: %s", each.where, each.trouble)
+            elif each.kind in {UPLOAD, FILE}:
                 _log.info("collected the unfinished %s %s", each.kind, each.where)
+            else:
+                what = "marked, to be collected:" if each.kind == MARK else "collected"
+                _log.info("%s %s", what, each.where)

@@ -8,7 +8,7 @@ already is found as well. Nothing is changed, and nothing is fetched.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Final
 
 from modeldrop.aliases import ALIAS_REMOVED, PROMOTED
 from modeldrop.backend.base import Backend
+from modeldrop.collection import ENTRIES
 from modeldrop.deployment_records import Deployment, Target
 from modeldrop.deployments import DEPLOYED, ROLLED_BACK
 from modeldrop.errors import IntegrityError, InvalidName, JournalChanged, RecordDamaged
@@ -25,11 +26,21 @@ from modeldrop.intents import Intents
 from modeldrop.journal import Copies, Entry, Journal
 from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import first_difference, read
+from modeldrop.layout import collections, numbered, retirements, revisions, versions
 from modeldrop.layout import deployments as deployments_of
 from modeldrop.layout import moves as moves_of
-from modeldrop.layout import numbered, revisions, versions
 from modeldrop.layout import target as target_of
-from modeldrop.records import AliasMove, Head, PushedRecord, Revision, VacantVersion, Version
+from modeldrop.records import (
+    AliasMove,
+    Collection,
+    Head,
+    PushedRecord,
+    Retirement,
+    Revision,
+    VacantVersion,
+    Version,
+)
+from modeldrop.retirements import RETIRED, UNRETIRED
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
 from modeldrop.targets import TARGET_REMOVED, TARGET_SET
@@ -38,7 +49,8 @@ from modeldrop.versions import LEFT_VACANT, REGISTERED
 # Kind of what is off, where, and what.
 Found = Callable[[str, str, str], None]
 # What entries tell of.
-Told = Revision | Version | VacantVersion | AliasMove | Deployment | Target
+Following = AliasMove | Deployment | Target | Retirement | Collection
+Told = Revision | Version | VacantVersion | Following
 
 # How long a record may be there before its entry: a slow store, a crash that is being settled.
 _GRACE: Final = 600.0
@@ -50,6 +62,9 @@ KINDS: Final[Mapping[str, str]] = {
     LEFT_VACANT: "version",
     PROMOTED: "alias",
     ALIAS_REMOVED: "alias",
+    RETIRED: "retirement",
+    UNRETIRED: "retirement",
+    **dict.fromkeys(ENTRIES.values(), "collection"),
     DEPLOYED: "deployment",
     ROLLED_BACK: "deployment",
     TARGET_SET: "target",
@@ -113,11 +128,20 @@ class Accounts:
             return
         self._compare_own(mine, found)
 
+    def missing(self, there: Container[str]) -> list[str]:
+        """Return what journals tell of and the backend doesn't hold; `there` is known to be."""
+        return [
+            name
+            for account in self.all.values()
+            for name, entry in account.said.items()
+            if name not in there and not self._is_there(name, KINDS[entry.kind])
+        ]
+
     def compare(
         self,
         known: Mapping[tuple[str, int], Revision],
         pinned: Mapping[tuple[str, int], Version | VacantVersion],
-        others: Mapping[str, AliasMove | Deployment | Target],
+        others: Mapping[str, Following],
         found: Found,
     ) -> int:
         """Tell what journals say and the backend doesn't hold, and the other way round.
@@ -264,12 +288,17 @@ class Accounts:
         return _seconds(at) > _seconds(last) - _GRACE
 
 
-def _place_of(record: Told) -> tuple[str, str, str]:
+def _place_of(record: Told) -> tuple[str, str, str]:  # noqa: PLR0911 - one for each kind
     """Return what kind of thing a record is of, its sequence, and when it was made."""
     if isinstance(record, Revision):
         return KINDS[COMMITTED], revisions(record.run), record.written_at
     if isinstance(record, Version | VacantVersion):
         return KINDS[REGISTERED], versions(record.experiment), record.written_at
+    if isinstance(record, Retirement):
+        sequence = retirements(record.experiment, record.version)
+        return KINDS[RETIRED], sequence, record.retired_at
+    if isinstance(record, Collection):
+        return "collection", collections(record.run), record.recorded_at
     if isinstance(record, Deployment):
         sequence = deployments_of(record.experiment, record.target)
         return KINDS[DEPLOYED], sequence, record.deployed_at
@@ -285,8 +314,14 @@ def _key_of(name: str, kind: str) -> str:
         ValueError: no record has such a name.
     """
     first, tilde, number = name.partition("~")
+    if "#" in first:
+        run, _, number = first.removeprefix("run:").partition("#")
+        return numbered(collections(run), int(number))
     if first.startswith("run:"):
         return numbered(revisions(first.removeprefix("run:")), int(number))
+    if tilde and "@" not in first:
+        experiment, _, version = first.partition("/")
+        return numbered(retirements(experiment, int(version)), int(number))
     if first.startswith("target:"):
         return numbered(target_of(first.removeprefix("target:")), int(number))
     if tilde:
@@ -297,7 +332,7 @@ def _key_of(name: str, kind: str) -> str:
     return numbered(versions(experiment), int(number))
 
 
-def differs(entry: Entry, record: Told) -> bool:
+def differs(entry: Entry, record: Told) -> bool:  # noqa: PLR0911 - one for each kind
     """Return whether an entry has other digests than the record that it tells of."""
     details = entry.details
     if isinstance(record, Version):
@@ -309,6 +344,12 @@ def differs(entry: Entry, record: Told) -> bool:
     if isinstance(record, AliasMove | Deployment):
         pinned = (details.get("version"), details.get("sha256"))
         return pinned != (record.version, record.sha256)
+    if isinstance(record, Retirement):
+        said_of = (details.get("sha256"), details.get("retired"))
+        return said_of != (record.sha256, record.retired)
+    if isinstance(record, Collection):
+        parts = [each.as_json() for each in record.parts]
+        return (details.get("state"), details.get("parts")) != (record.state, parts)
     artifacts = details.get("artifacts")
     said = dict(_digests(artifacts)) if isinstance(artifacts, list) else {}
     return said != record.content()

@@ -8,21 +8,25 @@ removed at any time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from modeldrop import files, locks
 from modeldrop.backend.base import Backend
 from modeldrop.copies import check_names, files_in
-from modeldrop.errors import Conflict, IntegrityError, NewerFormat
+from modeldrop.errors import Conflict, IntegrityError, Locked, NewerFormat
 from modeldrop.form import Part, Record, parts_of
 from modeldrop.pulling import pull
 from modeldrop.records import Artifact
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,9 @@ def cached(backend: Backend, artifact: Artifact, place: Path, moved: Callable[[i
     folder = place.parent
     note = _note_of(place)
     if _is_as_noted(place, note, artifact):
+        # By this `prune` knows what was used last.
+        with contextlib.suppress(OSError):
+            os.utime(note)
         return place
     files.make_folders(folder)
     with locks.hold(folder.with_name(f"{folder.name}.lock"), what=f"the cached {place.name}"):
@@ -78,6 +85,65 @@ def _note_of(place: Path) -> Path:
     # as long as names can be.
     digest = hashlib.sha256(place.name.encode()).hexdigest()[:16]
     return place.parent.with_name(f"{place.parent.name}-{digest}.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A cached artifact that was removed, or would be."""
+
+    sha256: str
+    size: int
+    used_at: float
+    """When it was pulled or asked for last, in seconds since 1970."""
+
+
+def prune(objects: Path, most: int, *, dry_run: bool) -> tuple[list[Pruned], int]:
+    """Remove what wasn't used for longest, until the cache has at most so many bytes.
+
+    Returns what was removed, and how many bytes are left. What is being pulled just now stays. A
+    program that has a file open keeps it; one that only has its path doesn't.
+    """
+    found = [each for folder in objects.glob("??/*") if (each := _measured(folder)) is not None]
+    left, gone = sum(each.size for each in found), []
+    for each in sorted(found, key=lambda each: (each.used_at, each.sha256)):
+        if left <= most:
+            break
+        if dry_run or _forget(objects / each.sha256[:2] / each.sha256):
+            left -= each.size
+            gone.append(each)
+    return gone, left
+
+
+def _measured(folder: Path) -> Pruned | None:
+    """Return what a digest's folder holds, unfinished pulls included, or None if it is none."""
+    if not _DIGEST.fullmatch(folder.name) or not folder.is_dir():
+        return None
+    size, used = 0, 0.0
+    with contextlib.suppress(OSError):
+        used = max([folder.stat().st_mtime, *(note.stat().st_mtime for note in _notes(folder))])
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(above, name)).st_size
+    return Pruned(folder.name, size, used)
+
+
+def _notes(folder: Path) -> list[Path]:
+    return list(folder.parent.glob(f"{folder.name}-*.json"))
+
+
+def _forget(folder: Path) -> bool:
+    """Remove a digest's folder with its notes; return whether that could be done."""
+    try:
+        lock = folder.with_name(f"{folder.name}.lock")
+        with locks.hold(lock, what=f"the cached {folder.name}", timeout=0):
+            # Notes first: what a crash leaves without one is pulled anew.
+            for note in _notes(folder):
+                note.unlink(missing_ok=True)
+            shutil.rmtree(folder)
+    except (Locked, OSError):
+        return False
+    return True
 
 
 def _note(place: Path, artifact: Artifact) -> _Cached:

@@ -205,6 +205,24 @@ class HookSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GcSettings:
+    """`[gc]`: what is let go of what is stored; never what a version, alias or deployment pins."""
+
+    keep_revisions: int = _setting(
+        3, "how many of the newest revisions of a run stay, also where nothing pins them"
+    )
+    retired_after: float = _setting(
+        14 * 86_400.0, "seconds after which the bytes of a retired version may go"
+    )
+    unregistered_after: float = _setting(
+        0.0,
+        "seconds after the last commit to a run after which it goes, if nothing of it is "
+        "registered; 0 is never",
+        zero=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a home."""
 
@@ -213,6 +231,7 @@ class Config:
     service: ServiceSettings = field(default_factory=ServiceSettings)
     hooks: HookSettings = field(default_factory=HookSettings)
     formats: FormatSettings = field(default_factory=FormatSettings)
+    gc: GcSettings = field(default_factory=GcSettings)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -221,6 +240,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "service": ServiceSettings,
     "hooks": HookSettings,
     "formats": FormatSettings,
+    "gc": GcSettings,
 }
 
 

@@ -103,11 +103,13 @@ class Delivery(Rooms):
         Raises:
             TargetNotFound: there is no such target.
             VersionNotFound, AliasNotFound: there is no such version.
+            VersionRetired: the version is retired; nothing was changed.
             GateClosed: a gate of the target doesn't let it through; nothing was changed.
             ArtifactDamaged: the stored bytes aren't what was recorded; nothing was changed.
             BackendError: the backend or the target failed.
         """
         version = self._references.version(reference)
+        self.retirements_at_backend.refuse(version, "`modeldrop retire --undo` takes that back")
         ask = self._ask(by, reason, moved, confirmed=confirmed)
         return self._deployer().deploy(version, target, ask)
 

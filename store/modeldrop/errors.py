@@ -3,6 +3,7 @@
     ModeldropError                  1   another error
     ├── UsageError                  2   a call or a setting that can't be right
     │   ├── InvalidName             2   a name, GUID, path or reference that isn't valid
+    │   ├── InvalidQuery            2   a search that can't be read
     │   ├── ConfigError             2   config.toml, MODELDROP_* or a URL
     │   ├── DriverMissing           2   the fsspec driver of a URL isn't installed
     │   ├── DropRefused             2   what was dropped can't be stored as it is
@@ -13,13 +14,17 @@
     │   ├── HomeNotFound           10
     │   ├── RunNotFound            10
     │   ├── ArtifactNotFound       10
+    │   │   └── ArtifactCollected  10   its bytes were let go, and a record says so
     │   ├── VersionNotFound        10
     │   │   └── VersionVacant      10   its number was given elsewhere, and isn't used here
     │   ├── AliasNotFound          10
     │   ├── TargetNotFound         10
-    │   └── DeploymentNotFound     10
+    │   ├── DeploymentNotFound     10
+    │   └── MetricNotFound         10
     ├── Conflict                   11   it exists already, with other content
     │   ├── AliasMoved             11   it isn't on the version that was expected
+    │   ├── VersionInUse           11   an alias is on it or it is live, so it can't be retired
+    │   ├── VersionRetired         11   it is retired, so nothing is put on it
     │   ├── GateClosed             11   a target's gate doesn't let a deployment through
     │   └── NotTheWriter           11   another home alone may write to the backend
     ├── Locked                     12   somebody else holds the lock
@@ -82,6 +87,10 @@ class InvalidName(UsageError):
     """A name, a GUID, a path or a reference that isn't valid."""
 
 
+class InvalidQuery(UsageError):
+    """A search that can't be read, or asks for what there can't be; the message says where."""
+
+
 class ConfigError(UsageError):
     """A setting in config.toml, in the environment or in a URL that isn't valid."""
 
@@ -126,6 +135,10 @@ class ArtifactNotFound(NotFound):
     """The run has no artifact of that name; the message lists those it has."""
 
 
+class ArtifactCollected(ArtifactNotFound):
+    """Its bytes were let go by a recorded act; the message says when, by whom and why."""
+
+
 class VersionNotFound(NotFound):
     """The experiment has no such version, or no version at all."""
 
@@ -146,6 +159,10 @@ class DeploymentNotFound(NotFound):
     """Nothing of the experiment is deployed at the target, or there is no such deployment."""
 
 
+class MetricNotFound(NotFound):
+    """No version of the experiment has that metric; the message lists those that there are."""
+
+
 class Conflict(ModeldropError):
     """It exists already with other content, or the state isn't the one that was expected."""
 
@@ -154,6 +171,14 @@ class Conflict(ModeldropError):
 
 class AliasMoved(Conflict):
     """The alias isn't where it was expected; the message names who moved it, when and why."""
+
+
+class VersionInUse(Conflict):
+    """An alias is on the version, or it is live on a target; the message names them."""
+
+
+class VersionRetired(Conflict):
+    """The version is retired; the message says by whom, when and why."""
 
 
 class GateClosed(Conflict):

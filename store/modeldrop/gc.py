@@ -1,8 +1,10 @@
-"""What crashes left: uploads that came to no end, and temporary files. Nobody ever sees them.
+"""Collecting: what crashes left, and what is stored and may go.
 
-What has got nothing for as long as the backend says is given up: an upload is judged by its last
-part, a temporary file by its last write, so nothing that somebody is still at is touched, on this
-host or on another one. Two that collect at a time do the same work twice, and no harm.
+What crashes left are uploads that came to no end, and temporary files. Nobody ever sees them. What
+has got nothing for as long as the backend says is given up: an upload is judged by its last part,
+a temporary file by its last write, so nothing that somebody is still at is touched, on this host or
+on another one. Two that collect at a time do the same work twice, and no harm. Of what is stored,
+`letting_go` knows what may go.
 
 What a crash leaves: some of it collected, and the rest for the next time.
 """
@@ -19,11 +21,20 @@ from typing import Final
 
 from modeldrop import files
 from modeldrop.backend import Backend
+from modeldrop.errors import IntegrityError
 from modeldrop.home import Home
+from modeldrop.letting_go import Clock, let_go
 from modeldrop.names import printable
+from modeldrop.pins import Sequences
+from modeldrop.records import COLLECTED, MARKED
 
 UPLOAD: Final = "upload"
 FILE: Final = "file"
+MARK: Final = "marked"
+ARTIFACT: Final = "artifact"
+BYTES: Final = "bytes"
+STORE: Final = "store"
+_KINDS: Final = {MARKED: MARK, COLLECTED: ARTIFACT, "": BYTES}
 
 # Temporary files of the home live for moments; those of a pull are written to all the while.
 _OLD: Final = timedelta(days=1)
@@ -33,12 +44,14 @@ _CACHE_DEPTH: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """One thing that was left, and is gone now or would be."""
+    """One thing that is gone now, is to go, or would."""
 
     kind: str
-    """`UPLOAD` or `FILE`."""
+    """`UPLOAD` or `FILE`, which a crash left; `BYTES` that no manifest names, or that a crash left
+    of an artifact; `ARTIFACT`, which is let go; `MARK`, an artifact that goes a day later if still
+    nothing pins it; `STORE`, all that is stored, where `trouble` says why nothing of it may go."""
     where: str
-    """Its key below the backend's URL, or its path."""
+    """Its URL at the backend, its path, or the artifact's reference."""
     touched_at: datetime
     """When something of it was written last."""
     size: int | None
@@ -71,8 +84,32 @@ def collect(home: Home, backend: Backend, *, dry_run: bool) -> list[Collected]:
     return found
 
 
+def collect_stored(sequences: Sequences, *, dry_run: bool) -> list[Collected]:
+    """Let go of what is stored, may go, and was marked long enough ago; mark the rest.
+
+    Raises:
+        BackendError: the backend failed; what was collected before stays so.
+    """
+    backend, clock = sequences.backend, _clock(sequences.backend)
+    found = []
+    try:
+        for each in let_go(sequences, clock, dry_run=dry_run):
+            where = each.where if each.state else f"{backend.url}/{each.where}"
+            found.append(Collected(_KINDS[each.state], where, each.at, each.size, each.trouble))
+    except IntegrityError as error:
+        trouble = f"nothing that is stored was collected: {error.message}"
+        found.append(Collected(STORE, backend.url, clock.earliest, None, trouble))
+    return found
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _clock(backend: Backend) -> Clock:
+    mine = _now()
+    theirs = backend.now() or mine
+    return Clock(min(mine, theirs), max(mine, theirs))
 
 
 def _temporary(home: Home) -> Iterator[Path]:

@@ -55,6 +55,16 @@ def upload_began(key: str) -> datetime | None:
         return None
 
 
+def upload_of(key: str) -> str:
+    """Return the upload id in a file's key; ids compare as the times at which they began do."""
+    return key.partition("/")[2].partition("/")[0]
+
+
+def upload_at(began: datetime) -> str:
+    """Return what every upload id that began before a time is less than."""
+    return f"{began:%Y%m%dT%H%M%SZ}"
+
+
 def encode_path(path: str) -> str:
     """Return the part of a key that stands for a path relative to a run.
 
@@ -85,6 +95,11 @@ def revisions(run: str) -> str:
     return f"{run}/revisions"
 
 
+def collections(run: str) -> str:
+    """Return the folder of what was let go of a run: a sequence."""
+    return f"{run}/collections"
+
+
 def versions(experiment: str) -> str:
     """Return the folder of an experiment's versions: a sequence."""
     return f"{EXPERIMENTS}/{experiment}/versions"
@@ -108,6 +123,17 @@ def aliases(experiment: str) -> str:
 def moves(experiment: str, alias: str) -> str:
     """Return the folder of an alias's moves: a sequence."""
     return f"{aliases(experiment)}/{alias}"
+
+
+def registrations(experiment: str) -> str:
+    """Return the folder of the claims of an experiment, and of what they came to."""
+    return f"{EXPERIMENTS}/{experiment}/registrations"
+
+
+def retirements(experiment: str, version: int | None = None) -> str:
+    """Return the folder of a version's retirements: a sequence; or that of all versions."""
+    folder = f"{EXPERIMENTS}/{experiment}/retirements"
+    return folder if version is None else f"{folder}/{digits(version)}"
 
 
 def target(name: str) -> str:
@@ -215,6 +241,7 @@ class HomePaths:
         self.locks = root / "locks"
         self.pushed = root / "pushed.json"
         self.journals = root / "journals"
+        self.index = root / "index" / "index.sqlite"
 
     def folders(self) -> tuple[Path, ...]:
         """Return every folder that a home is made with, but for staging and backend."""
@@ -245,6 +272,11 @@ class HomePaths:
     def counter_lock(self, name: str) -> Path:
         """Return the lock of the same on this host."""
         return self.locks / "refs" / name
+
+    def retirement_lock(self, experiment: str) -> Path:
+        """Return the lock of those that retire versions of an experiment."""
+        # No experiment and no alias has such a name.
+        return self.locks / "refs" / f"{experiment}~retired"
 
     def run_lock(self, run: str) -> Path:
         """Return the lock of a run's revisions on this host, which 256 groups of runs share.
@@ -304,6 +336,10 @@ class HomePaths:
     def hooks(self) -> Path:
         """Return how far in the journal the service has come with its hooks."""
         return self.service / "hooks.json"
+
+    def fetched_at(self) -> Path:
+        """Return when other homes' journals were fetched, all of them, without trouble."""
+        return self.service / "fetched.json"
 
     def collected(self) -> Path:
         """Return when the service collected what came to no end."""

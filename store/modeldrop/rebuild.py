@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from modeldrop import locks
+from modeldrop import collection, locks, retirements
 from modeldrop.accounts import KINDS
 from modeldrop.admission import check_backend
 from modeldrop.aliases import entry_of
@@ -199,6 +199,7 @@ def _records(rooms: Rooms, troubles: list[str]) -> Iterator[tuple[str, NewEntry]
                 entry = runs.entry(revision, _request(revision.committed_by))
                 if entry is not None:
                     yield revision.written_at, entry
+        yield from _collections(rooms, run, troubles)
     for experiment in versions.experiments():
         _mend_counter(home, experiment, partial(versions.counter, experiment))
         for number in versions.numbers(experiment):
@@ -208,6 +209,7 @@ def _records(rooms: Rooms, troubles: list[str]) -> Iterator[tuple[str, NewEntry]
                 if version and entry:
                     yield version.written_at, entry
         yield from _moves(rooms, experiment, troubles)
+        yield from _retirements(rooms, experiment, troubles)
         yield from _deployments(rooms, experiment, troubles)
     targets = rooms.targets_at_backend
     for name in targets.names():
@@ -229,6 +231,29 @@ def _moves(rooms: Rooms, experiment: str, troubles: list[str]) -> Iterator[tuple
                 entry = entry_of(move, home.id, _request(home.user))
                 if entry is not None:
                     yield move.moved_at, entry
+
+
+def _collections(rooms: Rooms, run: str, troubles: list[str]) -> Iterator[tuple[str, NewEntry]]:
+    every = rooms.runs_at_backend.collections
+    for number in every.numbers(run):
+        with _told(troubles):
+            record = every.record(run, number)
+            entry = collection.entry_of(record, rooms.home.id, _request(record.recorded_by))
+            if entry is not None:
+                yield record.recorded_at, entry
+
+
+def _retirements(
+    rooms: Rooms, experiment: str, troubles: list[str]
+) -> Iterator[tuple[str, NewEntry]]:
+    every = rooms.retirements_at_backend
+    for version in every.versions_of(experiment):
+        for number in every.numbers(experiment, version):
+            with _told(troubles):
+                record = every.record(experiment, version, number)
+                entry = retirements.entry_of(record, rooms.home.id, _request(rooms.home.user))
+                if entry is not None:
+                    yield record.retired_at, entry
 
 
 def _deployments(

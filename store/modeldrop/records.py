@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from modeldrop.form import (
     NEEDS,
@@ -367,6 +367,77 @@ class Bundle(Record):
     exported_by: str
     exported_at: str
     members: tuple[Member, ...] = parts_of(Member)
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement(Record):
+    """`experiments/<experiment>/retirements/<N>/<S>.json`: whether it is retired, and why."""
+
+    kind: ClassVar[str] = "retirement"
+    owner: str
+    experiment: str
+    version: int
+    retirement: int
+    retired: bool
+    sha256: str
+    reason: str
+    home: str
+    host: str
+    retired_by: str
+    retired_at: str
+
+    @property
+    def name(self) -> str:
+        """The version that it is of: `churn/3`."""
+        return f"{self.experiment}/{self.version}"
+
+    @property
+    def reference(self) -> str:
+        """What this record is named by: `churn/3~1`."""
+        return f"{self.name}~{self.retirement}"
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo(Part):
+    """An artifact of a revision that is to be let go or was, and why."""
+
+    revision: int
+    artifact: str
+    why: str
+
+
+MARKED: Final = "marked"
+KEPT: Final = "kept"
+COLLECTED: Final = "collected"
+
+
+@dataclass(frozen=True, slots=True)
+class Collection(Record):
+    """`<run>/collections/<S>.json`: what is to be let go of a run, or was, or stays after all."""
+
+    kind: ClassVar[str] = "collection"
+    owner: str
+    run: str
+    collection: int
+    state: str  # MARKED, KEPT or COLLECTED
+    home: str
+    host: str
+    recorded_by: str
+    recorded_at: str
+    parts: tuple[LetGo, ...] = parts_of(LetGo)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, object], where: str) -> Self:
+        """Return the collection, in a state that there is."""
+        read = super(Collection, cls).from_json(found, where)
+        if read.state not in {MARKED, KEPT, COLLECTED}:
+            raise damaged(where, f"{printable(read.state)!r} is no state of a collection")
+        return read
+
+    @property
+    def reference(self) -> str:
+        """What this record is named by: `run:<guid>#1`."""
+        return f"run:{self.run}#{self.collection}"
 
 
 @dataclass(frozen=True, slots=True)

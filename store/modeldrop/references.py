@@ -39,7 +39,7 @@ from modeldrop.names import (
     parse_guid_prefix,
     printable,
 )
-from modeldrop.records import Artifact, Revision, Version
+from modeldrop.records import Artifact, Collection, Retirement, Revision, Version
 from modeldrop.runs import COMMITTED, Runs, Shown
 from modeldrop.versions import Versions
 
@@ -444,12 +444,16 @@ def described(
     aliases: Iterable[str],
     targets: Iterable[str],
     metadata: Metadata,
+    departure: tuple[Retirement | None, Collection | None] = (None, None),
 ) -> dict[str, Json]:
     """Return a version as the JSON object of docs/json.md: what is on it, and where it is live.
+
+    `departure` is what retired it and what collected its bytes, if anything did.
 
     Raises:
         IntegrityError: the manifest names other bytes than the version.
     """
+    retirement, collection = departure
     return {
         "experiment": version.experiment,
         "version": version.version,
@@ -470,6 +474,15 @@ def described(
         "origin": version.origin.as_json() if version.origin else None,
         "aliases": [*aliases],
         "targets": [*targets],
+        "retired": {
+            "reason": retirement.reason,
+            "host": retirement.host,
+            "retired_by": retirement.retired_by,
+            "retired_at": retirement.retired_at,
+        }
+        if retirement
+        else None,
+        "collected_at": collection.recorded_at if collection else None,
         "metadata": metadata.in_full(),
     }
 

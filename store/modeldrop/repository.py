@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from modeldrop import founding, listing, locks, references
-from modeldrop.backend.patience import patiently
-from modeldrop.delivery import Delivery
+from modeldrop.departures import Wanted, departure, explain, explained
 from modeldrop.errors import (
     HomeNotFound,
     JournalForked,
@@ -31,12 +30,12 @@ from modeldrop.names import WHOLE_RUN, check_alias, check_experiment, check_guid
 from modeldrop.records import AliasMove, Artifact, Revision, Version
 from modeldrop.references import Resolved
 from modeldrop.runs import Committed
+from modeldrop.upkeep import Upkeep
 from modeldrop.versions import Registered
 
 if TYPE_CHECKING:
-    from modeldrop.gc import Collected
     from modeldrop.inspecting import Inspected
-    from modeldrop.intake import Engine, Storing
+    from modeldrop.intake import Engine
     from modeldrop.promotion import Moved
     from modeldrop.rebuild import Rebuilt
     from modeldrop.sync import FetchedJournal, Pushed
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 
-class Repository(Delivery):
+class Repository(Upkeep):
     """An open home with its backend. Close it, or use it in a `with` statement."""
 
     @classmethod
@@ -137,13 +136,6 @@ class Repository(Delivery):
         self.ready_to_write()
         return Engine(self.home, self.runs_at_backend, self._storing())
 
-    def _storing(self) -> Storing:
-        from modeldrop.intake import Storing  # noqa: PLC0415 - not needed to register
-
-        rooms = (self.runs_at_backend, self.versions_at_backend, self.transfer)
-        connections = self.backend.capabilities.connections
-        return Storing(*rooms, connections, self.home.config.formats)
-
     # Writing
 
     def upload(
@@ -197,13 +189,15 @@ class Repository(Delivery):
             ArtifactNotFound: it has no such artifact, or the artifact isn't stored whole.
             AmbiguousArtifact: it has several, and none was named.
             ArtifactDamaged: the artifact isn't at the backend as it was committed.
+            ArtifactCollected: its bytes were let go.
+            VersionRetired: it has a version, which is retired; nothing was changed.
         """
+        wanted = Wanted(self)
         experiment, shown, chosen = self._references.to_register(run, experiment, artifact)
-        if unseen := shown.unseen(chosen):
-            patiently(lambda: self.transfer.require(unseen))
+        wanted.require(shown, chosen)
         # Whether the backend is still this home's is asked under the lock.
         self._claim_home()
-        return self.versions_at_backend.register(
+        registered = self.versions_at_backend.register(
             experiment,
             shown.revision,
             chosen,
@@ -211,7 +205,12 @@ class Repository(Delivery):
             by=by or self.home.user,
             description=description,
             again=again,
+            claimed=wanted.claimed,
         )
+        if not registered.created:
+            hint = "`--again` gives the same artifact a new version"
+            self.retirements_at_backend.refuse(registered.version, hint)
+        return registered
 
     def promote(
         self,
@@ -231,9 +230,11 @@ class Repository(Delivery):
             InvalidName: `reference` names a run, or `alias` is no valid one.
             Conflict: `alias` is the name of a target.
             VersionNotFound, AliasNotFound: there is no such version.
+            VersionRetired: it is retired; nothing was changed.
         """
         check_alias(alias)
         version = self._references.version(reference)
+        self.retirements_at_backend.refuse(version, "`modeldrop retire --undo` takes that back")
         return self._place((version.experiment, alias), version, expect, reason, by)
 
     def remove_alias(
@@ -294,6 +295,7 @@ class Repository(Delivery):
         Raises:
             Conflict: there is something else of that name.
             ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
+            ArtifactCollected: its bytes were let go.
         """
         from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
 
@@ -314,7 +316,8 @@ class Repository(Delivery):
         from modeldrop.pulling import pull  # noqa: PLC0415 - not needed to register
 
         check_folder(to)
-        return pull(self.backend, artifact, Path(to) / _file_name(resolved, artifact), moved)
+        with explained(self, resolved, artifact):
+            return pull(self.backend, artifact, Path(to) / _file_name(resolved, artifact), moved)
 
     def path(self, reference: str, *, moved: Progress = lambda _: None) -> Path:
         """Return the path of a verified, cached copy of an artifact; pull it if it isn't cached.
@@ -331,7 +334,8 @@ class Repository(Delivery):
         from modeldrop.cache import cached  # noqa: PLC0415 - not needed to register
 
         place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
-        return cached(self.backend, artifact, place, moved)
+        with explained(self, resolved, artifact):
+            return cached(self.backend, artifact, place, moved)
 
     def inspect(self, reference: str, *, tensors: bool = False) -> list[Inspected]:
         """Return what the files of a version or a run are, by what their headers say.
@@ -362,7 +366,10 @@ class Repository(Delivery):
         if reference is None:
             return verify_store(self, deep=deep, moved=moved)
         resolved, artifact = self.artifact(reference)
-        return verify_artifact(resolved.name, artifact, self.transfer, moved=moved)
+        report = verify_artifact(resolved.name, artifact, self.transfer, moved=moved)
+        if not report.ok:
+            explain(self, resolved, artifact)
+        return report
 
     def runs(self, damaged: Damaged | None = None) -> Iterator[Revision]:
         """Yield the last revision of every run at the backend, newest commit first.
@@ -469,28 +476,15 @@ class Repository(Delivery):
 
         return rebuild(self)
 
-    def gc(self, *, dry_run: bool = False) -> list[Collected]:
-        """Collect what crashes left at the backend and in the home; return it, or what would be.
-
-        Raises:
-            BackendError: the backend failed; what was collected before stays so.
-        """
-        from modeldrop.gc import collect  # noqa: PLC0415 - hardly ever needed
-
-        if dry_run:
-            founding.check_repository(self.home, self.backend)
-        else:
-            self.ready_to_write()
-        return collect(self.home, self.backend, dry_run=dry_run)
-
     def describe(self, version: Version, damaged: Damaged | None = None) -> dict[str, Json]:
         """Return a version as the JSON object of docs/json.md; `damaged` is as in `runs`."""
         revision = self.runs_at_backend.revision(version.run, version.revision)
         aliases = self.aliases(version.experiment, damaged)
         metadata = self.runs_at_backend.metadata_of(version, revision)
         on = listing.aliases_on(version, aliases)
-        live = self._live_at(version, damaged)
-        return references.described(version, revision, on, live, metadata)
+        live, gone = self._live_at(version, damaged), departure(self, version, revision)
+        metadata = self.runs_at_backend.metadata_of(version, revision)
+        return references.described(version, revision, on, live, metadata, gone)
 
     def metadata(self, reference: str) -> Metadata:
         """Return what is said of a run, or of the run that a version came from; maybe nothing.

@@ -19,12 +19,15 @@ from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.ledger import Request
 from modeldrop.references import References
+from modeldrop.retirements import Retirements
 from modeldrop.runs import Runs
 from modeldrop.versions import Versions
 
 if TYPE_CHECKING:
     from modeldrop.backend import Backend
     from modeldrop.deployments import Deployments
+    from modeldrop.finding import Finding
+    from modeldrop.pins import Sequences
     from modeldrop.records import Version
     from modeldrop.sync import Sync
     from modeldrop.targets import Targets
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
 # What is made for the id that the home has.
 _OF_THE_ID: Final = (
     *("journal", "runs_at_backend", "versions_at_backend", "aliases_at_backend"),
-    *("targets_at_backend", "deployments_at_backend", "sync", "_references"),
+    *("targets_at_backend", "deployments_at_backend", "retirements_at_backend"),
+    *("sync", "finding", "_references"),
 )
 
 
@@ -103,6 +107,11 @@ class Rooms:
         return Aliases(self.home, self.backend, self.versions_at_backend)
 
     @cached_property
+    def retirements_at_backend(self) -> Retirements:
+        """Which versions are retired."""
+        return Retirements(self.home, self.backend, self.journal, self.versions_at_backend)
+
+    @cached_property
     def targets_at_backend(self) -> Targets:
         """The targets, and what they were."""
         from modeldrop.targets import Targets  # noqa: PLC0415 - not needed to register
@@ -131,6 +140,16 @@ class Rooms:
         from modeldrop.sync import Sync  # noqa: PLC0415 - not needed to register
 
         return Sync(self.home, self.backend, self.journal)
+
+    @cached_property
+    def finding(self) -> Finding:
+        """What finds versions and runs by what is known of them."""
+        from modeldrop import finding  # noqa: PLC0415 - not needed to register
+
+        rooms = (self.runs_at_backend, self.versions_at_backend, self.aliases_at_backend)
+        return finding.Finding(
+            finding.Rooms(self.home, self.backend, self.journal, *rooms, self._references)
+        )
 
     @cached_property
     def _references(self) -> References:
@@ -178,6 +197,21 @@ class Rooms:
                 self.__dict__.pop(part, None)
         founding.begin_journal(self.home, self.journal, old)
         self._claimed = True
+
+    def _sequences(self) -> Sequences:
+        from modeldrop.pins import Sequences  # noqa: PLC0415 - hardly ever needed
+
+        return Sequences(
+            self.home,
+            self.backend,
+            self.journal,
+            self.runs_at_backend,
+            self.versions_at_backend,
+            self.aliases_at_backend,
+            self.deployments_at_backend,
+            self.targets_at_backend,
+            self.retirements_at_backend,
+        )
 
     def _close_places(self) -> None:
         if "targets_at_backend" in self.__dict__:

@@ -11,13 +11,16 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from modeldrop import layout, locks
 from modeldrop.admission import check_backend
 from modeldrop.backend.base import Backend
 from modeldrop.batch import Batch, Pending
+from modeldrop.collection import Collections
 from modeldrop.errors import (
+    BackendError,
     IntegrityError,
     RunNotFound,
 )
@@ -37,6 +40,10 @@ COMMITTED: Final = "committed"
 # As many names as any store lists in one request.
 _PAGE: Final = 1000
 _GROUP: Final = "a group of runs"
+# When a commit looks once more that its bytes are there, and when it takes them no more: `gc`
+# deletes what no manifest names after 14 days.
+_LOOK_AGAIN: Final = timedelta(days=1)
+_TOO_OLD: Final = timedelta(days=13)
 # How long a group waits for another process's, in seconds: its runs can go alone instead.
 _GROUP_TIMEOUT: Final = 5.0
 
@@ -71,6 +78,8 @@ class Shown:
     revision: Revision
     sizes: Mapping[str, int] = field(default_factory=dict)
     """The size of each file that was seen at the backend, by its key."""
+    collections: int | None = None
+    """How many records say what is let go of the run; None if nobody looked."""
 
     def unseen(self, artifact: Artifact) -> Artifact | None:
         """Return the part of an artifact whose files were not seen with their sizes, if any."""
@@ -97,6 +106,8 @@ class Runs:
         self._journal = journal
         self._intents = Intents(home.paths.intents)
         self._copies = Manifests(home.paths, backend)
+        self.collections = Collections(home, backend, journal)
+        """What is let go of the runs."""
 
     @property
     def url(self) -> str:
@@ -199,7 +210,25 @@ class Runs:
                 return None
             revision, data = found
             self._copies.keep(revision, data)
-        return Shown(revision, sizes)
+        folder = layout.collections(run)
+        collections = [layout.number_of(key) for key in sizes if _is_in(key, folder)]
+        return Shown(revision, sizes, len(collections))
+
+    def manifest(self, run: str, number: int, size: int) -> Revision:
+        """Return a revision whose manifest was seen with a size; read from the home if it can be.
+
+        Raises:
+            RunNotFound: the run has no such revision.
+            RecordDamaged: the manifest isn't what was written.
+        """
+        kept = self._copies.kept(run, number, size)
+        if kept is not None:
+            return kept
+        found = self._fetch(run, number)
+        if found is None:
+            return self.revision(run, number)
+        self._copies.keep(*found)
+        return found[0]
 
     def guids(self, prefix: str = "") -> Iterator[str]:
         """Yield the GUIDs of the runs at the backend, in no particular order."""
@@ -257,6 +286,7 @@ class Runs:
                 # Another home was quicker, perhaps with the same content.
                 return adds_nothing(draft, self.parse(data, number))
 
+            self._look_again(draft, last)
             first = (last.revision if last else 0) + 1
             appended = ledger.append(make, request, owner=owner, at=first, accept=accept)
             revision = mine.get(appended.data) or self.parse(appended.data, appended.number)
@@ -328,6 +358,27 @@ class Runs:
             metadata=draft.metadata,
             origin=draft.origin,
         )
+
+    def _look_again(self, draft: Draft, last: Revision | None) -> None:
+        """Make sure that old bytes of a draft are there still: they may be collected meanwhile.
+
+        Raises:
+            BackendError: they aren't, or won't be for much longer; they are to be sent anew.
+        """
+        keys = {file.key: file.size for each in draft.artifacts for file in each.files}
+        named = {file.key for each in last.artifacts for file in each.files} if last else set()
+        today = datetime.now(UTC)
+        oldest = min([draft.upload, *(layout.upload_of(key) for key in keys.keys() - named)])
+        if oldest >= layout.upload_at(today - _LOOK_AGAIN):
+            return
+        gone = self.collections.state(draft.run).leaves(last) if last else frozenset()
+        too_old = layout.upload_at(today - _TOO_OLD)
+        for key, size in keys.items():
+            stored = self._backend.stat(key)
+            unnamed = key not in named and layout.upload_of(key) < too_old
+            if stored is None or stored.size != size or unnamed or key in gone:
+                message = f"{self._backend.url}/{key} was sent too long ago to be committed now"
+                raise BackendError(message, hint="nothing to do: it is sent again")
 
     def settle(self, run: str) -> None:
         """Finish what a process that died had begun to commit for this run, if anything."""

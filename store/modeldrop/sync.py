@@ -11,7 +11,9 @@ the backend; `fetch` has kept some lines or not, and the next one goes on from t
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ from modeldrop.errors import (
     RecordDamaged,
 )
 from modeldrop.files import write_quick
+from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.journal import Copies, Journal
 from modeldrop.journal.lines import NotALine, parse
@@ -135,8 +138,15 @@ class Sync:
         with locks.hold(self._paths.fetch_lock(), what="fetching journals", timeout=timeout):
             check_backend(self._home, self._backend, to_write=False)
             homes = {*self._shared.homes(), *self._copies.homes()} - {self._home.id}
+            began = now()
             with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
-                return list(pool.map(self._fetch, sorted(homes)))
+                fetched = list(pool.map(self._fetch, sorted(homes)))
+            if not any(each.trouble for each in fetched):
+                # For those who ask how old an answer is; without it, it is older.
+                with contextlib.suppress(OSError):
+                    said = json.dumps({"fetched_at": began}).encode("ascii")
+                    write_quick(self._paths.fetched_at(), said)
+            return fetched
 
     # To the backend
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from modeldrop import layout
-from modeldrop.accounts import Accounts
+from modeldrop.accounts import Accounts, Following
 from modeldrop.aliases import Aliases
 from modeldrop.backend.base import Backend
 from modeldrop.choosing import choose_artifact
-from modeldrop.deployment_records import Deployment, Target
+from modeldrop.collection import State, state_of
 from modeldrop.errors import (
     CounterDamaged,
     IntegrityError,
@@ -27,13 +27,18 @@ from modeldrop.home import Home
 from modeldrop.inspection import Inspection
 from modeldrop.names import printable
 from modeldrop.records import (
+    COLLECTED,
+    MARKED,
     AliasMove,
     Artifact,
+    Collection,
     RepositoryRecord,
+    Retirement,
     Revision,
     VacantVersion,
     Version,
 )
+from modeldrop.retirements import Retirements
 from modeldrop.rooms import Rooms
 from modeldrop.runs import Runs
 from modeldrop.transfer import Transfer
@@ -47,8 +52,8 @@ class Finding:
     """One thing that is not what was acknowledged."""
 
     kind: str
-    """`journal`, `home`, `repository`, `revision`, `version`, `alias`, `deployment`, `target` or
-    `file`."""
+    """`journal`, `home`, `repository`, `revision`, `version`, `alias`, `deployment`, `target`,
+    `retirement`, `collection` or `file`."""
     where: str
     what: str
 
@@ -94,6 +99,7 @@ def verify_artifact(
     """Read every byte of one artifact, and return what differs."""
     report = Report(deep=True)
     _check_files(report, name, artifact, transfer, moved=moved)
+    report.count("files", len(artifact.files))
     return report
 
 
@@ -108,19 +114,27 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
     accounts = Accounts(home, rooms.journal, rooms.backend)
     _check_repository(report, home, rooms.backend)
     known: dict[tuple[str, int], Revision] = {}
+    others: dict[str, Following] = {}
+    states: dict[str, State] = {}
     for guid in sorted(runs.guids()):
+        records = _collections(report, runs, guid)
+        others.update((each.reference, each) for each in records)
+        states[guid] = state_of(records)
         for revision in _revisions(report, runs, guid):
             known[guid, revision.revision] = revision
-            name = f"run:{guid}~{revision.revision}"
-            for artifact in revision.artifacts:
-                _check_files(report, name, artifact, rooms.transfer, deep=deep, moved=moved)
+            _check_revision(report, rooms, revision, states[guid], deep=deep, moved=moved)
     pinned: dict[tuple[str, int], Version | VacantVersion] = {}
     inspection = Inspection(rooms, deep, report.add, report.count, moved)
-    others: dict[str, AliasMove | Deployment | Target] = {**inspection.targets()}
+    others.update(inspection.targets())
     for experiment in sorted(versions.experiments()):
+        retirements = _retirements(report, rooms.retirements_at_backend, experiment)
+        others.update((each.reference, each) for each in retirements)
+        retired = {each.version: each for each in retirements}
         for version in _versions(report, versions, experiment):
             pinned[experiment, version.version] = version
             _check_version(report, version, known)
+            if isinstance(version, Version):
+                _check_departure(report, version, known, states, retired.get(version.version))
             if deep:
                 _check_registration(report, versions, version)
         _check_counter(report, versions, experiment)
@@ -167,6 +181,89 @@ def _revisions(report: Report, runs: Runs, guid: str) -> Iterator[Revision]:
             report.count("revisions")
         except (IntegrityError, NotFound) as error:
             report.add("revision", f"run:{guid}~{number}", error.message)
+
+
+def _collections(report: Report, runs: Runs, guid: str) -> list[Collection]:
+    """Check what is said of a run's parts, and return what is whole, in its order."""
+    found: list[Collection] = []
+    state: dict[tuple[int, str], str] = {}
+    numbers = runs.collections.numbers(guid)
+    for number in range(1, max(numbers, default=0) + 1):
+        try:
+            record = runs.collections.record(guid, number)
+        except IntegrityError as error:
+            report.add("collection", f"run:{guid}#{number}", error.message)
+            continue
+        report.count("collections")
+        found.append(record)
+        for each in record.parts:
+            before = state.get((each.revision, each.artifact), "")
+            if before == COLLECTED or (record.state == COLLECTED and before != MARKED):
+                what = f"revision {each.revision}'s {each.artifact} was {before or 'not marked'}"
+                report.add("collection", record.reference, f"{what} before")
+            state[each.revision, each.artifact] = record.state
+    return found
+
+
+def _retirements(report: Report, retirements: Retirements, experiment: str) -> list[Retirement]:
+    """Check the retirements of an experiment's versions, and return those that are whole."""
+    found: list[Retirement] = []
+    for version in retirements.versions_of(experiment):
+        last = max(retirements.numbers(experiment, version), default=0)
+        for number in range(1, last + 1):
+            try:
+                found.append(retirements.record(experiment, version, number))
+                report.count("retirements")
+            except IntegrityError as error:
+                report.add("retirement", f"{experiment}/{version}~{number}", error.message)
+    return found
+
+
+def _check_revision(
+    report: Report,
+    rooms: Rooms,
+    revision: Revision,
+    state: State,
+    *,
+    deep: bool,
+    moved: Progress,
+) -> None:
+    """Check the files of a revision, but for what was let go of it."""
+    run, name = revision.run, f"run:{revision.run}~{revision.revision}"
+    for artifact in revision.artifacts:
+        if state.of(revision.revision, artifact.artifact) == COLLECTED:
+            report.count("collected")
+            continue
+        part = Report(deep=deep)
+        _check_files(part, name, artifact, rooms.transfer, deep=deep, moved=moved)
+        if part.findings:
+            # It may have been let go since that was read.
+            now = rooms.runs_at_backend.collections.state(run, state.last)
+            if now.of(revision.revision, artifact.artifact) == COLLECTED:
+                report.count("collected")
+                continue
+        report.count("files", len(artifact.files))
+        report.findings += part.findings
+
+
+def _check_departure(
+    report: Report,
+    version: Version,
+    known: dict[tuple[str, int], Revision],
+    states: dict[str, State],
+    retirement: Retirement | None,
+) -> None:
+    """Check that what retires a version names it, and that nothing else was let go."""
+    name = f"{version.experiment}/{version.version}"
+    if retirement is not None and retirement.sha256 != version.sha256:
+        report.add("retirement", retirement.reference, f"{name} has another digest")
+    revision = known.get((version.run, version.revision))
+    if revision is None or (retirement is not None and retirement.retired):
+        return
+    record = states[version.run].record(revision, version.artifact)
+    if record is not None:
+        what = f"its bytes were collected by {record.reference}, and it isn't retired"
+        report.add("version", name, what)
 
 
 def _versions(
@@ -238,7 +335,6 @@ def _check_files(
         # A key of the manifest's that leads out of the backend.
         report.add("file", f"{name}/{artifact.artifact}", error.message)
         return
-    report.count("files", len(artifact.files))
     keys = {file.path: file.key for file in artifact.files}
     for path in bad:
         shown = artifact.artifact if artifact.type == "file" else f"{artifact.artifact}/{path}"

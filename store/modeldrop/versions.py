@@ -17,7 +17,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -96,6 +96,16 @@ class Versions:
         """Return the newest version's number at the backend, 0 if there is none."""
         return self._sequence(experiment).last(self._seen(experiment))
 
+    def reach(self, experiment: str, seen: int) -> int:
+        """Return the newest version's number at the backend, going on from one that was read.
+
+        Where that one isn't there any more, the backend was put back to an earlier state, and its
+        versions are counted anew.
+        """
+        sequence = self._sequence(experiment)
+        newest, there = sequence.since(seen)
+        return newest if there else sequence.last()
+
     def numbers(self, experiment: str) -> list[int]:
         """Return the numbers of the versions by listing them: for those who check."""
         return self._sequence(experiment).numbers()
@@ -170,11 +180,13 @@ class Versions:
         by: str,
         description: str,
         again: bool = False,
+        claimed: Callable[[], None] = lambda: None,
     ) -> Registered:
         """Give an artifact the next version of an experiment, or find the one that it has.
 
         The caller has checked that revision and artifact are at the backend. The answer is the
-        caller's own version, never merely the newest.
+        caller's own version, never merely the newest. `claimed` is called once the claim keeps the
+        artifact from being let go, to raise if that came too late.
 
         Raises:
             Locked: another process of this host registers for longer than the time-out.
@@ -225,6 +237,7 @@ class Versions:
             )
             first = starts_at = self.claim(claim)
             _log.debug("step: claimed")
+            claimed()
             if starts_at != claim.starts_at:
                 # Claimed before: it may have its version already.
                 found = self._look_up(experiment, owner, starts_at, sequence)
@@ -281,6 +294,24 @@ class Versions:
         key = layout.registration_done(version.experiment, version.owner)
         with contextlib.suppress(BackendError):
             self._backend.create(key, done.to_bytes())
+
+    def claims(self, experiment: str, known: Container[str]) -> list[Registration]:
+        """Return the claims of an experiment but those of known owners: what is under way, or died.
+
+        Raises:
+            IntegrityError: one isn't what was written.
+        """
+        folder = layout.registrations(experiment)
+        names = patiently(lambda: list(self._backend.children(folder)))
+        owners = [name.removesuffix(".json") for name in names if not name.endswith(".done.json")]
+        found = []
+        for owner in owners:
+            if owner not in known:
+                key = layout.registration(experiment, owner)
+                data = patiently(lambda: self._backend.read(key))  # noqa: B023 - called at once
+                if data is not None:
+                    found.append(Registration.from_bytes(data, f"{self._backend.url}/{key}"))
+        return found
 
     def check_registration(self, version: Version) -> None:
         """Check what the registration of a version wrote beside it.

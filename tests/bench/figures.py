@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,3 +56,16 @@ def in_turns(rounds: int, *works: Callable[[], object]) -> list[float]:
             if number:
                 times[index].append(time.perf_counter() - began)
     return [statistics.median(each) for each in times]
+
+
+def program(words: Sequence[str], folder: Path) -> None:
+    """Run a program to its end; what it prints is dropped."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MODELDROP_")}
+    subprocess.run(
+        [str(BIN / words[0]), *words[1:]],
+        cwd=folder,
+        env={**env, "HOME": str(folder)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

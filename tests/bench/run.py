@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import service, transfer
-from bench.figures import BIN, Figure, in_turns
+from bench import finding, service, transfer
+from bench.figures import Figure, in_turns, program
 from modeldrop import Repository, layout
 from modeldrop.intake import drop
 from modeldrop.journal import Journal, NewEntry
@@ -25,19 +24,6 @@ from modeldrop.records import Version
 
 ENTRIES = 100_000
 VERSIONS = 10_000
-
-
-def program(words: Sequence[str], folder: Path) -> None:
-    """Run a program to its end; what it prints is dropped."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MODELDROP_")}
-    subprocess.run(
-        [str(BIN / words[0]), *words[1:]],
-        cwd=folder,
-        env={**env, "HOME": str(folder)},
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
 
 
 def home_with_run(folder: Path) -> tuple[Repository, str]:
@@ -145,11 +131,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--large", type=float, default=4, help="GiB of the one large file")
-    parser.add_argument("--only", choices=("commands", "growth", "service", "transfer"))
+    parser.add_argument("--only", choices=("commands", "growth", "finding", "service", "transfer"))
     options = parser.parse_args()
     chosen: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
         "commands": commands,
         "growth": growth,
+        "finding": finding.figures,
         "service": lambda folder, _: service.figures(folder, int(options.large * 2**30)),
         "transfer": lambda folder, _: transfer.figures(folder),
     }

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from modeldrop import Repository, errors
-from modeldrop.delivery import Delivery
+from modeldrop.rooms import Rooms
 
 
-def methods() -> None:
-    """Print what `Repository` offers: each method, how it is called, and what it says of itself."""
-    # What is deployed is a floor of its own, and offered by the same object.
-    for name, member in (*_public(Repository), *_public(Delivery)):
-        print(f"### {name}\n\n```python\n{_call(name, member)}\n```\n")
+def methods(*of: type, called: str = "repository") -> None:
+    """Print what classes offer: each method, how it is called, and what it says of itself.
+
+    Without any it is `Repository`, with the floors of the façade below it.
+    """
+    for name, member in [each for kind in of or (Repository,) for each in _public(kind)]:
+        print(f"### {name}\n\n```python\n{_call(name, member, called)}\n```\n")
         print(_told(member), end="\n\n")
 
 
@@ -29,14 +31,17 @@ def error_table() -> None:
 
 def _public(of: type) -> Iterator[tuple[str, Any]]:
     """Yield the public methods, as they stand in the source."""
-    own = [(name, member) for name, member in vars(of).items() if not name.startswith("_")]
+    # The façade is made of several classes; what stands below them is no part of it.
+    bases = [each for each in of.__mro__[:-1] if each is not Rooms]
+    every = [pair for each in bases for pair in vars(each).items()]
+    own = [(name, member) for name, member in every if not name.startswith("_")]
     yield from ((name, member) for name, member in own if inspect.getdoc(member))
 
 
-def _call(name: str, member: object) -> str:
+def _call(name: str, member: object, called: str) -> str:
     """Return a method's signature, one line if it fits and one for each parameter if not."""
     if isinstance(member, property):
-        return f"repository.{name}"
+        return f"{called}.{name}"
     is_class = isinstance(member, classmethod)
     function = member.__func__ if isinstance(member, classmethod) else member
     signature = inspect.signature(function)  # type: ignore[arg-type] # methods are left
@@ -47,7 +52,7 @@ def _call(name: str, member: object) -> str:
             parameters.insert(number, "*")
             break
     returns = signature.return_annotation
-    head, tail = f"{'Repository' if is_class else 'repository'}.{name}(", f") -> {returns}"
+    head, tail = f"{'Repository' if is_class else called}.{name}(", f") -> {returns}"
     whole = head + ", ".join(parameters) + tail
     if len(whole) <= 90:
         return whole

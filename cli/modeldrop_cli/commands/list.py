@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from modeldrop_cli import columns as listing
 from modeldrop_cli.command import (
     Command,
     complete_experiments,
@@ -13,11 +14,9 @@ from modeldrop_cli.command import (
     open_repository,
     output_options,
 )
-from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
-    from modeldrop.records import AliasMove, Version
     from modeldrop_cli.objects import ExperimentsObject, VersionsObject
     from modeldrop_cli.output import Output
 
@@ -28,10 +27,15 @@ if TYPE_CHECKING:
     examples=(
         ("modeldrop list", "every experiment with its newest version"),
         ("modeldrop list churn", "every version of churn, the newest first"),
+        (
+            "modeldrop list churn --sort -metrics.auc --columns version,metrics.auc,params.depth",
+            "the largest auc first, with the depth beside it",
+        ),
         ("modeldrop list churn -q", "churn/3, churn/2, churn/1, one a line"),
     ),
     exits=exits(
         10,
+        12,
         20,
         30,
         e10="there is no home, or no such experiment",
@@ -39,52 +43,41 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("experiment", required=False, shell_complete=complete_experiments)
+@listing.listing_options
 @output_options
-def command(experiment: str | None, output: Output) -> None:
-    """List experiments, or the versions of one."""
-    from modeldrop_cli.stored import tell_damaged, version_summary  # noqa: PLC0415 - not for `--help`
+def command(
+    experiment: str | None, sort: str | None, columns: str | None, most: int | None, output: Output
+) -> None:
+    """List experiments, or the versions of one.
 
+    Which versions there are, and where aliases are, is asked of the backend. What was said of a
+    version's run after it was registered, by another host, is known once that host's journal was
+    fetched. docs/finding.md names the columns.
+    """
+    from modeldrop_cli.stored import tell_damaged  # noqa: PLC0415 - not for `--help`
+
+    by = listing.sort_of(sort)
+    names = listing.version_columns(columns)
     with open_repository() as repository:
         damaged: list[IntegrityError] = []
+        listing.tell_reading(repository, output)
         if experiment is None:
-            found = repository.experiments(damaged.append)
+            found = repository.finding.experiments(sort=by, most=most, damaged=damaged.append)
         else:
-            found = list(reversed(repository.versions(experiment, damaged.append)))
-        aliases = repository.aliases(experiment, damaged.append) if not output.quiet else []
+            found = repository.finding.versions(
+                experiment, sort=by, most=most, damaged=damaged.append
+            )
     if output.json:
-        listed = [version_summary(each, aliases) for each in found]
+        listed = [listing.version_object(each) for each in found]
         told: ExperimentsObject | VersionsObject = (
             {"experiments": listed} if experiment is None else {"versions": listed}
         )
         output.document(told)
     elif output.quiet:
         for each in found:
-            name = each.experiment
-            output.id(name if experiment is None else f"{name}/{each.version}")
+            output.id(each.experiment if experiment is None else each.reference)
     else:
-        _tell(found, aliases, output)
+        listing.show_versions(found, names, output)
         if not (found or damaged):
             output.say("There is no version yet. `modeldrop register RUN -e EXPERIMENT` makes one.")
     tell_damaged(damaged)
-
-
-def _tell(found: list[Version], aliases: list[AliasMove], output: Output) -> None:
-    from modeldrop.listing import aliases_on  # noqa: PLC0415 - not for `--help`
-
-    output.table(
-        ("version", "artifact", "size", "run", "registered", "by", "aliases", "description"),
-        [
-            (
-                f"{each.experiment}/{each.version}",
-                each.artifact,
-                size(each.size),
-                f"{each.run}~{each.revision}",
-                when(each.registered_at),
-                f"{each.registered_by}@{each.host}",
-                ", ".join(aliases_on(each, aliases)),
-                each.description,
-            )
-            for each in found
-        ],
-        right="size",
-    )

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from modeldrop.errors import IntegrityError
-    from modeldrop.metadata import Metadata
-    from modeldrop.records import Artifact, Origin, Revision, Version
+    from modeldrop.records import Artifact, Collection, Origin, Retirement, Revision
     from modeldrop.references import Resolved
     from modeldrop_cli.output import Output
 
@@ -48,6 +47,7 @@ def command(reference: str, output: Output) -> None:
     Of run:GUID/ARTIFACT only that artifact is shown. With -q the full reference is printed:
     churn/3, run:GUID~1, or run:GUID~1/ARTIFACT.
     """
+    from modeldrop.departures import departure  # noqa: PLC0415 - not for `--help`
     from modeldrop.listing import aliases_on  # noqa: PLC0415 - not for `--help`
     from modeldrop_cli.stored import (  # noqa: PLC0415 - not for `--help`
         revision_object,
@@ -71,10 +71,11 @@ def command(reference: str, output: Output) -> None:
         else:
             aliases = repository.aliases(found.version.experiment, damaged.append)
             on = aliases_on(found.version, aliases)
+            gone = _departure(*departure(repository, found.version, found.revision))
+            said = repository.runs_at_backend.metadata_of(found.version, found.revision)
             live = repository.deployments(found.version.experiment, damaged=damaged.append)
             targets = [each.target for each in live if each.version == found.version.version]
-            said = repository.runs_at_backend.metadata_of(found.version, found.revision)
-            _tell_version(found.version, found.artifact, (on, targets), said, output)
+            _tell_version(found, on, targets, {**gone, **metadata_fields(said)}, output)
             if found.artifact is not None:
                 tell_formats(found.revision.formats_of(found.artifact), output)
     tell_damaged(damaged)
@@ -97,13 +98,14 @@ def _part(found: Resolved) -> Revision:
 
 
 def _tell_version(
-    version: Version,
-    artifact: Artifact | None,
-    named: tuple[list[str], list[str]],
-    metadata: Metadata,
+    found: Resolved,
+    aliases: list[str],
+    targets: list[str],
+    more: dict[str, str],
     output: Output,
 ) -> None:
-    aliases, targets = named
+    version, artifact = found.version, found.artifact
+    assert version is not None  # noqa: S101 - asked by whoever calls
     output.fields(
         {
             "version": f"{version.experiment}/{version.version}",
@@ -118,10 +120,22 @@ def _tell_version(
             ),
             "imported": _imported(version.origin),
             "description": version.description,
-            **metadata_fields(metadata),
+            **more,
         }
     )
     _tell_files([artifact] if artifact else [], output)
+
+
+def _departure(retirement: Retirement | None, collection: Collection | None) -> dict[str, str]:
+    """Return what is said of a version that was retired."""
+    if retirement is None:
+        return {}
+    why = f": {retirement.reason}" if retirement.reason else ""
+    by = f"by {retirement.retired_by}@{retirement.host}{why}"
+    said = {"retired": f"{when(retirement.retired_at)} {by}"}
+    if collection is not None:
+        said["collected"] = f"{when(collection.recorded_at)}: its bytes are gone"
+    return said
 
 
 def _tell_run(revision: Revision, output: Output) -> None:

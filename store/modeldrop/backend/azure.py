@@ -15,7 +15,8 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from adlfs import AzureBlobFileSystem
@@ -107,6 +108,21 @@ class AzureDriver:
         self.run(
             lambda: put(data, overwrite=False, validate_content=True, **_LIMITS), ANSWER_SECONDS
         )
+
+    def now(self) -> datetime | None:
+        """Return the date of an answer."""
+        dates: list[str] = []
+
+        async def work() -> None:
+            hook = lambda answer: dates.append(answer.http_response.headers.get("Date", ""))  # noqa: E731 - one line, used once
+            listed = self._container.list_blobs(
+                results_per_page=1, raw_response_hook=hook, **_LIMITS
+            )
+            async for _ in listed:
+                return
+
+        self.run(work, ANSWER_SECONDS)
+        return parsedate_to_datetime(dates[0]) if dates and dates[0] else None
 
     def size(self, key: str) -> int:
         """Return the size by one HEAD."""

@@ -329,6 +329,10 @@ class Backend(Protocol):
         """
         ...
 
+    def now(self) -> datetime | None:
+        """Return the time by the store's clock, or None where it has none of its own to ask."""
+        ...
+
     def local_path(self, key: str) -> Path | None:
         """Return the path of a stored file where this machine can open it, otherwise None."""
         ...

@@ -134,6 +134,15 @@ class Gathering(Protocol):
         ...
 
 
+@runtime_checkable
+class Clocked(Protocol):
+    """A driver that sees by which clock its store answers."""
+
+    def now(self) -> datetime | None:
+        """Return the time of an answer, or None if it bears none."""
+        ...
+
+
 class Driver(Protocol):
     """One store, connected. Every method may be called from several threads."""
 

@@ -353,6 +353,9 @@ class LocalBackend:
                         folders.append(key)
             yield from found
 
+    def now(self) -> None:
+        """Return None: it is this machine's clock."""
+
     def local_path(self, key: str) -> Path | None:
         """Return where a stored file is."""
         return Path(self._path(key))

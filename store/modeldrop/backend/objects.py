@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from modeldrop import layout
 from modeldrop.backend import base, failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
-from modeldrop.backend.driver import Gathering, Resuming, Taking
+from modeldrop.backend.driver import Clocked, Gathering, Resuming, Taking
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
 from modeldrop.backend.urls import Address, credentials_hint
@@ -307,6 +307,12 @@ class ObjectBackend:
                     raise
                 return False
             return True
+
+    def now(self) -> datetime | None:
+        """Return the time that an answer of the store bears, if the driver can see that."""
+        with self._told("ask the time of", None):
+            driver = self._driver
+            return driver.now() if isinstance(driver, Clocked) else None
 
     def local_path(self, key: str) -> Path | None:
         """Return None: only the store can open it."""

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 from modeldrop.backend import failures
@@ -111,6 +112,12 @@ class S3Driver:
         # Most stores refuse what isn't what it says, so that no damaged record takes a number.
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         self._fs.pipe_file(path, data, mode="create", ContentMD5=digest, timeout=ANSWER_SECONDS)
+
+    def now(self) -> datetime | None:
+        """Return the date of an answer."""
+        answer = self._call("list_objects_v2", MaxKeys=1, timeout=ANSWER_SECONDS)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(date) if date else None
 
     def size(self, key: str) -> int:
         """Return the size by one HEAD."""

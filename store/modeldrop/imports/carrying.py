@@ -342,11 +342,12 @@ class _Carrying:
         )
         reason = f"imported from {self._source.called}"
         try:
+            rooms.retirements_at_backend.refuse(version, "")
             promotion.place(
                 here, alias, version, self._request(), by=self._by, reason=reason, expect=0
             )
         except (Conflict, UsageError) as error:
-            # Somebody was quicker; or a target bears the name.
+            # Somebody was quicker, a target bears the name, or the version is retired.
             self._report.left.append(Left("alias", f"{here}@{alias}", error.message))
         else:
             self._report.count("aliases", created=True)

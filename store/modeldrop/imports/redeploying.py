@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from modeldrop.deploying import Ask, Deployer
 from modeldrop.deployment_records import Target
-from modeldrop.errors import Conflict, ModeldropError, UsageError
+from modeldrop.errors import Conflict, ModeldropError, UsageError, VersionRetired
 from modeldrop.following import Following
 from modeldrop.imports.bringing import Progress
 from modeldrop.imports.elsewhere import DeploymentThere, Left, TargetThere
@@ -151,10 +151,14 @@ class Redeploying:
         else:
             version = self._here.versions[deployment.version]
             try:
+                if version is not None:
+                    self._rooms.retirements_at_backend.refuse(version, "")
                 if version is not None and not self._dry_run:
                     why = printable(f"imported from {self._called}: {deployment.told}")
                     ask = Ask(self._request(), self._by, why, confirmed=False, moved=self._moved)
                     self._deployer().deploy(version, target, ask)
+            except VersionRetired as error:
+                self._report.left.append(Left("deployment", name, error.message))
             except ModeldropError as error:
                 reason = f"{error.message}; {error.hint}" if error.hint else error.message
                 self._report.waiting.append(Left("deployment", name, reason))

@@ -10,6 +10,7 @@ them all. `dropping` puts files into staging whole, `staged` finds the run that 
 
 from __future__ import annotations
 
+from modeldrop.intake.cleaning import Cleaned, clean
 from modeldrop.intake.dropping import drop, new_run
 from modeldrop.intake.engine import Engine
 from modeldrop.intake.lease import is_network
@@ -24,6 +25,7 @@ __all__ = [
     "IGNORE",
     "RETRY",
     "STUCK",
+    "Cleaned",
     "Engine",
     "RunStatus",
     "ServiceStatus",
@@ -31,6 +33,7 @@ __all__ = [
     "Summary",
     "WatcherStatus",
     "ask",
+    "clean",
     "drop",
     "is_network",
     "new_run",

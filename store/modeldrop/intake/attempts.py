@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from modeldrop import layout
 from modeldrop.errors import ModeldropError
 from modeldrop.files import make_folders, write_durable
 from modeldrop.form import Part, Record
@@ -174,5 +175,8 @@ def _is_recent(begun: BegunUpload) -> bool:
 
 
 def _is_fresh(sent: SentFile) -> bool:
-    # A clock that was set back makes it no fresher than it is.
-    return abs(time.time() - sent.sent_at) < _TAKEN_UP
+    # A clock that was set back makes it no fresher than it is; and by its key it may be older, if
+    # it took long to send.
+    began = layout.upload_began(sent.key)
+    is_young = began is None or time.time() - began.timestamp() < _GONE_ON_WITH + _TAKEN_UP
+    return is_young and abs(time.time() - sent.sent_at) < _TAKEN_UP

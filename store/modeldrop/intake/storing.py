@@ -177,7 +177,11 @@ class Storing:
         """Return where the bytes of each path are, and which keys of `last` have lost theirs."""
         before = last.files() if last else {}
         described = {each.path: each for each in last.formats} if last else {}
-        committed = {(file.sha256, file.size): file.key for file in before.values()}
+        # What is let go is stored anew: its keys may be named by no other revision.
+        gone = self._runs.collections.state(drop.run).leaves(last) if last else frozenset()
+        committed = {
+            (file.sha256, file.size): file.key for file in before.values() if file.key not in gone
+        }
         by_content = drop.attempts.by_content() | committed
         lost: set[str] = set()
 
@@ -189,9 +193,10 @@ class Storing:
                 old is not None
                 and (old.sha256, old.size) == (stored.sha256, stored.size)
                 and old.key != stored.key
-                and not self._transfer.holds(old)
+                and (old.key in gone or not self._transfer.holds(old))
             ):
-                _log.warning("run %s: %s was lost, and is stored again", drop.run, old.key)
+                what = "let go" if old.key in gone else "lost"
+                _log.warning("run %s: %s was %s, and is stored again", drop.run, old.key, what)
                 lost.add(old.key)
             return stored
 

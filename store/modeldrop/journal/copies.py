@@ -18,11 +18,11 @@ from modeldrop.batch import Batch
 from modeldrop.errors import JournalDamaged, RecordDamaged
 from modeldrop.form import damaged
 from modeldrop.journal.lines import Entry
-from modeldrop.journal.reading import EMPTY, backward, forward
+from modeldrop.journal.reading import EMPTY, Place, backward, forward
 from modeldrop.journal.segments import Segment, read
 from modeldrop.layout import HomePaths
 from modeldrop.names import parse_guid
-from modeldrop.records import FetchedRecord
+from modeldrop.records import FetchedRecord, Head
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +120,19 @@ class Copies:
         found = self.record(home)
         with self._told(home):
             yield from forward(self._paths.fetched_journal(home), found.head if found else EMPTY)
+
+    def since(self, home: str, head: Head) -> Iterator[Entry]:
+        """Yield the entries after a line that was read before, oldest first, each verified.
+
+        Raises:
+            JournalDamaged, RecordDamaged: the copy isn't what was fetched, or what it was then.
+        """
+        found = self.record(home)
+        place = Place(head.offset, head.seq, head.sha256)
+        with self._told(home):
+            yield from forward(
+                self._paths.fetched_journal(home), found.head if found else EMPTY, place
+            )
 
     def _lost(self, path: Path, home: str) -> JournalDamaged:
         return JournalDamaged(
