@@ -48,7 +48,7 @@ class Tidy:
         text = text.replace(f"{user_name()}@{host}", "ada@trainer-1")
         text = text.replace(f"@{host}", "@trainer-1")
         # The column is as wide as the name in it.
-        return re.sub("BY +(ALIASES|REASON)", rf"{'BY':13}  \1", text)
+        return re.sub("BY +ALIASES", f"{'BY':13}  ALIASES", text)
 
     def _alike(self, found: re.Match[str]) -> str:
         return self._named(found[0])
