@@ -134,7 +134,7 @@ soak: $(DEV) ## play the whole of what the tests play samples of; takes long
 	exit $$status
 
 .PHONY: docs
-docs: $(DEV) $(AZURITE) ## write the generated parts of the docs anew
+docs: $(DEV) $(AZURITE) $(MLFLOW) ## write the generated parts of the docs anew
 	@$(COG) -r $(DOCS) $(GUIDE)
 
 # A home in .mlops/ stays: it may hold the only copy of a model.

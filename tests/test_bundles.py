@@ -75,6 +75,18 @@ def bring(repository: Repository, path: Path, **options: object) -> Report:
         return carry(repository, source, Options(**options))  # type: ignore[arg-type] # a test's own
 
 
+def test_no_alias_comes_to_a_version_that_was_retired_here(
+    origin: Repository, repository: Repository, bundle: Path, tmp_path: Path
+) -> None:
+    origin.remove_alias("churn@champion")
+    bring(repository, export(origin, ["churn"], tmp_path / "bare.bundle", history=True))
+    repository.retire("churn/2", reason="it leaks")
+    report = bring(repository, bundle)
+    assert report.complete
+    assert any("it leaks" in each.reason for each in report.left if each.kind == "alias")
+    assert repository.aliases("churn") == []
+
+
 def test_another_repository_has_it_all_with_numbers_dates_and_people(
     origin: Repository, repository: Repository, bundle: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,19 @@ def test_import_tells_what_came_of_it(run: Program, home: Path, tmp_path: Path) 
     assert run("log", "churn/3").code == 0
 
 
+def test_a_target_with_a_url_is_made_and_served(run: Program, home: Path, tmp_path: Path) -> None:
+    made, _ = usual(tmp_path / "net")
+    what = ("import", "mlopsnet", made.database, made.folder)
+    assert run(*what, "--target", "production").code == 2
+    assert run(*what, "--target", "staging=live").code == 2
+    done = run(*what, "--target", "production=live=1", "--json")
+    assert done.code == 0
+    assert reference.differences(done.json, objects.ImportObject) == []
+    assert done.json["targets"] == done.json["deployments"] == {"created": 1, "there": 0}
+    assert (tmp_path / "live=1" / "churn" / "current").exists()
+    assert run("show", "churn@production", "--json").json["version"] == 3
+
+
 def test_what_waits_exits_3_and_says_what_to_do(run: Program, home: Path, tmp_path: Path) -> None:
     made, _ = usual(tmp_path / "net")
     (made.folder / f"{made.runs[1]}.zip").unlink()

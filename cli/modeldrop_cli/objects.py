@@ -745,6 +745,8 @@ class ImportObject(TypedDict):
     versions: Annotated[ImportCountObject, "versions, each under its number"]
     vacant: Annotated[ImportCountObject, "numbers that are left vacant"]
     aliases: Annotated[ImportCountObject, "aliases"]
+    targets: Annotated[ImportCountObject, "deployment targets"]
+    deployments: Annotated[ImportCountObject, "what was deployed there last, deployed here"]
     renamed: Annotated[dict[str, str], "what is called otherwise here, by its name there"]
     left: Annotated[list[LeftObject], "what has no place here, or stays as it is"]
     waiting: Annotated[list[LeftObject], "what can be imported once somebody does something"]

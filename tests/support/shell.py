@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from modeldrop.home import user_name
 BIN = Path(sys.executable).parent
 HELD_BACK = 60.0
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?")
+# As MLflow spells them.
+_BARE_GUID = re.compile(r"\b[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}\b")
+# What is imported is of 2020, and its dates stay.
+_TIME = re.compile(r"(?!2020)\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?")
 _FOREIGN = ("AWS_", "AZURE_", "MODELDROP_")
 
 
@@ -39,6 +43,7 @@ class Tidy:
         for folder in self._folders:
             text = text.replace(str(folder), "~/project")
         text = _TIME.sub(r"2026-03-14\g<1>09:26:53", _GUID.sub(self._alike, text))
+        text = _BARE_GUID.sub(self._alike_bare, text)
         host = os.uname().nodename
         text = text.replace(f"{user_name()}@{host}", "ada@trainer-1")
         text = text.replace(f"@{host}", "@trainer-1")
@@ -46,9 +51,15 @@ class Tidy:
         return re.sub("BY +ALIASES", f"{'BY':13}  ALIASES", text)
 
     def _alike(self, found: re.Match[str]) -> str:
+        return self._named(found[0])
+
+    def _alike_bare(self, found: re.Match[str]) -> str:
+        return self._named(str(uuid.UUID(found[0]))).replace("-", "")
+
+    def _named(self, guid: str) -> str:
         number = len(self._names) + 1
         fixed = f"{0x3F2B8C1E + 0x1111111 * number:08x}-5d7a-4c0b-9a61-0f6e2d4b7a9{number:x}"
-        return self._names.setdefault(found[0], fixed)
+        return self._names.setdefault(guid, fixed)
 
 
 @contextlib.contextmanager

@@ -362,10 +362,13 @@ def delete_and_die_everywhere(staging: str) -> list[str]:
 # coming from elsewhere
 
 
-def import_mlopsnet(home: str | Path, database: str | Path, folder: str | Path) -> bool:
-    """Import a store of MLOps.NET; return whether all of it is here."""
+def import_mlopsnet(
+    home: str | Path, database: str | Path, folder: str | Path, production: str | None = None
+) -> bool:
+    """Import a store of MLOps.NET, with a URL for its target; return whether all of it is here."""
+    targets = {"production": production} if production else {}
     with Repository.open(home) as repository, opening.mlopsnet(Path(database), Path(folder)) as net:
-        return carry(repository, net, Options()).complete
+        return carry(repository, net, Options(targets=targets)).complete
 
 
 def import_mlflow(home: str, where: str) -> bool:

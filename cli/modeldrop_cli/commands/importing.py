@@ -76,22 +76,41 @@ def _import_options(function: Decorated) -> Decorated:
             "modeldrop import mlopsnet local.db model-repository --dry-run",
             "what would be imported, and what could not be",
         ),
+        (
+            "modeldrop import mlopsnet local.db model-repository --target Production=/srv/models",
+            "what was deployed last to its target Production is deployed there",
+        ),
     ),
     exits=_EXITS,
 )
 @click.argument("database", metavar="DB", type=click.Path(path_type=Path))
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "targets",
+    metavar="NAME=URL",
+    multiple=True,
+    help="Make its target NAME a target at URL, and deploy what is live there; may be repeated.",
+)
 @_import_options
-def mlopsnet(database: Path, folder: Path, output: Output, **options: Any) -> None:  # noqa: ANN401 - those of `_import_options`
+def mlopsnet(
+    database: Path,
+    folder: Path,
+    targets: Sequence[str],
+    output: Output,
+    **options: Any,  # noqa: ANN401 - those of `_import_options`
+) -> None:
     """Import MLOps.NET: its SQLite file, and its folder model-repository.
 
     Experiments, runs with their metrics and hyperparameters, models, and versions under the numbers
-    that they have there, with their dates and people. Bytes are copied and checked. Run it again
+    that they have there, with their dates and people. Bytes are copied and checked. Its deployment
+    targets have no URL, so they are told of, and made only where `--target` gives one. Run it again
     as often as you like: what is here already stays as it is.
     """
     from modeldrop.imports import opening  # noqa: PLC0415 - not for `--help`
 
-    _bring(lambda: opening.mlopsnet(database, folder), options, output)
+    where = _pairs(targets, "--target", "NAME=URL", "Production=s3://models/live", first=True)
+    _bring(lambda: opening.mlopsnet(database, folder), options, output, where)
 
 
 @command.command(
@@ -162,16 +181,20 @@ def bundle(path: Path, output: Output, **options: Any) -> None:  # noqa: ANN401 
 
 
 def _bring(
-    opened: Callable[[], AbstractContextManager[Source]], options: dict[str, Any], output: Output
+    opened: Callable[[], AbstractContextManager[Source]],
+    options: dict[str, Any],
+    output: Output,
+    targets: dict[str, str] | None = None,
 ) -> None:
     from modeldrop.imports.carrying import Options, carry  # noqa: PLC0415 - not for `--help`
     from modeldrop_cli.sharing import share  # noqa: PLC0415 - not for `--help`
 
     chosen = Options(
-        names=_names(options["names"]),
+        names=_pairs(options["names"], "--name", "OLD=NEW", "Old name=new"),
         leave_vacant=options["leave_vacant"],
         dry_run=options["dry_run"],
         by=options["by"],
+        targets=targets or {},
     )
     with open_repository() as repository, opened() as source:
         with output.progress(f"Importing from {source.called}", None) as moved:
@@ -186,13 +209,17 @@ def _bring(
     _fail(report)
 
 
-def _names(given: Sequence[str]) -> dict[str, str]:
+def _pairs(
+    given: Sequence[str], option: str, form: str, example: str, *, first: bool = False
+) -> dict[str, str]:
+    """Return what an option gave, split at its last `=`, or at its first one."""
     from modeldrop.errors import UsageError  # noqa: PLC0415 - not for `--help`
 
-    found = dict(each.rpartition("=")[::2] for each in given)
     if any("=" not in each for each in given):
-        raise UsageError("`--name` takes OLD=NEW", hint='write it so: `--name "Old name=new"`')
-    return found
+        message = f"`{option}` takes {form}"
+        raise UsageError(message, hint=f'write it so: `{option} "{example}"`')
+    # A URL may have one of its own, and so may a name there.
+    return dict((each.partition if first else each.rpartition)("=")[::2] for each in given)
 
 
 def _tell(report: Report, output: Output) -> None:

@@ -44,9 +44,14 @@ class OpenFile:
     fd: int
     name: str
     size: int
+    start: int = 0
+    """Where its bytes begin in the descriptor, if other bytes come before them."""
 
     def read(self, offset: int, count: int) -> bytes:
         """Return `count` bytes from `offset` on, fewer only at the end of the file."""
+        # What comes after the file in the descriptor isn't of it.
+        count = max(0, min(count, self.size - offset))
+        offset += self.start
         parts: list[bytes] = []
         while count and (part := os.pread(self.fd, count, offset)):
             parts.append(part)

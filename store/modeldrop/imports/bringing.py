@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from modeldrop import layout
 from modeldrop.collection import State
 from modeldrop.errors import Conflict, IntegrityError
+from modeldrop.formats.source import OpenFile
 from modeldrop.imports.describing import metadata_of
-from modeldrop.imports.elsewhere import File, Left, RunThere
+from modeldrop.imports.elsewhere import File, Left, Opened, RunThere
 from modeldrop.imports.report import Report
 from modeldrop.intake.drops import artifacts_of
+from modeldrop.intake.inspection import Looks
 from modeldrop.ledger import Request
 from modeldrop.names import printable
-from modeldrop.records import Artifact, Origin, Revision, StoredFile
+from modeldrop.records import Artifact, Origin, Refused, Revision, StoredFile
 from modeldrop.rooms import Rooms
 from modeldrop.runs import Draft
 
@@ -58,21 +60,21 @@ class Bringing:
         # What is let go, or is to be, is stored anew.
         state = self._runs.collections.state(there.run) if last else State()
         gone = state.leaves(last) if last else frozenset()
-        parked = {each.path.partition("/")[0] for each in content.refused}
-        files = [
-            each for each in content.files if printable(each.path.partition("/")[0]) not in parked
-        ]
-        for each in content.refused:
+        files = _without(content.refused, content.files)
+        looks = Looks(self._rooms.home.config.formats, [each.path for each in files])
+        refused = (*content.refused, *self._parked(looks, files))
+        files = _without(refused, files)
+        for each in refused:
             self._report.left.append(Left("file", f"{there.name}/{each.path}", each.reason))
         metadata = metadata_of(there.described(), lambda what: self._lost(there.name, what))
         if self._dry_run:
-            return self._planned(there, files, last, origin(there.name))
+            return self._planned(there, files, refused, last, origin(there.name))
         found = self._found(files, last, state)
         if found is not None:
             self._report.count("runs", created=False)
             return found
         upload = layout.new_upload_id()
-        stored, lost = self._send_all(there.run, files, last, upload, gone)
+        stored, lost = self._send_all(there.run, files, looks, last, upload, gone)
         artifacts = artifacts_of(stored)
         self._refuse_another(there, artifacts, last, origin(there.name))
         draft = Draft(
@@ -80,17 +82,32 @@ class Bringing:
             upload,
             experiment,
             artifacts,
-            content.refused,
+            refused,
             lost,
             metadata=metadata,
+            formats=tuple(each for each in looks.formats() if each.path in stored),
             origin=origin(there.name),
             by=there.by or origin(there.name).imported_by,
             at=there.at,
         )
         committed = self._runs.commit(draft, Request(str(uuid.uuid4()), self._rooms.home.user))
+        looks.tell(there.run)
         _log.debug("step: run imported")
         self._report.count("runs", created=committed.created)
         return committed.revision
+
+    def _parked(self, looks: Looks, files: list[File]) -> tuple[Refused, ...]:
+        """Return what the home doesn't let in, found before the first byte is sent.
+
+        Raises:
+            OSError: a file can't be read.
+        """
+        if not looks.parks:
+            return ()
+        for file in files:
+            with file.open() as opened:
+                _look(looks, opened, file)
+        return tuple(Refused(printable(each.path), f"it {each.reason}") for each in looks.parked())
 
     def _found(self, files: list[File], last: Revision | None, state: State) -> Revision | None:
         """Return a revision that has all of this already, where its digests are told beforehand."""
@@ -136,7 +153,12 @@ class Bringing:
             )
 
     def _planned(
-        self, there: RunThere, files: list[File], last: Revision | None, origin: Origin
+        self,
+        there: RunThere,
+        files: list[File],
+        refused: tuple[Refused, ...],
+        last: Revision | None,
+        origin: Origin,
     ) -> Revision:
         """Return what the run would be, in a dry run: the last revision if that looks the same."""
         sizes = {each.path: each.size for each in files}
@@ -161,13 +183,14 @@ class Bringing:
             committed_by="",
             committed_at="",
             artifacts=artifacts,
-            refused=(),
+            refused=refused,
         )
 
     def _send_all(
         self,
         run: str,
         files: list[File],
+        looks: Looks,
         last: Revision | None,
         upload: str,
         gone: frozenset[str],
@@ -180,7 +203,7 @@ class Bringing:
         lost: set[str] = set()
 
         def send(file: File) -> StoredFile:
-            stored = self._send(run, file, upload, known)
+            stored = self._send(run, file, looks, upload, known)
             old = before.get(file.path)
             same = old is not None and (old.sha256, old.size) == (stored.sha256, stored.size)
             if same and old is not None and old.key != stored.key:
@@ -199,10 +222,16 @@ class Bringing:
                 raise
 
     def _send(
-        self, run: str, file: File, upload: str, known: Mapping[tuple[str, int], str]
+        self,
+        run: str,
+        file: File,
+        looks: Looks,
+        upload: str,
+        known: Mapping[tuple[str, int], str],
     ) -> StoredFile:
         transfer = self._rooms.transfer
         with file.open() as opened:
+            _look(looks, opened, file)
             if any(size == file.size for _, size in known):
                 # What is there already isn't sent again; only equal sizes can be equal bytes.
                 digest = transfer.digest(opened.fd, file.size, opened.unchanged, start=opened.start)
@@ -220,6 +249,16 @@ class Bringing:
             )
             _check(file, sent.sha256)
             return StoredFile(file.path, sent.sha256, sent.size, key)
+
+
+def _without(refused: Iterable[Refused], files: Iterable[File]) -> list[File]:
+    """Return the files of those artifacts of which nothing is refused."""
+    parts = {each.path.partition("/")[0] for each in refused}
+    return [each for each in files if printable(each.path.partition("/")[0]) not in parts]
+
+
+def _look(looks: Looks, opened: Opened, file: File) -> None:
+    looks.look_at(OpenFile(opened.fd, file.path, file.size, opened.start or 0))
 
 
 def _check(file: File, sha256: str) -> None:

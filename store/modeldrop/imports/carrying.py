@@ -1,4 +1,4 @@
-"""Bringing what another place has into this repository: runs, then versions, then aliases.
+"""Bringing what another place has into this repository: runs, versions, aliases, targets.
 
 Idempotent, and it goes on where it was interrupted: what is here already is found by its GUID, its
 number or its name, compared, and left as it is. Bytes are read, hashed, sent and checked as those
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from modeldrop import founding
@@ -25,8 +25,16 @@ from modeldrop.errors import (
 )
 from modeldrop.form import now
 from modeldrop.imports.bringing import Bringing, Progress
-from modeldrop.imports.elsewhere import ExperimentThere, Left, RunThere, Source, VersionThere
+from modeldrop.imports.elsewhere import (
+    ExperimentThere,
+    Left,
+    RunThere,
+    Source,
+    TargetThere,
+    VersionThere,
+)
 from modeldrop.imports.naming import Naming
+from modeldrop.imports.redeploying import Here, Redeploying, check_targets
 from modeldrop.imports.report import Report
 from modeldrop.ledger import Request
 from modeldrop.names import check_alias, printable
@@ -52,6 +60,8 @@ class Options:
     dry_run: bool = False
     by: str | None = None
     """Who imports, if not the user of the home."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """The URLs of deployment targets, by their names there."""
 
 
 def carry(
@@ -60,7 +70,8 @@ def carry(
     """Bring what `source` has into the repository; return what became of it.
 
     Raises:
-        UsageError: two experiments would have one name here, or a chosen name is no valid one.
+        UsageError: two experiments would have one name here, a chosen name is no valid one, or
+            a target isn't there.
         IntegrityError: what is read is damaged; what was brought before stays.
         BackendError: the backend failed; the next import goes on.
     """
@@ -68,6 +79,8 @@ def carry(
     experiments = list(source.experiments())
     naming = Naming(options.names)
     naming.check(each.name for each in experiments)
+    targets = list(source.targets())
+    check_targets(targets, options.targets)
     if options.dry_run:
         founding.check_repository(rooms.home, rooms.backend)
     else:
@@ -76,6 +89,7 @@ def carry(
     carrying.runs({each.run for one in experiments for each in one.versions if each.run})
     for experiment in experiments:
         carrying.experiment(experiment)
+    carrying.targets(targets)
     report.left += source.left()
     return report
 
@@ -104,6 +118,8 @@ class _Carrying:
         self._bringing = Bringing(rooms, report, moved, dry_run=options.dry_run)
         self._revisions: dict[str, Revision] = {}
         self._missing: dict[str, str] = {}
+        self._here = Here()
+        self._moved = moved
 
     def runs(self, wanted: set[str]) -> None:
         """Bring every run; those that are wanted are kept in mind for the versions."""
@@ -132,6 +148,7 @@ class _Carrying:
             return
         if here != there.name:
             self._report.renamed[there.name] = here
+        self._here.awaited.update((each.name, here) for each in plan if each.gone is None)
         placed: dict[int, Version | None] = {}
         seen: set[tuple[str, str]] = set()
         try:
@@ -142,6 +159,23 @@ class _Carrying:
             name = f"{here}/{error.detail.get('version', '')}".rstrip("/")
             self._report.conflicts.append(Left("version", name, f"{error.message}; {error.hint}"))
         self._bring_aliases(here, there, placed)
+
+    def targets(self, there: Iterable[TargetThere]) -> None:
+        """Bring the deployment targets whose URLs are known, and what is live there."""
+        chosen = self._options.targets
+        redeploying = Redeploying(
+            self._rooms,
+            self._report,
+            self._here,
+            self._source.called,
+            self._by,
+            self._moved,
+            dry_run=self._options.dry_run,
+        )
+        if chosen:
+            redeploying.settle()
+        for each in there:
+            redeploying.target(each, chosen.get(each.name))
 
     def _version(
         self,
@@ -169,7 +203,7 @@ class _Carrying:
         if record is not None:
             self._compare(name, record, there, revision, artifact)
             self._report.count(_kind(record), created=False)
-            placed.update({there.number: record} if isinstance(record, Version) else {})
+            self._place(there, record, placed)
             return True
         reason = there.gone
         if reason is None and why is not None:
@@ -179,16 +213,17 @@ class _Carrying:
                 )
                 return False
             reason = f"its bytes could not be had: {why}"
+            self._here.awaited.pop(there.name, None)
         if self._options.dry_run:
             if reason is None:
-                placed[there.number] = None
+                self._place(there, None, placed)
         elif reason is not None:
             self._placing.vacant(there.number, here, reason, origin, self._request())
         elif revision is not None and artifact is not None:
             made = self._make(here, there, revision, artifact, again=again)
             if made is None:
                 return False
-            placed[there.number] = made
+            self._place(there, made, placed)
         _log.debug("step: version imported")
         self._report.count("vacant" if reason else "versions", created=True)
         return True
@@ -224,6 +259,19 @@ class _Carrying:
             reason = f"{error.message}; import it again to store them anew"
             self._report.waiting.append(Left("version", f"{here}/{there.number}", reason))
             return None
+
+    def _place(
+        self,
+        there: VersionThere,
+        record: Version | VacantVersion | None,
+        placed: dict[int, Version | None],
+    ) -> None:
+        """Note what a number is here."""
+        if isinstance(record, VacantVersion):
+            self._here.awaited.pop(there.name, None)
+        else:
+            placed[there.number] = record
+            self._here.versions[there.name] = record
 
     def _bytes_of(self, there: VersionThere) -> tuple[Revision | None, Artifact | None, str | None]:
         """Return what a version pins, or why it can't be had."""
@@ -320,11 +368,12 @@ class _Carrying:
         )
         reason = f"imported from {self._source.called}"
         try:
+            rooms.retirements_at_backend.refuse(version, "")
             promotion.place(
                 here, alias, version, self._request(), by=self._by, reason=reason, expect=0
             )
         except (Conflict, UsageError) as error:
-            # Somebody was quicker; or a target bears the name.
+            # Somebody was quicker, a target bears the name, or the version is retired.
             self._report.left.append(Left("alias", f"{here}@{alias}", error.message))
         else:
             self._report.count("aliases", created=True)

@@ -113,6 +113,36 @@ class ExperimentThere:
 
 
 @dataclass(frozen=True, slots=True)
+class DeploymentThere:
+    """A deployment there."""
+
+    experiment: str
+    number: int
+    version: str
+    """What the version is called there: the name of its `VersionThere`."""
+    by: str | None
+    at: str | None
+    place: str
+    """Where it went, as far as that is known there; else empty."""
+
+    @property
+    def told(self) -> str:
+        """Who deployed it when and where, for people."""
+        to = f" to {self.place}" if self.place else ""
+        return f"{self.by or 'somebody'} deployed it at {self.at or 'an unknown time'}{to}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetThere:
+    """A deployment target there."""
+
+    name: str
+    production: bool
+    deployments: tuple[DeploymentThere, ...]
+    """What was deployed to it, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """Something that was not carried over, and why."""
 
@@ -137,6 +167,10 @@ class Source(Protocol):
 
     def experiments(self) -> Iterable[ExperimentThere]:
         """Return the experiments that have versions."""
+        ...
+
+    def targets(self) -> Iterable[TargetThere]:
+        """Return the deployment targets."""
         ...
 
     def left(self) -> Iterable[Left]:

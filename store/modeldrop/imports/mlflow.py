@@ -23,6 +23,7 @@ from modeldrop.imports.elsewhere import (
     ExperimentThere,
     Left,
     RunThere,
+    TargetThere,
     VersionThere,
     from_milliseconds,
 )
@@ -204,6 +205,10 @@ class Mlflow:
             if not versions:
                 continue
             yield ExperimentThere(name, tuple(versions), self._aliases(name, rows))
+
+    def targets(self) -> Iterator[TargetThere]:
+        """Return nothing: MLflow has none."""
+        return iter(())
 
     def left(self) -> Iterator[Left]:
         """Return what has no place here."""

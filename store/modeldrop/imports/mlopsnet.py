@@ -16,11 +16,13 @@ from typing import Final, TypeVar
 from modeldrop.errors import ModeldropError
 from modeldrop.imports.elsewhere import (
     Content,
+    DeploymentThere,
     Described,
     ExperimentThere,
     File,
     Left,
     RunThere,
+    TargetThere,
     VersionThere,
     from_text,
 )
@@ -160,6 +162,46 @@ class MlopsNet:
                 )
             yield ExperimentThere(name, tuple(taken[number] for number in sorted(taken)))
 
+    def targets(self) -> Iterator[TargetThere]:
+        """Return the deployment targets, which have no URL there."""
+        models = {
+            guid: (self._names.get(_guid(row["ExperimentId"]) or "", "?"), row["Version"])
+            for guid, row in self._by_guid(
+                "RegisteredModel", "RegisteredModelId", "ExperimentId", "Version"
+            )
+        }
+        deployments: dict[str, list[DeploymentThere]] = defaultdict(list)
+        for guid, row in self._by_guid(
+            "Deployment",
+            "DeploymentId",
+            *("DeploymentTargetId", "RegisteredModelId"),
+            *("DeploymentDate", "DeployedBy", "DeploymentUri"),
+        ):
+            model = _guid(row["RegisteredModelId"]) or ""
+            experiment, number = models.get(model, ("", None))
+            if not isinstance(number, int):
+                self._leave("deployment", guid, "what was deployed isn't in the database")
+                continue
+            deployments[_guid(row["DeploymentTargetId"]) or ""].append(
+                DeploymentThere(
+                    experiment=experiment,
+                    number=number,
+                    version=model,
+                    by=str(row["DeployedBy"]) if row["DeployedBy"] else None,
+                    at=from_text(row["DeploymentDate"]),
+                    place=str(row["DeploymentUri"] or ""),
+                )
+            )
+        for guid, row in self._by_guid(
+            "DeploymentTarget", "DeploymentTargetId", "Name", "IsProduction"
+        ):
+            found = sorted(deployments.pop(guid, ()), key=lambda each: each.at or "")
+            yield TargetThere(str(row["Name"] or guid), bool(row["IsProduction"]), tuple(found))
+        for lost in deployments.values():
+            for each in lost:
+                what = f"{each.experiment}/{each.number}"
+                self._leave("deployment", what, f"{each.told}; its target isn't in the database")
+
     def left(self) -> Iterator[Left]:
         """Return what has no place here."""
         yield from self._left
@@ -167,41 +209,6 @@ class MlopsNet:
             count = sum(1 for _ in self._tables.rows(table, (f"{table}Id", "RunId", "DataId")))
             if count:
                 yield Left(table, f"{count} rows", reason)
-        yield from self._deployments()
-
-    def _deployments(self) -> Iterator[Left]:
-        """Tell where models were deployed: how that was done can't be seen, nor be repeated."""
-        targets = dict(
-            self._by_guid(
-                "DeploymentTarget", "DeploymentTargetId", "Name", "CreatedDate", "IsProduction"
-            )
-        )
-        for guid, row in targets.items():
-            kind = "a production target" if row["IsProduction"] else "a target"
-            reason = f"it is {kind} without a URL there, and a target here has one"
-            yield Left("target", str(row["Name"] or guid), reason)
-        models = {
-            guid: (self._names.get(_guid(row["ExperimentId"]) or "", "?"), row["Version"])
-            for guid, row in self._by_guid(
-                "RegisteredModel", "RegisteredModelId", "ExperimentId", "Version"
-            )
-        }
-        for _, row in self._by_guid(
-            "Deployment",
-            "DeploymentId",
-            *("DeploymentTargetId", "RegisteredModelId"),
-            *("DeploymentDate", "DeployedBy", "DeploymentUri"),
-        ):
-            model, number = models.get(_guid(row["RegisteredModelId"]) or "", ("?", "?"))
-            target = targets.get(_guid(row["DeploymentTargetId"]) or "")
-            at = from_text(row["DeploymentDate"]) or "an unknown time"
-            where = f" to {row['DeploymentUri']}" if row["DeploymentUri"] else ""
-            yield Left(
-                "deployment",
-                f"{model}/{number} on {target['Name'] if target else '?'}",
-                f"{row['DeployedBy'] or 'somebody'} deployed it at {at}{where}; what is there "
-                "isn't known here",
-            )
 
     def _content(self, run: str) -> Content:
         files: list[File] = []

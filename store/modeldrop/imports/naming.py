@@ -35,7 +35,7 @@ class Naming:
             return chosen
         if is_experiment(name):
             return name
-        near = _OTHER.sub("-", name).lstrip("._-")[:_MOST].rstrip("-")
+        near = nearest(name)
         if not is_experiment(near):
             message = f"{printable(name)!r} can't be the name of an experiment here"
             raise InvalidName(message, hint="choose one: `--name OLD=NEW`")
@@ -58,3 +58,8 @@ class Naming:
                 message = f"{both} would both be called {here!r} here"
                 raise UsageError(message, hint="choose a name for one: `--name OLD=NEW`")
             taken[here] = name
+
+
+def nearest(name: str) -> str:
+    """Return what of a name may be in one here; whether that is one has to be checked."""
+    return _OTHER.sub("-", name).lstrip("._-")[:_MOST].rstrip("-")

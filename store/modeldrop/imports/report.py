@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from modeldrop.form import Json
 from modeldrop.imports.elsewhere import Left
+
+COUNTED: Final = ("runs", "versions", "vacant", "aliases", "targets", "deployments")
+"""What an import counts."""
 
 
 @dataclass(slots=True)
@@ -26,7 +30,7 @@ class Report:
     location: str
     dry_run: bool
     counts: dict[str, Count] = field(default_factory=dict)
-    """By `runs`, `versions`, `vacant` and `aliases`."""
+    """By what `COUNTED` says."""
     renamed: dict[str, str] = field(default_factory=dict)
     """What is called otherwise here, by its name there."""
     left: list[Left] = field(default_factory=list)
@@ -58,7 +62,7 @@ class Report:
             "complete": self.complete,
             **{
                 what: {"created": count.created, "there": count.there}
-                for what in ("runs", "versions", "vacant", "aliases")
+                for what in COUNTED
                 for count in (self.counts.get(what, Count()),)
             },
             "renamed": dict(self.renamed),

@@ -29,6 +29,7 @@ from modeldrop.imports.elsewhere import (
     Left,
     Opened,
     RunThere,
+    TargetThere,
     VersionThere,
 )
 from modeldrop.imports.packing import NAME
@@ -94,6 +95,10 @@ class BundleFile:
                 self._aliases[experiment],
                 complete=False,
             )
+
+    def targets(self) -> Iterator[TargetThere]:
+        """Return nothing: a bundle has none."""
+        return iter(())
 
     def left(self) -> Iterator[Left]:
         """Return nothing: a bundle holds only what has a place here."""

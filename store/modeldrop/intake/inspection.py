@@ -1,4 +1,4 @@
-"""What the files of a drop are, and whether the home lets them in: its `[formats]` settings.
+"""What the files of a run are, and whether the home lets them in: its `[formats]` settings.
 
 Each file is looked at by the descriptor that it is stored from, right after its bytes were read. A
 file of which nothing is known costs one read of its first bytes. A look that fails fails nothing
@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from modeldrop.errors import DropRefused, ModeldropError
 from modeldrop.formats import ALLOW, KINDS, PARK, VERDICTS, WARN
 from modeldrop.formats.description import Description
 from modeldrop.formats.recognition import HEAD, look, recognise
-from modeldrop.formats.source import STORING, OpenFile
+from modeldrop.formats.source import STORING, OpenFile, RandomAccess
 from modeldrop.intake import walk
 from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import SeenFile
@@ -35,21 +35,27 @@ _SECONDS: Final = 3.0
 _MOST_FORMATS: Final = 1000
 
 
-class Inspection:
-    """What is known of the files of one drop. For several threads, each with files of its own."""
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A file that a home doesn't let in."""
 
-    def __init__(
-        self,
-        settings: FormatSettings,
-        files: Sequence[SeenFile],
-        before: dict[tuple[str, str], Description | None] | None = None,
-    ) -> None:
-        """Know nothing yet of these files, which are all that is stored of the drop.
+    path: str
+    what: str
+    setting: str
+    """What parks it, as it is called in `[formats]`."""
 
-        `before` is what earlier attempts have found, and gets what this one does.
-        """
-        self.files = files
-        self._before = before
+    @property
+    def reason(self) -> str:
+        """Why it isn't let in, for people, after its path."""
+        return f"is {self.what}, and [formats] {self.setting} parks it"
+
+
+class Looks:
+    """What is known of the files of one run. For several threads, each with files of its own."""
+
+    def __init__(self, settings: FormatSettings, paths: Collection[str]) -> None:
+        """Know nothing yet of the files at these paths, which are all that is stored of the run."""
+        self._paths = paths
         self._settings = settings
         self._left = _SECONDS
         self._looked: dict[str, Description] = {}
@@ -61,94 +67,21 @@ class Inspection:
         """Whether a file may be parked for what it is."""
         return self._settings.parks
 
-    def look(self, fd: int, seen: SeenFile) -> None:
-        """Look at an open file, unless that was done; never raises."""
-        if self._is_known(seen):
-            return
-        self._known.add(seen.path)
-        try:
-            head = os.pread(fd, HEAD, 0)
-            if recognise(head, seen.path) is None:
-                self._found(seen, None)
-                return
-            began = time.thread_time()
-            limits = replace(STORING, seconds=min(STORING.seconds, max(self._left, 0.0)))
-            source = OpenFile(fd, seen.path, seen.signature.size)
-            found = look(source, limits, head=head)
-            self._left -= time.thread_time() - began
-        except (OSError, ModeldropError) as error:
-            # Whoever stores the file meets the same trouble, and tells it.
-            _log.debug("%s could not be looked at: %s", printable(seen.path), error)
-            return
-        self._found(seen, found)
+    def look_at(self, source: RandomAccess) -> None:
+        """Look at a file by its bytes, unless that was done; never raises."""
+        if source.name not in self._known:
+            self._known.add(source.name)
+            self._looked_at(source)
 
-    def _found(self, seen: SeenFile, found: Description | None) -> None:
-        if self._before is not None:
-            self._before[known_as(seen.path, seen.signature)] = found
-        self._take(seen, found)
-
-    def _take(self, seen: SeenFile, found: Description | None) -> None:
-        if found is not None:
-            if found.needs:
-                # Which of them it misses is another question at each attempt.
-                found = replace(found, warnings=[*found.warnings], needs=[*found.needs])
-            self._looked[seen.path] = found
-
-    def _is_known(self, seen: SeenFile) -> bool:
-        """Return whether a file was looked at, in this attempt or, if it is the same, before."""
-        if seen.path in self._known:
-            return True
-        key = known_as(seen.path, seen.signature) if self._before else ("", "")
-        if self._before is None or key not in self._before:
-            return False
-        self._known.add(seen.path)
-        self._take(seen, self._before[key])
-        return True
-
-    def look_into(self, staging: Path, name: str, seen: SeenFile) -> None:
-        """Look at a file of a run folder that isn't open, unless that was done.
-
-        Raises:
-            SourceChanged: it isn't what was seen.
-            OSError: it can't be opened.
-        """
-        if self._is_known(seen):
-            return
-        fd = walk.open_file(staging, name, seen.path, seen.signature)
-        try:
-            self.look(fd, seen)
-        finally:
-            os.close(fd)
-
-    def keep(self, seen: SeenFile, known: FileFormat | None) -> None:
-        """Take over what was known of a file that is stored already; None is that it is nothing."""
-        if seen.path not in self._known:
-            self._known.add(seen.path)
-            if known is not None:
-                self._kept[seen.path] = known
-
-    def check(self) -> None:
-        """Return if the home lets all of it in.
-
-        Raises:
-            DropRefused: it doesn't; the message says for which file and by which setting.
-        """
+    def parked(self) -> list[Parked]:
+        """Return the files that the home doesn't let in, by path."""
         self._find_missing()
-        parked = [
-            (path, *told)
+        return [
+            Parked(path, why, setting)
             for path in sorted(self._looked)
-            if (told := self._verdict(self._looked[path]))[0] == PARK
+            for verdict, setting, why in (self._verdict(self._looked[path]),)
+            if verdict == PARK
         ]
-        if not parked:
-            return
-        path, _, setting, why = parked[0]
-        others = f" (and {len(parked) - 1} more)" if len(parked) > 1 else ""
-        message = f"{printable(path)} is {why}, and [formats] {setting} parks it{others}"
-        raise DropRefused(
-            message,
-            hint=f"put another file in its place; or set {setting} in config.toml to "
-            f'"{WARN}" or "{ALLOW}", have the service read it again, and run `modeldrop retry`',
-        )
 
     def tell(self, run: str) -> None:
         """Say in the log what the settings want to be warned of, once the run is stored."""
@@ -181,7 +114,7 @@ class Inspection:
     def _find_missing(self) -> None:
         """Hold against the other files of the run what each file needs."""
         if any(each.needs for each in self._looked.values()):
-            there = {seen.path for seen in self.files}
+            there = frozenset(self._paths)
             for path, each in self._looked.items():
                 each.hold_against(path, there.__contains__)
 
@@ -199,6 +132,107 @@ class Inspection:
             why = f"{what} that is damaged: {found.warnings[-1] if found.warnings else 'cut off'}"
             reasons.append((said.damaged, "damaged", why))
         return max(reasons, key=lambda each: VERDICTS.index(each[0]))
+
+    def _looked_at(self, source: RandomAccess) -> tuple[Description | None] | None:
+        """Look at a file, and return what was found; None if it can't be read."""
+        try:
+            head = source.read(0, HEAD)
+            found = None
+            if recognise(head, source.name) is not None:
+                began = time.thread_time()
+                limits = replace(STORING, seconds=min(STORING.seconds, max(self._left, 0.0)))
+                found = look(source, limits, head=head)
+                self._left -= time.thread_time() - began
+        except (OSError, ModeldropError) as error:
+            # Whoever stores the file meets the same trouble, and tells it.
+            _log.debug("%s could not be looked at: %s", printable(source.name), error)
+            return None
+        self._take(source.name, found)
+        return (found,)
+
+    def _take(self, path: str, found: Description | None) -> None:
+        if found is not None:
+            if found.needs:
+                # Which of them it misses is another question at each attempt.
+                found = replace(found, warnings=[*found.warnings], needs=[*found.needs])
+            self._looked[path] = found
+
+
+class Inspection(Looks):
+    """What is known of the files of one drop. For several threads, each with files of its own."""
+
+    def __init__(
+        self,
+        settings: FormatSettings,
+        files: Sequence[SeenFile],
+        before: dict[tuple[str, str], Description | None] | None = None,
+    ) -> None:
+        """Know nothing yet of these files, which are all that is stored of the drop.
+
+        `before` is what earlier attempts have found, and gets what this one does.
+        """
+        super().__init__(settings, [each.path for each in files])
+        self.files = files
+        self._before = before
+
+    def look(self, fd: int, seen: SeenFile) -> None:
+        """Look at an open file, unless that was done; never raises."""
+        if self._is_known(seen):
+            return
+        self._known.add(seen.path)
+        looked = self._looked_at(OpenFile(fd, seen.path, seen.signature.size))
+        if looked is not None and self._before is not None:
+            self._before[known_as(seen.path, seen.signature)] = looked[0]
+
+    def look_into(self, staging: Path, name: str, seen: SeenFile) -> None:
+        """Look at a file of a run folder that isn't open, unless that was done.
+
+        Raises:
+            SourceChanged: it isn't what was seen.
+            OSError: it can't be opened.
+        """
+        if self._is_known(seen):
+            return
+        fd = walk.open_file(staging, name, seen.path, seen.signature)
+        try:
+            self.look(fd, seen)
+        finally:
+            os.close(fd)
+
+    def keep(self, seen: SeenFile, known: FileFormat | None) -> None:
+        """Take over what was known of a file that is stored already; None is that it is nothing."""
+        if seen.path not in self._known:
+            self._known.add(seen.path)
+            if known is not None:
+                self._kept[seen.path] = known
+
+    def check(self) -> None:
+        """Return if the home lets all of it in.
+
+        Raises:
+            DropRefused: it doesn't; the message says for which file and by which setting.
+        """
+        parked = self.parked()
+        if not parked:
+            return
+        first = parked[0]
+        others = f" (and {len(parked) - 1} more)" if len(parked) > 1 else ""
+        raise DropRefused(
+            f"{printable(first.path)} {first.reason}{others}",
+            hint=f"put another file in its place; or set {first.setting} in config.toml to "
+            f'"{WARN}" or "{ALLOW}", have the service read it again, and run `modeldrop retry`',
+        )
+
+    def _is_known(self, seen: SeenFile) -> bool:
+        """Return whether a file was looked at, in this attempt or, if it is the same, before."""
+        if seen.path in self._known:
+            return True
+        key = known_as(seen.path, seen.signature) if self._before else ("", "")
+        if self._before is None or key not in self._before:
+            return False
+        self._known.add(seen.path)
+        self._take(seen.path, self._before[key])
+        return True
 
 
 def _renamed(path: str, name: str) -> str:
