@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from modeldrop import Repository, deploying
 from modeldrop.backend.azure import AzureDriver
 from modeldrop.backend.local import LocalBackend
 from modeldrop.backend.s3 import S3Driver
-from modeldrop.deployment_records import Current, Deployment
+from modeldrop.deployment_records import CopyLetGo, Current, Deployment, KeptCopy
 from modeldrop.errors import (
     AliasNotFound,
     ArtifactDamaged,
@@ -25,6 +26,7 @@ from modeldrop.errors import (
     DeploymentNotFound,
     GateClosed,
     InvalidName,
+    RecordDamaged,
     TargetNotFound,
 )
 from modeldrop.layout import deployments as deployments_folder
@@ -376,6 +378,52 @@ def test_something_else_in_the_way_of_current_is_said(deployer: Repository, serv
     assert settled.outcome == "finished"
     assert served(deployer) == 1
     assert deployer.verify(deep=True).ok
+
+
+@pytest.mark.parametrize("which", ["kept", "let_go"])
+@pytest.mark.parametrize(
+    "copy", ["../../elsewhere", "/elsewhere", "other/1", "churn", "churn/1/..", "churn/current"]
+)
+def test_record_that_names_another_folder_leads_nowhere_and_removes_nothing(
+    deployer: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, copy: str
+) -> None:
+    deployer.deploy("churn/1", TARGET)
+    (tmp_path / "serving" / "other" / "1").mkdir(parents=True)
+    monkeypatch.setattr(deploying, "_GRACE", timedelta(0))
+    forge(deployer, tmp_path / "store", which, copy)
+
+    with pytest.raises(RecordDamaged, match="is no copy of churn/1"):
+        deployer.deploy("churn/2", TARGET)
+
+    assert served(deployer) == 1
+    assert (tmp_path / "serving" / "other" / "1").is_dir()
+    assert not deployer.verify().ok
+
+
+def test_record_that_has_its_live_copy_removed_is_damaged(
+    deployer: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = deployer.deploy("churn/1", TARGET).deployment
+    monkeypatch.setattr(deploying, "_GRACE", timedelta(0))
+    forge(deployer, tmp_path / "store", "let_go", first.copy)
+
+    with pytest.raises(RecordDamaged, match="is kept and to be removed"):
+        deployer.deploy("churn/2", TARGET)
+
+    assert served(deployer) == 1
+
+
+def forge(repository: Repository, store: Path, which: str, copy: str) -> None:
+    """Append a whole deployment as somebody could who only has the keys of the backend."""
+    last = live(repository)
+    forged = replace(
+        last,
+        deployment=last.deployment + 1,
+        kept=(KeptCopy(1, copy),) if which == "kept" else last.kept,
+        let_go=(CopyLetGo(1, copy, last.deployed_at),) if which == "let_go" else (),
+    )
+    key = numbered(deployments_folder("churn", TARGET), forged.deployment)
+    (store / key).write_bytes(forged.to_bytes())
 
 
 def test_journal_is_rebuilt_with_targets_and_deployments(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,7 @@ from modeldrop.imports.packing import pack
 from modeldrop.imports.report import Report
 from modeldrop.names import new_guid
 from modeldrop.promotion import Promotion
-from modeldrop.records import COLLECTED, KEPT, MARKED, LetGo, Registration
+from modeldrop.records import COLLECTED, KEPT, MARKED, LetGo, Registration, Revision
 from modeldrop.versions import Versions
 from support import mlopsnet, work
 from support.children import dies, run
@@ -282,6 +283,25 @@ def test_runs_of_which_nothing_is_registered_go_only_if_the_settings_say_so(
         assert gone(collect(one, 11 + LATER), ARTIFACT) == {f"{stored}/model"}
         assert pulled(one, "churn/1") == "two"
         assert one.verify(deep=True).ok
+
+
+def test_a_manifest_that_claims_the_bytes_of_another_run_has_none_of_them_deleted(
+    tmp_path: Path, local: str
+) -> None:
+    with host(tmp_path / "a", local) as one:
+        guid, forged = new_guid(), new_guid()
+        register(one, upload(one, guid, "theirs"))
+        manifest = one.backend.read(layout.numbered(layout.revisions(guid), 1))
+        assert manifest is not None
+        claim = replace(Revision.from_bytes(manifest, guid), run=forged, owner=new_guid())
+        one.backend.create(layout.numbered(layout.revisions(forged), 1), claim.to_bytes())
+        config = one.home.paths.config
+        config.write_text(config.read_text() + "\n[gc]\nunregistered_after = 864000\n")
+    with Repository.open(one.home.paths.root) as one:
+        collect(one, 11)
+        assert gone(collect(one, 11 + LATER), ARTIFACT) == {f"run:{forged}~1/model"}
+        assert len(keys(one, guid)) == 1
+        assert pulled(one, "churn/1") == "theirs"
 
 
 def test_bytes_that_no_manifest_names_go_after_two_weeks(tmp_path: Path, url: str) -> None:

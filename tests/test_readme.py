@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from modeldrop import Repository
 
 ROOT = Path(__file__).parents[1]
+THREATS = ROOT / "docs" / "threat-model.md"
 
 
 def test_the_python_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
@@ -26,9 +29,34 @@ def test_every_page_that_the_readme_names_is_there() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_every_test_that_a_promise_names_is_there() -> None:
-    named = set(re.findall(r"tests/\w+\.py", (ROOT / "docs" / "promises.md").read_text()))
+@pytest.mark.parametrize("page", ["promises.md", "threat-model.md"])
+def test_every_test_that_a_page_of_promises_names_is_there(page: str) -> None:
+    named = set(re.findall(r"tests/[\w/]+\.py", (ROOT / "docs" / page).read_text()))
     assert named
     assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_every_module_that_holds_against_a_threat_is_there_and_shown_by_a_test() -> None:
+    roots = ("store/modeldrop", "daemon/modeldrop_daemon", "systemd")
+    rows = re.findall(r"^\|(.*)\|(.*)\|(.*)\|(.*)\|$", THREATS.read_text(), re.MULTILINE)
+    lines = [row for row in rows if row[0].strip() not in {"tried", "---"}]
+    assert lines
+    for _, _, where, shown in lines:
+        modules = re.findall(r"`([^`]+)`", where)
+        assert modules, where
+        assert "tests/" in shown, where
+        for each in modules:
+            found = [ROOT / root / f"{each}{end}" for root in roots for end in ("", ".py")]
+            assert any(path.exists() for path in found), each
+
+
+def test_every_page_that_security_names_is_there() -> None:
+    for page in (ROOT / "SECURITY.md", THREATS):
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        assert links
+        assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_one_test_that_the_promises_name_is_there() -> None:
     [negative] = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text())
     assert any(f"def {negative}(" in path.read_text() for path in (ROOT / "tests").glob("*.py"))

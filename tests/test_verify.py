@@ -21,6 +21,7 @@ from modeldrop.errors import (
 from modeldrop.form import Fields, seal
 from modeldrop.layout import FORMAT_KEY, numbered, revisions, versions
 from modeldrop.names import new_guid
+from modeldrop.records import Revision
 from support.stores import RUN, Faulty, commit, make_home, model, set_backend
 
 CONTENTS = {"model.bin": "weights", "folder/a": "aaa", "folder/sub/b": "bbb"}
@@ -191,6 +192,25 @@ def test_version_in_anothers_place_is_found(repository: Repository, store: Path)
     assert "says that it is churn/2" in findings(repository)["churn/1"]
     with pytest.raises(IntegrityError, match="says that it is churn/2"):
         repository.resolve("churn/1")
+
+
+def test_version_of_what_is_no_run_is_damaged_and_pulled_to_no_folder_of_its_choice(
+    repository: Repository, store: Path, tmp_path: Path
+) -> None:
+    manifest = store / numbered(revisions(RUN), 1)
+    forged = store / numbered(revisions(".git/hooks"), 1)
+    forged.parent.mkdir(parents=True)
+    forged.write_bytes(manifest.read_bytes())
+    edit(forged, run=".git/hooks")
+    whole = Revision.from_bytes(forged.read_bytes(), "forged").whole()
+    record = store / numbered(versions("churn"), 1)
+    edit(record, run=".git/hooks", revision=1, artifact=".", sha256=whole.sha256, size=whole.size)
+
+    with pytest.raises(IntegrityError, match="is no run"):
+        repository.pull("churn/1", tmp_path / "to")
+
+    assert not (tmp_path / "to").exists()
+    assert "is no run" in findings(repository)["churn/1"]
 
 
 @pytest.mark.parametrize("journal", ["of the home that wrote it", "of another home"])

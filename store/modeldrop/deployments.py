@@ -19,10 +19,11 @@ from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
 from modeldrop.deployment_records import Deployment
 from modeldrop.errors import CounterDamaged, DeploymentNotFound, IntegrityError
+from modeldrop.form import damaged
 from modeldrop.home import Home
 from modeldrop.journal import NewEntry
 from modeldrop.ledger import Request
-from modeldrop.names import check_experiment, check_target, is_alias
+from modeldrop.names import check_experiment, check_target, is_alias, printable
 from modeldrop.records import DeploymentCounter, Version
 from modeldrop.sequence import Sequence
 from modeldrop.targets import Targets
@@ -190,12 +191,26 @@ class Deployments:
         counters.bring_forward(self._home, counter)
 
     def parse(self, data: bytes, experiment: str, target: str, number: int) -> Deployment:
-        """Return the deployment that these bytes hold, checked to be what was asked for."""
+        """Return the deployment that these bytes hold, checked to be what was asked for.
+
+        The folders that it names become links and are removed at the target, and who can write to
+        the backend need not be trusted with that: each has to be a copy of the experiment's.
+        """
         key = layout.numbered(layout.deployments(experiment, target), number)
         found = Deployment.from_bytes(data, f"{self._backend.url}/{key}")
         if (found.experiment, found.target, found.deployment) != (experiment, target, number):
             message = f"{self._backend.url}/{key} says that it is {found.reference}"
             raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+        kept = [(each.copy, each.version) for each in found.kept]
+        let_go = [(each.copy, each.version) for each in found.let_go]
+        for copy, version in kept + let_go:
+            if not layout.is_copy(copy, experiment, version):
+                message = f"{printable(copy)!r} is no copy of {experiment}/{version}"
+                raise damaged(f"{self._backend.url}/{key}", message)
+        both = {copy for copy, _ in kept} & {copy for copy, _ in let_go}
+        if both:
+            message = f"{min(both)} is kept and to be removed"
+            raise damaged(f"{self._backend.url}/{key}", message)
         return found
 
     def read(self, experiment: str, target: str, number: int) -> Deployment | None:

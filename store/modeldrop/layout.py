@@ -35,6 +35,7 @@ _MOST_PATH: Final = 700
 
 _RECORD: Final = re.compile(r"([0-9]{8,})\.json")
 _SEGMENT: Final = re.compile(r"([0-9]{8,})\.jsonl")
+_COPY: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{16}")
 _DEPLOYMENTS: Final = re.compile(rf"{re.escape(EXPERIMENTS)}/([^/]+)/deployments/([^/]+)")
 
 
@@ -175,6 +176,12 @@ def current_lock(experiment: str) -> str:
 def new_copy(experiment: str, version: int) -> str:
     """Return the folder, below a target's URL, of a new copy of a version."""
     return f"{experiment}/{version}/{new_upload_id()}"
+
+
+def is_copy(folder: str, experiment: str, version: int) -> bool:
+    """Return whether a folder, below a target's URL, is one that `new_copy` may have named."""
+    copy = folder.removeprefix(f"{experiment}/{version}/")
+    return copy != folder and _COPY.fullmatch(copy) is not None
 
 
 def numbered(sequence: str, number: int) -> str:

@@ -35,12 +35,12 @@ from modeldrop.errors import (
     VersionNotFound,
     VersionVacant,
 )
-from modeldrop.form import now
+from modeldrop.form import damaged, now
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
-from modeldrop.names import check_experiment, check_text, is_experiment
+from modeldrop.names import check_experiment, check_text, is_experiment, printable
 from modeldrop.records import (
     Artifact,
     Counter,
@@ -355,6 +355,9 @@ class Versions:
         if (found.experiment, found.version) != (experiment, number):
             message = f"{where} says that it is {found.experiment}/{found.version}"
             raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+        # A whole run is pulled under this name.
+        if isinstance(found, Version) and not layout.is_run_folder(found.run):
+            raise damaged(where, f"{printable(found.run)!r} is no run")
         return found
 
     def entry(self, version: Version | VacantVersion, request: Request) -> NewEntry | None:
