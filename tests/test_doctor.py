@@ -19,7 +19,7 @@ from modeldrop.intents import Intents
 from modeldrop.layout import FORMAT_KEY
 from modeldrop.records import Intent
 from modeldrop_cli.main import main
-from modeldrop_cli.objects import DoctorObject
+from modeldrop_cli.objects.tending import DoctorObject
 from support.intake import make_home
 from support.reference import differences
 from support.servers import GcsServer

@@ -18,7 +18,7 @@ from modeldrop_cli.output import when
 
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
-    from modeldrop_cli.objects import BestObject
+    from modeldrop_cli.objects.finding import BestObject
     from modeldrop_cli.output import Output
 
 
