@@ -23,10 +23,11 @@ from modeldrop.errors import (
     RunNotFound,
     VersionNotFound,
 )
+from modeldrop.home_records import Counter
 from modeldrop.layout import numbered, registration, registration_done, versions
 from modeldrop.ledger import Request
 from modeldrop.names import new_guid
-from modeldrop.records import Counter, RegistrationDone
+from modeldrop.records import RegistrationDone
 from modeldrop.versions import _Crowd
 from support import work
 from support.children import together

@@ -26,13 +26,14 @@ from modeldrop.errors import (
 )
 from modeldrop.form import now
 from modeldrop.home import Home
+from modeldrop.home_records import Intent
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.manifests import Manifests
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, parse_guid_prefix, printable
-from modeldrop.records import Artifact, FileFormat, Intent, Origin, Refused, Revision, Version
+from modeldrop.records import Artifact, FileFormat, Origin, Refused, Revision, Version
 from modeldrop.sequence import Sequence
 
 COMMITTED: Final = "committed"

@@ -37,13 +37,13 @@ from modeldrop.errors import (
 )
 from modeldrop.form import now
 from modeldrop.home import Home
+from modeldrop.home_records import Counter
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
 from modeldrop.names import check_experiment, check_text, is_experiment
 from modeldrop.records import (
     Artifact,
-    Counter,
     Registration,
     RegistrationDone,
     Revision,
