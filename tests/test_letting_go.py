@@ -23,6 +23,7 @@ from modeldrop.gc import ARTIFACT, BYTES, MARK, STORE
 from modeldrop.names import new_guid
 from modeldrop.promotion import Promotion
 from modeldrop.records import COLLECTED, KEPT, MARKED, LetGo, Registration
+from modeldrop.registrations import Registrations
 from modeldrop.versions import Versions
 from support.children import dies, run
 from support.letting import at_step, collect, collect_at, gone, retire_at
@@ -366,14 +367,14 @@ def refused_when_collected_before_the_claim(
     """Register what another host marks and collects after it was looked at, before the claim."""
     guid = new_guid()
     stored = [upload(one, guid, f"text {number}") for number in range(4)]
-    claim = Versions.claim
+    claim = Registrations.claim
 
-    def late(self: Versions, registration: Registration) -> int:
+    def late(self: Registrations, registration: Registration) -> int:
         collect(one, 0)
         collect(one, LATER)
         return claim(self, registration)
 
-    monkeypatch.setattr(Versions, "claim", late)
+    monkeypatch.setattr(Registrations, "claim", late)
     with pytest.raises(ArtifactCollected):
         register(other, stored[0])
 

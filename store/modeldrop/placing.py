@@ -159,7 +159,7 @@ class Placing:
                 message = f"{experiment}/{number} can't be imported: {number - 1} isn't there"
                 raise Conflict(message, hint="run the same import again")
             if claim is not None:
-                meaning.first = self._versions.claim(claim)
+                meaning.first = self._versions.registrations.claim(claim)
             appended = ledger.append(
                 lambda _: wanted.to_bytes(),
                 request,
