@@ -15,12 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from modeldrop import founding, listing, locks, references
+from modeldrop import founding, listing, references
 from modeldrop.departures import Wanted, departure, explain, explained
-from modeldrop.errors import (
-    HomeNotFound,
-    JournalForked,
-)
+from modeldrop.errors import HomeNotFound
 from modeldrop.form import Json
 from modeldrop.home import open_home
 from modeldrop.journal import Entry
@@ -30,21 +27,20 @@ from modeldrop.names import WHOLE_RUN, check_alias, check_experiment, check_guid
 from modeldrop.records import AliasMove, Artifact, Revision, Version
 from modeldrop.references import Resolved
 from modeldrop.runs import Committed
-from modeldrop.upkeep import Upkeep
+from modeldrop.sharing import Sharing
 from modeldrop.versions import Registered
 
 if TYPE_CHECKING:
     from modeldrop.inspecting import Inspected
     from modeldrop.intake import Engine
     from modeldrop.promotion import Moved
-    from modeldrop.rebuild import Rebuilt
-    from modeldrop.sync import FetchedJournal, Pushed
+    from modeldrop.sync import FetchedJournal
     from modeldrop.verify import Report
 
 Progress = Callable[[int], None]
 
 
-class Repository(Upkeep):
+class Repository(Sharing):
     """An open home with its backend. Close it, or use it in a `with` statement."""
 
     @classmethod
@@ -431,50 +427,6 @@ class Repository(Upkeep):
         for entry in listing.entries(self.home, self.journal):
             if wanted is None or any(wanted(about) for about in entry.about):
                 yield entry
-
-    # Sharing
-
-    def push(
-        self, *, timeout: float = locks.TIMEOUT, renew: bool = False, whole: bool = False
-    ) -> Pushed:
-        """Share what the journal has acknowledged since the last time, in sealed segments.
-
-        With `renew`, a home that was restored takes a new id, and goes on with a new journal that
-        names the old one; nothing else may use the home then. `whole` is as for `Sync.push`.
-
-        Raises:
-            Locked: another process of this home does it, for all of `timeout`; or `renew` is
-                needed, and a service runs.
-            JournalForked: the home was copied or restored, and there is no `renew`.
-            BackendError: the backend failed; the next push goes on.
-        """
-        self.ready_to_write()
-        try:
-            return self.sync.push(timeout=timeout, whole=whole)
-        except JournalForked:
-            if not renew:
-                raise
-        with locks.hold(self.home.paths.service_lock(), what="the service's work", timeout=0):
-            self.home.disown(self.home.id)
-            self._checked = self._claimed = False
-            self.ready_to_write()
-        return self.sync.push(timeout=timeout)
-
-    def fetch(self) -> list[FetchedJournal]:
-        """Bring here what other homes have shared of their journals; see `Sync.fetch`."""
-        return self.sync.fetch()
-
-    def rebuild(self) -> Rebuilt:
-        """Make the journal whole again from what is left of it and from the backend.
-
-        Nothing else may use the home meanwhile. Run it again where it was interrupted.
-
-        Raises:
-            Locked, ConfigError, BackendError: see `rebuild.rebuild`.
-        """
-        from modeldrop.rebuild import rebuild  # noqa: PLC0415 - hardly ever needed
-
-        return rebuild(self)
 
     def describe(self, version: Version, damaged: Damaged | None = None) -> dict[str, Json]:
         """Return a version as the JSON object of docs/json.md; `damaged` is as in `runs`."""
