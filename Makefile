@@ -39,6 +39,9 @@ AZURITE := $(VENV)/node/.azurite-$(AZURITE_VERSION)
 MLFLOW_VERSION := 3.17.2
 MLFLOW  := $(VENV)/mlflow/.made-$(MLFLOW_VERSION)
 FORMATS := $(VENV)/formats/.made
+# The version that constraints.txt pins, which was the newest on 26 November 2026.
+TINYDB_VERSION := 4.9.0
+TINYDB  := $(VENV)/tinydb/.fetched-$(TINYDB_VERSION)
 
 DEMO_NEEDS_s3    := $(SERVERS)
 DEMO_NEEDS_azure := $(AZURITE)
@@ -76,7 +79,7 @@ demo: $(RUNTIME) $(DEMO_NEEDS_$(BACKEND)) ## show what it does, in a temporary f
 # The data of all processes is put together even when tests failed: it shows what they reached.
 # What a selection covers, if anything, is for information; only the whole suite is held to a floor.
 .PHONY: test
-test: $(DEV) $(AZURITE) $(MLFLOW) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
+test: $(DEV) $(AZURITE) $(MLFLOW) $(TINYDB) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
 	@rm -f .coverage .coverage.*
 	@status=0; \
 	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(TESTS) || status=$$?; \
@@ -117,6 +120,9 @@ peers: $(MADE) ## install what `make bench` compares transfers with, beside .ven
 # What the tests of `modeldrop import mlflow` import is made by MLflow itself.
 .PHONY: mlflow
 mlflow: $(MLFLOW) ## install MLflow for the tests, beside .venv's own
+
+.PHONY: tinydb
+tinydb: $(TINYDB) ## fetch TinyDB's own tests, which ours run on the journal
 
 # Both, whatever comes of the first.
 .PHONY: soak
@@ -172,6 +178,15 @@ $(MLFLOW): | $(MADE)
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
 	    mlflow-skinny==$(MLFLOW_VERSION) sqlalchemy alembic sqlparse
+	@touch $@
+
+# Its tests are in no wheel. pip builds the metadata of what it downloads.
+$(TINYDB): | $(MADE)
+	@echo "Fetching TinyDB's own tests into $(VENV)/tinydb" >&2
+	@mkdir -p $(@D)
+	@$(PIP) download --constraint constraints.txt --build-constraint constraints.txt \
+	    --no-deps --no-binary tinydb --dest $(@D) tinydb==$(TINYDB_VERSION)
+	@tar -xzf $(@D)/tinydb-$(TINYDB_VERSION).tar.gz -C $(@D) tinydb-$(TINYDB_VERSION)/tests
 	@touch $@
 
 $(FORMATS): $(MADE) pyproject.toml

@@ -176,6 +176,18 @@ def test_dropping_the_table_is_refused(journal: Journal, paths: HomePaths) -> No
     assert paths.journal.read_bytes() == before
 
 
+def test_the_table_is_named_once_it_has_an_entry_as_stock_tinydb_names_it(journal: Journal) -> None:
+    with (
+        TinyDB(journal, storage=JournalStorage) as database,
+        TinyDB(storage=MemoryStorage) as stock,
+    ):
+        assert database.tables() == stock.tables() == set()
+        assert (len(journal.table()), journal.table().all()) == (0, [])
+        journal.append(note(1))
+        stock.insert({})
+        assert database.tables() == stock.tables() == {"_default"}
+
+
 def test_what_a_caller_does_to_a_document_changes_no_later_answer(journal: Journal) -> None:
     journal.append(note(1, tags=["a"]))
     table = journal.table()

@@ -23,6 +23,7 @@ from support.format_examples import EXAMPLES
 from support.intake import make_home, make_run, opened_files, revisions, scan, uploads
 
 ROOT = Path(__file__).parents[1]
+PARENT = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
 SHA = "ab" * 32
 CODE = Code("8f3a1d2c4b5e6f708192a3b4c5d6e7f801234567", dirty=False, branch="main")
 EXAMPLE = EXAMPLES["revision"]
@@ -103,7 +104,7 @@ def test_metadata_of_another_form_are_damage(wrong: Fields) -> None:
         (Metadata(tags={"a": ""}), Metadata(tags={"a": ""}), False),
         (Metadata(datasets=(Dataset("a", SHA),)), Metadata(), True),
         (Metadata(datasets=(Dataset("a", SHA),)), Metadata(datasets=(Dataset("a", SHA),)), False),
-        (Metadata(parent=new_guid()), Metadata(parent=new_guid()), True),
+        (Metadata(parent=PARENT), Metadata(parent=PARENT.replace("3", "4")), True),
         (Metadata(code=CODE), Metadata(), True),
         (Metadata(code=CODE), Metadata(code=replace(CODE, dirty=True)), False),
         (

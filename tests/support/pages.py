@@ -23,6 +23,8 @@ from support.servers import AzuriteServer, MotoServer
 from support.shell import BIN, Tidy, clean_environment, running_service
 
 _SERVICE: Final = "modeldropd &"
+# What makes every machine the same one.
+_TRAINER: Final = Path(__file__).with_name("trainer")
 # The bucket or container of each page.
 _STORE: Final = "models"
 # What a person's shell would remember of one command for the next.
@@ -51,6 +53,7 @@ class Page:
         self._tidy = Tidy(self.project, self._folder / "second")
         self._env = clean_environment(self._folder)
         self._env["PATH"] = f"{BIN}:{self._env['PATH']}"
+        self._env["PYTHONPATH"] = str(_TRAINER)
         if store != "local":
             self._lead_to(store)
 

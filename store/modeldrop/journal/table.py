@@ -40,7 +40,7 @@ class JournalStorage(Storage):
         self._refreshing = threading.Lock()
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Return the one table, with what was appended since the last time."""
+        """Return the one table, if it has entries, with what was appended since the last time."""
         with self._refreshing:
             if (self._journal.head() or EMPTY) != self._seen:
                 # A new dict: another thread may be going through the one it was given.
@@ -49,7 +49,8 @@ class JournalStorage(Storage):
                     documents[str(entry.seq)] = entry.as_json()
                     seen = head_of(entry)
                 self._documents, self._seen = documents, seen
-            return {TinyDB.default_table_name: self._documents}
+            # TinyDB knows no table in which nothing was put down yet.
+            return {TinyDB.default_table_name: self._documents} if self._documents else {}
 
     def write(self, data: dict[str, dict[str, Any]]) -> NoReturn:  # noqa: ARG002 - Storage's
         """Refuse: the journal is append-only."""
