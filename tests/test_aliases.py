@@ -23,9 +23,10 @@ from modeldrop.errors import (
     OutcomeUnknown,
     VersionNotFound,
 )
+from modeldrop.home_records import MoveCounter
 from modeldrop.layout import moves, numbered
 from modeldrop.names import check_alias, is_alias, new_guid
-from modeldrop.records import AliasMove, MoveCounter
+from modeldrop.records import AliasMove
 from support import work
 from support.children import dies, run, together
 from support.sharing import host, store

@@ -17,7 +17,7 @@ from modeldrop.errors import DropRefused, NotFound, UsageError
 from modeldrop.home import user_name
 from modeldrop.intake import drop, new_run
 from modeldrop.metadata import Code, Dataset, Environment, Metadata
-from modeldrop_cli import objects
+from modeldrop_cli.objects.stored import RevisionObject, VersionObject
 from support import reference
 from support.intake import make_run, stored
 from support.program import Program, in_process
@@ -250,7 +250,7 @@ def test_what_the_options_say_is_kept_and_shown(run: Program, model: Path, tree:
     guid = run("drop", model, "-e", "churn", "--wait", "-q", "--packages", *OPTIONS).out.strip()
     assert run("register", guid).code == 0
     whole = run("show", "churn/1", "--json").json
-    assert reference.differences(whole, objects.VersionObject) == []
+    assert reference.differences(whole, VersionObject) == []
     metadata = whole["metadata"]
     assert metadata["params"] == {"depth": 6, "lr": "0.05", "opt.name": "adam", "x": ""}
     assert metadata["metrics"] == {"auc": "0.912", "loss": "nan"}
@@ -269,7 +269,7 @@ def test_what_the_options_say_is_kept_and_shown(run: Program, model: Path, tree:
     assert metadata["environment"]["python"] == platform.python_version()
     assert "click" in metadata["environment"]["packages"]
     of_run = run("show", guid, "--json").json
-    assert reference.differences(of_run, objects.RevisionObject) == []
+    assert reference.differences(of_run, RevisionObject) == []
     assert of_run["metadata"] == metadata
     shown = run("show", "churn/1").out
     for line in (

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop_cli import objects
+from modeldrop_cli.objects.finding import ExperimentsObject, VersionsObject
+from modeldrop_cli.objects.sharing import EntryObject
+from modeldrop_cli.objects.using import AliasesObject, AliasHistoryObject, PromotedObject
 from support import reference
 from support.program import Program, in_process
 
@@ -53,7 +55,7 @@ def test_promote_prints_the_alias_and_says_where_it_was(run: Program, guid: str)
     quiet = run("promote", "churn/2", "champion", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, "churn@champion\n", "")
     whole = run("promote", "churn@champion", "champion", "--json").json
-    assert documented(whole, objects.PromotedObject)
+    assert documented(whole, PromotedObject)
     assert (whole["version"], whole["before"], whole["moved"]) == (2, 1, False)
     assert (whole["reason"], whole["move"]) == ("better", 2)
 
@@ -103,7 +105,7 @@ def test_aliases_are_listed_with_who_when_and_why_and_their_history_stays(
     assert "churn/2 it is" in rows[0]
     assert run("alias", "list", "-q").lines == ["churn@champion", "churn@old"]
     whole = run("alias", "list", "--json").json
-    assert documented(whole, objects.AliasesObject)
+    assert documented(whole, AliasesObject)
     assert [each["alias"] for each in whole["aliases"]] == ["champion", "old"]
     gone = run("alias", "rm", "churn@champion", "--reason", "done")
     assert gone.err == "It is removed now; before it was on churn/2.\n"
@@ -120,7 +122,7 @@ def test_aliases_are_listed_with_who_when_and_why_and_their_history_stays(
         f"churn@champion~{number}" for number in (3, 2, 1)
     ]
     whole = run("alias", "history", "churn@champion", "--json").json
-    assert documented(whole, objects.AliasHistoryObject)
+    assert documented(whole, AliasHistoryObject)
     assert [each["version"] for each in whole["moves"]] == [None, 2, 1]
 
 
@@ -131,9 +133,9 @@ def test_list_show_and_log_tell_of_aliases(run: Program, guid: str) -> None:
     assert "challenger, champion" in older
     assert "champion" not in newest
     whole = run("list", "churn", "--json").json
-    assert documented(whole, objects.VersionsObject)
+    assert documented(whole, VersionsObject)
     assert [each["aliases"] for each in whole["versions"]] == [[], ["challenger", "champion"]]
-    assert documented(run("list", "--json").json, objects.ExperimentsObject)
+    assert documented(run("list", "--json").json, ExperimentsObject)
     assert run("show", "churn@champion").lines[:2] == [
         "version     churn/1",
         "aliases     challenger, champion",
@@ -146,7 +148,7 @@ def test_list_show_and_log_tell_of_aliases(run: Program, guid: str) -> None:
     ]
     assert told.lines[0].endswith("first")
     streamed = [json.loads(line) for line in run("log", "churn@champion", "--json").lines]
-    assert all(documented(each, objects.EntryObject) for each in streamed)
+    assert all(documented(each, EntryObject) for each in streamed)
     assert run("verify", "churn@champion").code == 0
     assert run("path", "churn@champion", "--json").json["reference"] == "churn/1"
 

@@ -14,7 +14,19 @@ import pytest
 from modeldrop.layout import HomePaths
 from modeldrop.locks import hold
 from modeldrop.names import RECEIPT
-from modeldrop_cli import objects
+from modeldrop_cli.objects.dropping import DropObject, NewRunObject, ScanObject, StatusObject
+from modeldrop_cli.objects.failing import ErrorObject
+from modeldrop_cli.objects.finding import ExperimentsObject, VersionsObject
+from modeldrop_cli.objects.sharing import EntryObject
+from modeldrop_cli.objects.starting import InitObject
+from modeldrop_cli.objects.stored import (
+    CopyObject,
+    RegisteredObject,
+    RevisionObject,
+    RunObject,
+    VersionObject,
+)
+from modeldrop_cli.objects.tending import VerifyObject
 from modeldrop_cli.output import size, to_json, when
 from support import reference
 from support.program import Program, Ran, command, environment, in_process
@@ -88,7 +100,7 @@ def test_init_makes_a_home_like_git_and_says_what_it_made(run: Program, tmp_path
 
 def test_init_again_changes_nothing(run: Program, tmp_path: Path) -> None:
     first = run("init", "--json").json
-    assert documented(first, objects.InitObject)
+    assert documented(first, InitObject)
     assert first["created"]
     assert first["create_if_absent_holds"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -148,7 +160,7 @@ def test_run_new_prints_the_guid_and_names_the_folder_on_stderr(run: Program, ho
 
 
 def test_run_new_json_and_quiet(run: Program, home: Path) -> None:
-    assert documented(run("run", "new", "--json").json, objects.NewRunObject)
+    assert documented(run("run", "new", "--json").json, NewRunObject)
     quiet = run("run", "new", "-q")
     assert silent(quiet)
     assert GUID.fullmatch(quiet.out.strip())
@@ -163,7 +175,7 @@ def test_drop_prints_the_guid_and_leaves_the_rest_to_the_service(
     assert "`modeldrop status`" in told.err
     assert run("runs", "-q").out == ""
     dropped = run("drop", "--json", model).json
-    assert documented(dropped, objects.DropObject)
+    assert documented(dropped, DropObject)
     assert dropped["revision"] is None
 
 
@@ -204,7 +216,7 @@ def test_drop_with_wait_stores_it_and_needs_no_equals_sign(
     assert told.err == f"Stored as run:{guid}~1\n"
     assert run("runs", "-q").out == f"{guid}\n"
     more = run("drop", "--run", guid, "--wait=60", "--json", model).json
-    assert documented(more, objects.DropObject)
+    assert documented(more, DropObject)
     assert more["revision"] == 1
     assert silent(run("drop", "--wait", "-q", model))
 
@@ -247,7 +259,7 @@ def test_scan_stores_what_is_complete_and_says_so(run: Program, home: Path, mode
     assert told.code == 0
     assert re.search(rf"^{guid} +committed .* revision 1$", told.out, re.MULTILINE)
     assert run("scan", "--once", "-q").out == f"{guid}\n"
-    assert documented(run("scan", "--once", "--json").json, objects.ScanObject)
+    assert documented(run("scan", "--once", "--json").json, ScanObject)
 
 
 def test_scan_says_that_it_is_for_once(run: Program, home: Path) -> None:
@@ -278,7 +290,7 @@ def test_status_names_every_run_that_is_not_stored_with_its_reason(
     assert "`modeldrop scan --once`" in told.err
     assert run("status", "-q").out == f"{waiting}\n"
     whole = run("status", "--json").json
-    assert documented(whole, objects.StatusObject)
+    assert documented(whole, StatusObject)
     assert (whole["committed"], whole["service"]["running"]) == (1, False)
 
 
@@ -396,7 +408,7 @@ def test_runs_lists_the_newest_first(run: Program, guid: str, tmp_path: Path) ->
     assert run("runs", "-q").lines == [newer, guid]
     streamed = [json.loads(line) for line in run("runs", "--json").lines]
     assert [each["run"] for each in streamed] == [newer, guid]
-    assert all(documented(each, objects.RunObject) for each in streamed)
+    assert all(documented(each, RunObject) for each in streamed)
     assert [each["experiment"] for each in streamed] == [None, "churn"]
 
 
@@ -415,13 +427,13 @@ def test_list_shows_experiments_and_their_versions(run: Program, guid: str, vers
     assert [line.split()[0] for line in run("list").lines] == ["VERSION", "churn/2"]
     assert run("list", "-q").out == "churn\n"
     whole = run("list", "--json").json
-    assert documented(whole, objects.ExperimentsObject)
+    assert documented(whole, ExperimentsObject)
     told = run("list", "churn")
     assert [line.split()[0] for line in told.lines] == ["VERSION", "churn/2", "churn/1"]
     assert "once more" in told.out
     assert run("list", "churn", "-q").lines == ["churn/2", "churn/1"]
     whole = run("list", "churn", "--json").json
-    assert documented(whole, objects.VersionsObject)
+    assert documented(whole, VersionsObject)
     assert [each["version"] for each in whole["versions"]] == [2, 1]
 
 
@@ -431,7 +443,7 @@ def test_show_a_version(run: Program, guid: str, version: str) -> None:
     assert "\nFILE       SIZE  SHA256\nmodel.bin   7 B  " in told.out
     assert run("show", "churn", "-q").out == "churn/1\n"
     whole = run("show", "churn/1", "--json").json
-    assert documented(whole, objects.VersionObject)
+    assert documented(whole, VersionObject)
     assert [each["path"] for each in whole["files"]] == ["model.bin"]
 
 
@@ -440,7 +452,7 @@ def test_show_a_run(run: Program, guid: str) -> None:
         told = run("show", name)
         assert told.lines[:2] == [f"run         {guid}", "revision    1"]
         assert run("show", name, "-q").out == f"run:{guid}~1\n"
-        assert documented(run("show", name, "--json").json, objects.RevisionObject)
+        assert documented(run("show", name, "--json").json, RevisionObject)
 
 
 def test_show_one_artifact_of_a_run(run: Program, home: Path, tmp_path: Path) -> None:
@@ -452,7 +464,7 @@ def test_show_one_artifact_of_a_run(run: Program, home: Path, tmp_path: Path) ->
     assert [line.split()[0] for line in told.lines[-2:]] == ["FILE", "a"]
     assert run("show", f"run:{guid}/a", "-q").out == f"run:{guid}~1/a\n"
     whole = run("show", f"run:{guid}/a", "--json").json
-    assert documented(whole, objects.RevisionObject)
+    assert documented(whole, RevisionObject)
     assert [each["artifact"] for each in whole["artifacts"]] == ["a"]
     assert run("show", f"run:{guid}/.", "-q").out == f"run:{guid}~1/.\n"
     assert len(run("show", f"run:{guid}/.", "--json").json["artifacts"]) == 2
@@ -506,7 +518,7 @@ def test_log_tells_what_happened_newest_first(run: Program, guid: str, version: 
     assert run("log", "-q").lines == ["3", "2", "1"]
     streamed = [json.loads(line) for line in run("log", "--json").lines]
     assert [each["kind"] for each in streamed] == ["registered", "committed", "home-created"]
-    assert all(documented(each, objects.EntryObject) for each in streamed)
+    assert all(documented(each, EntryObject) for each in streamed)
 
 
 # register, pull, path
@@ -522,7 +534,7 @@ def test_register_prints_the_version_and_says_if_it_had_one(run: Program, guid: 
     assert run("register", guid, "--again").out == "churn/2\n"
     assert run("register", guid, "-e", "other").out == "other/1\n"
     whole = run("register", guid, "--json").json
-    assert documented(whole, objects.RegisteredObject)
+    assert documented(whole, RegisteredObject)
     assert (whole["version"], whole["created"]) == (1, False)
     assert (whole["registered_by"], whole["description"]) == ("ann", "first")
 
@@ -550,7 +562,7 @@ def test_pull_prints_the_path_of_a_copy(run: Program, version: str, tmp_path: Pa
     assert (told.code, told.out, told.err) == (0, "out/model.bin\n", "")
     assert (tmp_path / "out" / "model.bin").read_bytes() == b"weights"
     whole = run("pull", "churn", "-o", "out", "--json").json
-    assert documented(whole, objects.CopyObject)
+    assert documented(whole, CopyObject)
     assert whole == {"reference": "churn/1", "path": str(tmp_path / "out" / "model.bin")}
     assert run("pull", "churn/1", "-o", "out", "-q").out == told.out
 
@@ -561,7 +573,7 @@ def test_path_prints_the_path_of_the_cached_copy(run: Program, version: str, gui
     assert path.read_bytes() == b"weights"
     assert run("path", f"run:{guid}", "-q").out == told.out
     whole = run("path", "run:@last", "--json").json
-    assert documented(whole, objects.CopyObject)
+    assert documented(whole, CopyObject)
     assert whole == {"reference": f"run:{guid}~1/model.bin", "path": str(path)}
 
 
@@ -595,7 +607,7 @@ def test_verify_says_what_it_checked(run: Program, version: str) -> None:
         assert "files: 1" in told.err
         assert silent(run("verify", *arguments, "-q"))
         whole = run("verify", *arguments, "--json").json
-        assert documented(whole, objects.VerifyObject)
+        assert documented(whole, VerifyObject)
         assert whole["ok"]
 
 
@@ -617,8 +629,8 @@ def test_verify_names_everything_that_is_damaged_and_exits_20(
     assert (told.code, told.out) == (20, f"{place}\n")
     told = run("verify", "--deep", "--json")
     assert told.code == 20
-    assert documented(told.json, objects.VerifyObject)
-    assert documented(json.loads(told.err), objects.ErrorObject)
+    assert documented(told.json, VerifyObject)
+    assert documented(json.loads(told.err), ErrorObject)
     assert [each["where"] for each in told.json["findings"]] == [place]
 
 

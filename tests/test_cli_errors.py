@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from modeldrop import errors, form, records
+from modeldrop import errors, form, home_records
 from modeldrop.backend import Backend, probe
 from modeldrop.layout import HomePaths
 from modeldrop.locks import hold
@@ -295,7 +295,7 @@ def test_init_on_a_store_whose_create_if_absent_has_several_winners(
     # `test_probe` races a real server of this kind, which takes it half a minute.
     honest = probe.race
 
-    def race(backend: Backend, *, single_writer: bool) -> records.Probe:
+    def race(backend: Backend, *, single_writer: bool) -> home_records.Probe:
         verdict = honest(backend, single_writer=single_writer)
         return replace(verdict, holds=False, most_winners=3)
 

@@ -14,8 +14,18 @@ from safetensors.numpy import save
 
 from modeldrop import Repository
 from modeldrop.records import FileFormat
-from modeldrop_cli import charts, objects
+from modeldrop_cli import charts
 from modeldrop_cli.charts import Chart
+from modeldrop_cli.objects.finding import (
+    BestObject,
+    DiffObject,
+    ExperimentsObject,
+    PlotObject,
+    SearchObject,
+    SearchRunsObject,
+    VersionsObject,
+)
+from modeldrop_cli.objects.stored import RunObject
 from support import reference, worlds
 from support.program import Program, Ran, as_process, in_process
 from support.stores import model
@@ -63,9 +73,9 @@ def test_list_is_sorted_and_has_the_columns_that_were_asked_for(
         f"churn/{n}" for n in order[:-3:-1]
     ]
     whole = run("list", "churn", "--json").json
-    assert documented(whole, objects.VersionsObject)
+    assert documented(whole, VersionsObject)
     assert whole["versions"][0]["params"] == {"depth": 10, "lr": "1e-05", "kind": "tree"}
-    assert documented(run("list", "--json").json, objects.ExperimentsObject)
+    assert documented(run("list", "--json").json, ExperimentsObject)
 
 
 def test_runs_are_sorted_and_have_the_columns_that_were_asked_for(
@@ -82,7 +92,7 @@ def test_runs_are_sorted_and_have_the_columns_that_were_asked_for(
     assert run("runs", "-q", "-n", "1").lines == [worlds.guid(30)]
     streamed = [json.loads(line) for line in run("runs", "--json").lines]
     assert len(streamed) == 30
-    assert all(documented(each, objects.RunObject) for each in streamed)
+    assert all(documented(each, RunObject) for each in streamed)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +128,13 @@ def test_search_prints_a_table_ids_or_json(world: Repository, run: Program) -> N
     assert [line.split()[0] for line in told.lines] == ["VERSION", *expected]
     assert run("search", query, "-q").lines == expected
     whole = run("search", query, "--json").json
-    assert documented(whole, objects.SearchObject)
+    assert documented(whole, SearchObject)
     assert [f"churn/{each['version']}" for each in whole["versions"]] == expected
     assert whole["as_of"].startswith("20")
     told = run("search", "--runs", "params.depth=3", "-q")
     assert told.lines == [worlds.guid(19), worlds.guid(3)]
     whole = run("search", "--runs", "params.depth=3", "--json").json
-    assert documented(whole, objects.SearchRunsObject)
+    assert documented(whole, SearchRunsObject)
     assert [each["run"] for each in whole["runs"]] == told.lines
     assert run("search", "tags.team=nobody").err == "No version is like that.\n"
     assert run("search", "--runs", "tags.team=nobody").err == "No run is like that.\n"
@@ -179,7 +189,7 @@ def test_best_prints_a_version(world: Repository, run: Program) -> None:
     assert run("best", "churn", "metrics.auc", "-n", "3", "-q").lines == order[:3]
     assert run("best", "churn", "auc", "--min", "-q").lines == [order[-1]]
     whole = run("best", "churn", "auc", "--max", "--json").json
-    assert documented(whole, objects.BestObject)
+    assert documented(whole, BestObject)
     assert (whole["direction"], whole["declared"]) == ("max", False)
     assert f"churn/{whole['versions'][0]['version']}" == order[0]
 
@@ -191,13 +201,13 @@ def test_what_is_retired_is_marked_and_passed_over(world: Repository, run: Progr
     told = run("best", "churn", "auc")
     assert told.err.endswith(f"{order[0]} with {said(order[0])} is retired, and passed over.\n")
     whole = run("best", "churn", "auc", "--json").json
-    assert documented(whole, objects.BestObject)
+    assert documented(whole, BestObject)
     assert [f"churn/{each['version']}" for each in whole["passed_over"]] == [order[0]]
     for call in (("list", "churn"), ("search", "experiment=churn"), ("plot", "churn", "auc")):
         assert f"Retired: {order[0]}.\n" in run(*call).err
     assert run("list", "churn", "--columns", "version,retired").out.count("true") == 1
     plot = run("plot", "churn", "auc", "--json").json
-    assert documented(plot, objects.PlotObject)
+    assert documented(plot, PlotObject)
     assert [f"churn/{each['version']}" for each in plot["points"] if each["retired"]] == [order[0]]
     assert order[1].partition("/")[2] in run("plot", "churn", "auc").err.splitlines()[0]
 
@@ -254,7 +264,7 @@ def test_diff_shows_what_is_said_and_which_files_differ(
     for each in (one, two):
         repository.register(each, "churn")
     told = run("diff", "churn/1", "churn/2", "--json").json
-    assert documented(told, objects.DiffObject)
+    assert documented(told, DiffObject)
     assert (told["a"], told["b"], told["same_bytes"]) == ("churn/1", "churn/2", False)
     assert told["changes"] == [
         {"name": "metrics.auc", "a": "0.91", "b": "0.93"},
@@ -314,7 +324,7 @@ def test_diff_shows_tensors_that_were_added_removed_or_changed(
         },
     )
     told = run("diff", one, two, "--json").json
-    assert documented(told, objects.DiffObject)
+    assert documented(told, DiffObject)
     assert [(each["tensor"], each["change"]) for each in told["tensors"]] == [
         ("gone", "removed"),
         ("grown", "changed"),
@@ -382,7 +392,7 @@ def test_plot_draws_in_the_terminal(world: Repository, run: Program) -> None:
     assert told.lines[-1].split() == ["1", "10"]
     assert run("plot", "churn", "auc", "-q").lines == [f"churn/{n}" for n in range(1, 11)]
     whole = run("plot", "churn", "auc", "--json").json
-    assert documented(whole, objects.PlotObject)
+    assert documented(whole, PlotObject)
     assert [float(each["value"]) for each in whole["points"]] == [auc(n) for n in range(1, 11)]
     assert run("plot", "churn", "nothing").code == 10
     plain = as_process("plot", "churn", "auc", env={"PYTHONIOENCODING": "ascii"})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop_cli import objects
+from modeldrop_cli.objects.sharing import ExportObject, ImportObject
 from support import reference
 from support.mlopsnet import usual
 from support.program import Program, in_process
@@ -31,7 +31,7 @@ def test_import_tells_what_came_of_it(run: Program, home: Path, tmp_path: Path) 
     assert "WOULD BE IMPORTED" in planned.out
     done = run(*what, "--json")
     assert done.code == 0
-    assert reference.differences(done.json, objects.ImportObject) == []
+    assert reference.differences(done.json, ImportObject) == []
     assert done.json["versions"] == {"created": 3, "there": 0}
     assert {each["kind"] for each in done.json["left"]} >= {"deployment", "target"}
     assert run(*what, "-q").out == ""
@@ -50,7 +50,7 @@ def test_a_target_with_a_url_is_made_and_served(run: Program, home: Path, tmp_pa
     assert run(*what, "--target", "staging=live").code == 2
     done = run(*what, "--target", "production=live=1", "--json")
     assert done.code == 0
-    assert reference.differences(done.json, objects.ImportObject) == []
+    assert reference.differences(done.json, ImportObject) == []
     assert done.json["targets"] == done.json["deployments"] == {"created": 1, "there": 0}
     assert (tmp_path / "live=1" / "churn" / "current").exists()
     assert run("show", "churn@production", "--json").json["version"] == 3
@@ -86,7 +86,7 @@ def test_export_and_import_of_a_bundle(run: Program, home: Path, tmp_path: Path)
     run("import", "mlopsnet", made.database, made.folder)
     done = run("export", "churn", "--history", "-o", "churn.bundle", "--json")
     assert done.code == 0
-    assert reference.differences(done.json, objects.ExportObject) == []
+    assert reference.differences(done.json, ExportObject) == []
     assert done.json["versions"] == ["churn/1", "churn/2", "churn/3"]
     assert run("export", "churn", "-o", "churn.bundle").code == 11
     assert run("export", "churn", "-o", "churn.bundle", "--force").code == 0

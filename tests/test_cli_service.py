@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from modeldrop_cli import objects
+from modeldrop_cli.objects.dropping import AskedObject, RunStatusObject, StatusObject
 from modeldrop_cli.output import duration
 from support import reference
 from support.program import Program, as_process, command, environment, in_process
@@ -119,7 +119,7 @@ def test_an_ignored_run_is_left_alone_until_a_retry(
     guid = drop_parked(home)
     assert comes_to_be(run, guid, "parked")
     told = run("ignore", guid, "--json")
-    assert documented(told.json, objects.AskedObject)
+    assert documented(told.json, AskedObject)
     assert told.json["action"] == "ignore"
     assert told.json["running"] is True
     assert [(each["run"], each["state"]) for each in told.json["runs"]] == [(guid, "parked")]
@@ -244,7 +244,7 @@ def test_status_says_why_the_backend_is_waited_for_and_when_it_is_tried(
     guid = home.drop_whole(b"weights")
     assert comes_to_be(run, guid, "blocked")
     whole = run("status", "--json").json
-    assert documented(whole, objects.StatusObject)
+    assert documented(whole, StatusObject)
     service = whole["service"]
     assert service["backend"]
     assert service["backend_since"] < service["backend_next_try_at"]
@@ -281,7 +281,7 @@ def test_status_shows_the_rate_of_a_transfer_and_what_is_left(run: Program, home
     assert comes_true(lambda: moving() is not None)
     shown = moving()
     assert shown is not None
-    assert documented(shown, objects.RunStatusObject)
+    assert documented(shown, RunStatusObject)
     left = (shown["size"] - shown["sent"]) / shown["rate"]
     assert (shown["state"], shown["size"]) == ("uploading", 20_000_000)
     assert 0 <= shown["seconds_left"] - left <= 1
@@ -370,7 +370,7 @@ def test_watching_on_a_pipe_prints_an_object_at_each_change(home: Home) -> None:
     assert code == 130
     assert '"exit_code": 130' in said
     found = watching.objects
-    assert all(documented(each, objects.StatusObject) for each in found)
+    assert all(documented(each, StatusObject) for each in found)
     assert all(before != after for before, after in pairwise(found))
     assert home.is_committed(guid)
 

@@ -10,7 +10,8 @@ import pytest
 from modeldrop import locks
 from modeldrop.layout import HomePaths
 from modeldrop.repository import Repository
-from modeldrop_cli import objects
+from modeldrop_cli.objects.sharing import FetchObject, PushObject
+from modeldrop_cli.objects.starting import CloneObject
 from support import reference
 from support.program import Program, in_process
 from support.sharing import host, note, store
@@ -98,7 +99,7 @@ def test_push_tells_how_much_was_shared(run: Program, home: Path) -> None:
             "segments": 1,
             "seq": 3,
         }
-        assert reference.differences(told.json, objects.PushObject) == []
+        assert reference.differences(told.json, PushObject) == []
         note(repository, "three")
     assert run("--home", home, "push").err == "Shared 1 entry.\n"
     assert run("--home", home, "push").err == "There was nothing to share.\n"
@@ -115,7 +116,7 @@ def test_fetch_tells_of_each_home_and_log_tells_of_all(
         theirs = bob.home.id
     assert run("--home", home, "fetch", "-q").lines == [theirs]
     told = run("--home", home, "fetch", "--json")
-    assert reference.differences(told.json, objects.FetchObject) == []
+    assert reference.differences(told.json, FetchObject) == []
     (journal,) = told.json["journals"]
     assert (journal["home"], journal["entries"], journal["seq"]) == (theirs, 0, 3)
     assert run("--home", home, "fetch").lines[0].split() == ["HOME", "HOST", "NEW", "ENTRIES"]
@@ -138,7 +139,7 @@ def test_clone_makes_a_home_and_goes_on_where_it_was_interrupted(
         repository.push()
     told = run("clone", backend, tmp_path / "eve", "--json")
     assert told.code == 0
-    assert reference.differences(told.json, objects.CloneObject) == []
+    assert reference.differences(told.json, CloneObject) == []
     assert told.json["home"] == str(tmp_path / "eve/.mlops")
     assert [each["entries"] for each in told.json["journals"]] == [3]
     again = run("clone", backend, tmp_path / "eve", "--json")

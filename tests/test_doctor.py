@@ -15,11 +15,11 @@ from modeldrop import Repository
 from modeldrop.backend import open_backend
 from modeldrop.doctor import OK, PROBLEM, WARNING, Check, at_home, at_staging, diagnose
 from modeldrop.doctor.permissions import Access, DefaultAcl, access_of, parse
+from modeldrop.home_records import Intent
 from modeldrop.intents import Intents
 from modeldrop.layout import FORMAT_KEY
-from modeldrop.records import Intent
 from modeldrop_cli.main import main
-from modeldrop_cli.objects import DoctorObject
+from modeldrop_cli.objects.tending import DoctorObject
 from support.intake import make_home
 from support.reference import differences
 from support.servers import GcsServer

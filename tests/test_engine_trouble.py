@@ -20,6 +20,7 @@ from modeldrop.batch import Batch
 from modeldrop.config import FormatSettings
 from modeldrop.errors import BackendUnreachable, JournalDamaged
 from modeldrop.form import now
+from modeldrop.home_records import Intent
 from modeldrop.intake import (
     Engine,
     Storing,
@@ -30,7 +31,6 @@ from modeldrop.intake import (
 from modeldrop.intake.drops import Job
 from modeldrop.intents import Intents
 from modeldrop.names import new_guid
-from modeldrop.records import Intent
 from modeldrop.runs import Runs
 from modeldrop.transfer import Transfer
 from support.intake import (

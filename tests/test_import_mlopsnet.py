@@ -24,7 +24,7 @@ from modeldrop.imports import opening
 from modeldrop.imports.carrying import Options, carry
 from modeldrop.imports.report import Report
 from modeldrop.records import Registration
-from modeldrop.versions import Versions
+from modeldrop.registrations import Registrations
 from support import work
 from support.children import dies, run, together
 from support.mlopsnet import MadeNet, empty, usual
@@ -260,15 +260,15 @@ def test_a_number_that_somebody_takes_meanwhile_is_a_conflict_and_no_other_is_gi
 ) -> None:
     made, _ = usual(tmp_path / "net")
     with host(tmp_path / "other", str(tmp_path / "store")) as other:
-        real = Versions.claim
+        real = Registrations.claim
 
-        def quicker(self: Versions, claim: Registration) -> int:
+        def quicker(self: Registrations, claim: Registration) -> int:
             # Another host registers between the look and the attempt.
-            if self is repository.versions_at_backend and claim.starts_at == 2:
+            if self is repository.versions_at_backend.registrations and claim.starts_at == 2:
                 store(other, "mine")
             return real(self, claim)
 
-        monkeypatch.setattr(Versions, "claim", quicker)
+        monkeypatch.setattr(Registrations, "claim", quicker)
         report = bring(repository, made)
     assert [each.name for each in report.conflicts] == ["churn/2"]
     versions = repository.versions("churn")

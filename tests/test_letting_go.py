@@ -28,6 +28,7 @@ from modeldrop.imports.report import Report
 from modeldrop.names import new_guid
 from modeldrop.promotion import Promotion
 from modeldrop.records import COLLECTED, KEPT, MARKED, LetGo, Registration, Revision
+from modeldrop.registrations import Registrations
 from modeldrop.versions import Versions
 from support import mlopsnet, work
 from support.children import dies, run
@@ -391,14 +392,14 @@ def refused_when_collected_before_the_claim(
     """Register what another host marks and collects after it was looked at, before the claim."""
     guid = new_guid()
     stored = [upload(one, guid, f"text {number}") for number in range(4)]
-    claim = Versions.claim
+    claim = Registrations.claim
 
-    def late(self: Versions, registration: Registration) -> int:
+    def late(self: Registrations, registration: Registration) -> int:
         collect(one, 0)
         collect(one, LATER)
         return claim(self, registration)
 
-    monkeypatch.setattr(Versions, "claim", late)
+    monkeypatch.setattr(Registrations, "claim", late)
     with pytest.raises(ArtifactCollected):
         register(other, stored[0])
 

@@ -11,7 +11,7 @@ from modeldrop import layout
 from modeldrop.backend import Backend, open_backend, probe
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, BackendUnreachable, ConditionNotHeld
-from modeldrop.records import Probe
+from modeldrop.home_records import Probe
 from support.servers import RcloneS3Server
 
 

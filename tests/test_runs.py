@@ -20,11 +20,12 @@ from modeldrop.errors import (
     RecordDamaged,
     RunNotFound,
 )
+from modeldrop.home_records import Intent
 from modeldrop.intents import Intents
 from modeldrop.layout import numbered, revisions
 from modeldrop.ledger import Request
 from modeldrop.names import new_guid
-from modeldrop.records import Artifact, Intent, Refused, Revision, StoredFile
+from modeldrop.records import Artifact, Refused, Revision, StoredFile
 from modeldrop.runs import Draft, adds_nothing
 from support import work
 from support.children import together

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from modeldrop import Repository
+from modeldrop.crowd import Crowd
 from modeldrop.errors import (
     AmbiguousArtifact,
     ArtifactDamaged,
@@ -23,11 +24,11 @@ from modeldrop.errors import (
     RunNotFound,
     VersionNotFound,
 )
+from modeldrop.home_records import Counter
 from modeldrop.layout import numbered, registration, registration_done, versions
 from modeldrop.ledger import Request
 from modeldrop.names import new_guid
-from modeldrop.records import Counter, RegistrationDone
-from modeldrop.versions import _Crowd
+from modeldrop.records import RegistrationDone
 from support import work
 from support.children import together
 from support.stores import (
@@ -125,7 +126,7 @@ def test_crowd_makes_the_next_registration_wait_until_it_is_gone(
     waited: list[float] = []
     monkeypatch.setattr("random.uniform", lambda _, most: most)
     monkeypatch.setattr("time.sleep", waited.append)
-    crowd = _Crowd()
+    crowd = Crowd()
     crowd.wait()
     for others in (3, 1, 0, 1, 0, 0):
         crowd.met(others, 0.5)
@@ -133,7 +134,7 @@ def test_crowd_makes_the_next_registration_wait_until_it_is_gone(
     for _ in range(9):
         crowd.met(1, 0.5)
     crowd.wait()
-    monkeypatch.setattr("modeldrop.versions._REMEMBERED", -1.0)
+    monkeypatch.setattr("modeldrop.crowd._REMEMBERED", -1.0)
     crowd.wait()
 
     assert waited == [0, 0.5, 1, 0.5, 1, 0.5, 0.25, 8, 0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modeldrop import intake
 from modeldrop.home import Home
 from modeldrop.intake import RunStatus
-from modeldrop_cli.objects import AskedObject
+from modeldrop_cli.objects.dropping import AskedObject
 from modeldrop_cli.output import Output
 
 

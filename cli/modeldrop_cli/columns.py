@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from modeldrop.finding.conditions import Unit
     from modeldrop.form import Fields
     from modeldrop.repository import Repository
-    from modeldrop_cli.objects import FoundVersionObject, RunObject
+    from modeldrop_cli.objects.finding import FoundVersionObject
+    from modeldrop_cli.objects.stored import RunObject
     from modeldrop_cli.output import Output
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

@@ -8,7 +8,7 @@ from pathlib import Path
 from modeldrop.records import Artifact
 from modeldrop.references import Resolved
 from modeldrop.repository import Progress, Repository
-from modeldrop_cli.objects import CopyObject
+from modeldrop_cli.objects.stored import CopyObject
 from modeldrop_cli.output import Output
 
 

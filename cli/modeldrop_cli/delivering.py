@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeldrop.deployment_records import Deployment, Target
     from modeldrop.interrupted import Settled
     from modeldrop.repository import Repository
-    from modeldrop_cli.objects import DeployedObject, DeploymentObject, TargetObject
+    from modeldrop_cli.objects.using import DeployedObject, DeploymentObject, TargetObject
     from modeldrop_cli.output import Output
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

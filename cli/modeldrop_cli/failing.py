@@ -18,7 +18,7 @@ from modeldrop.redaction import hide, scrub, trace
 from modeldrop_cli.output import say, to_json
 
 if TYPE_CHECKING:
-    from modeldrop_cli.objects import ErrorObject
+    from modeldrop_cli.objects.failing import ErrorObject
 
 
 class Sigterm(KeyboardInterrupt):

@@ -12,7 +12,7 @@ from modeldrop_cli.output import when
 if TYPE_CHECKING:
     from modeldrop.promotion import Moved
     from modeldrop.repository import Repository
-    from modeldrop_cli.objects import PromotedObject
+    from modeldrop_cli.objects.using import PromotedObject
     from modeldrop_cli.output import Output
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ from modeldrop_cli.output import say
 if TYPE_CHECKING:
     from modeldrop.repository import Repository
     from modeldrop.sync import FetchedJournal
-    from modeldrop_cli.objects import FetchedJournalObject
+    from modeldrop_cli.objects.sharing import FetchedJournalObject
     from modeldrop_cli.output import Output
 
 

@@ -11,7 +11,7 @@ from modeldrop.home import Home
 from modeldrop.intake import RunStatus, ServiceStatus
 from modeldrop.intake.settling import State
 from modeldrop.records import Refused
-from modeldrop_cli.objects import RefusedObject, RunStatusObject, StatusObject
+from modeldrop_cli.objects.dropping import RefusedObject, RunStatusObject, StatusObject
 from modeldrop_cli.output import duration, size, when
 
 STORED: Final = frozenset({"committed", "kept", "moved", "deleted"})

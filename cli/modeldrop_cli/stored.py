@@ -8,8 +8,7 @@ from typing import cast
 from modeldrop.errors import IntegrityError
 from modeldrop.records import AliasMove, Artifact, FileFormat, Revision, Version
 from modeldrop.repository import Repository
-from modeldrop_cli.objects import (
-    AliasMoveObject,
+from modeldrop_cli.objects.stored import (
     ArtifactObject,
     ArtifactSummaryObject,
     FormatObject,
@@ -18,6 +17,7 @@ from modeldrop_cli.objects import (
     RevisionObject,
     VersionObject,
 )
+from modeldrop_cli.objects.using import AliasMoveObject
 
 
 def total(revision: Revision) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from modeldrop.home import Home
-    from modeldrop_cli.objects import StatusObject
+    from modeldrop_cli.objects.dropping import StatusObject
     from modeldrop_cli.output import Output
 
 # How many times what a look took is rested at least.

@@ -22,6 +22,7 @@ from modeldrop.deployments import DEPLOYED, ROLLED_BACK
 from modeldrop.errors import IntegrityError, InvalidName, JournalChanged, RecordDamaged
 from modeldrop.form import Json
 from modeldrop.home import Home
+from modeldrop.home_records import PushedRecord
 from modeldrop.intents import Intents
 from modeldrop.journal import Copies, Entry, Journal
 from modeldrop.journal.reading import EMPTY
@@ -34,7 +35,6 @@ from modeldrop.records import (
     AliasMove,
     Collection,
     Head,
-    PushedRecord,
     Retirement,
     Revision,
     VacantVersion,

@@ -19,10 +19,11 @@ from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
 from modeldrop.errors import AliasNotFound, CounterDamaged, IntegrityError
 from modeldrop.home import Home
+from modeldrop.home_records import MoveCounter
 from modeldrop.journal import NewEntry
 from modeldrop.ledger import Request
 from modeldrop.names import check_alias, check_experiment, is_alias
-from modeldrop.records import AliasMove, MoveCounter, Version
+from modeldrop.records import AliasMove, Version
 from modeldrop.sequence import Sequence
 from modeldrop.versions import Versions
 

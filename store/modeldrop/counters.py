@@ -15,7 +15,7 @@ from modeldrop.errors import CounterDamaged, IntegrityError, RecordDamaged
 from modeldrop.files import write_durable
 from modeldrop.form import damaged
 from modeldrop.home import Home
-from modeldrop.records import Counter, DeploymentCounter, MoveCounter
+from modeldrop.home_records import Counter, DeploymentCounter, MoveCounter
 
 AnyCounter = TypeVar("AnyCounter", Counter, MoveCounter, DeploymentCounter)
 

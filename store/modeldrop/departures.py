@@ -19,8 +19,8 @@ from modeldrop.ledger import Request
 from modeldrop.records import Artifact, Collection, Retirement, Revision, Version
 from modeldrop.references import Resolved
 from modeldrop.retirements import Retired, told
+from modeldrop.revisions import Shown
 from modeldrop.rooms import Rooms
-from modeldrop.runs import Shown
 
 
 class Wanted:

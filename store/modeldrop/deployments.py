@@ -21,10 +21,11 @@ from modeldrop.deployment_records import Deployment
 from modeldrop.errors import CounterDamaged, DeploymentNotFound, IntegrityError
 from modeldrop.form import damaged
 from modeldrop.home import Home
+from modeldrop.home_records import DeploymentCounter
 from modeldrop.journal import NewEntry
 from modeldrop.ledger import Request
 from modeldrop.names import check_experiment, check_target, is_alias, printable
-from modeldrop.records import DeploymentCounter, Version
+from modeldrop.records import Version
 from modeldrop.sequence import Sequence
 from modeldrop.targets import Targets
 from modeldrop.versions import Versions

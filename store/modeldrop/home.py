@@ -19,8 +19,8 @@ from modeldrop.config import Config
 from modeldrop.errors import ConfigError, HomeNotFound
 from modeldrop.files import make_folders, others_can_write, rename, write_durable
 from modeldrop.form import now
+from modeldrop.home_records import HomeRecord, Probe
 from modeldrop.layout import HomePaths
-from modeldrop.records import HomeRecord, Probe
 
 FOLDER: Final = ".mlops"
 VARIABLE: Final = "MODELDROP_HOME"

@@ -23,7 +23,7 @@ from typing import Final
 from modeldrop.batch import Batch
 from modeldrop.errors import RecordDamaged
 from modeldrop.files import TEMP_PREFIX, make_folders, rename_if_absent, write_durable
-from modeldrop.records import Intent
+from modeldrop.home_records import Intent
 
 _HINT: Final = (
     "`modeldrop rebuild` finds out what became of it, and puts it aside; stop the service before"

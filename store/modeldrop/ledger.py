@@ -21,9 +21,9 @@ from modeldrop.backend.base import Backend
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, OutcomeUnknown
 from modeldrop.form import now
+from modeldrop.home_records import Intent
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
-from modeldrop.records import Intent
 from modeldrop.sequence import Appended, Sequence
 
 _log = logging.getLogger(__name__)

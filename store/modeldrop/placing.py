@@ -173,7 +173,7 @@ class Placing:
                 raise Conflict(message, hint="run the same import again")
             if claim is not None:
                 keep()
-                meaning.first = self._versions.claim(claim)
+                meaning.first = self._versions.registrations.claim(claim)
             appended = ledger.append(
                 lambda _: wanted.to_bytes(),
                 request,

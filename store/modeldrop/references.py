@@ -40,7 +40,8 @@ from modeldrop.names import (
     printable,
 )
 from modeldrop.records import Artifact, Collection, Retirement, Revision, Version
-from modeldrop.runs import COMMITTED, Runs, Shown
+from modeldrop.revisions import Shown
+from modeldrop.runs import COMMITTED, Runs
 from modeldrop.versions import Versions
 
 LAST: Final = "@last"

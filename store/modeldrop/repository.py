@@ -11,40 +11,29 @@ what needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from modeldrop import founding, listing, locks, references
-from modeldrop.departures import Wanted, departure, explain, explained
-from modeldrop.errors import (
-    HomeNotFound,
-    JournalForked,
-)
-from modeldrop.form import Json
+from modeldrop import founding, references
+from modeldrop.departures import Wanted
+from modeldrop.errors import HomeNotFound
 from modeldrop.home import open_home
-from modeldrop.journal import Entry
-from modeldrop.listing import Damaged
-from modeldrop.metadata import Metadata
-from modeldrop.names import WHOLE_RUN, check_alias, check_experiment, check_guid
-from modeldrop.records import AliasMove, Artifact, Revision, Version
-from modeldrop.references import Resolved
+from modeldrop.names import check_alias, check_guid
+from modeldrop.reading import Reading
+from modeldrop.records import Version
 from modeldrop.runs import Committed
-from modeldrop.upkeep import Upkeep
 from modeldrop.versions import Registered
 
 if TYPE_CHECKING:
-    from modeldrop.inspecting import Inspected
     from modeldrop.intake import Engine
     from modeldrop.promotion import Moved
-    from modeldrop.rebuild import Rebuilt
-    from modeldrop.sync import FetchedJournal, Pushed
-    from modeldrop.verify import Report
+    from modeldrop.sync import FetchedJournal
 
 Progress = Callable[[int], None]
 
 
-class Repository(Upkeep):
+class Repository(Reading):
     """An open home with its backend. Close it, or use it in a `with` statement."""
 
     @classmethod
@@ -135,8 +124,6 @@ class Repository(Upkeep):
 
         self.ready_to_write()
         return Engine(self.home, self.runs_at_backend, self._storing())
-
-    # Writing
 
     def upload(
         self,
@@ -267,248 +254,3 @@ class Repository(Upkeep):
         return promotion.place(
             *name, version, self._request(), by=by or self.home.user, reason=reason, expect=expect
         )
-
-    # Reading
-
-    def resolve(self, reference: str) -> Resolved:
-        """Return what a reference stands for.
-
-        Raises:
-            InvalidName: it has no form of a reference.
-            RunNotFound, VersionNotFound, AliasNotFound, ArtifactNotFound: there is no such thing.
-        """
-        return self._references.resolve(reference)
-
-    def artifact(self, reference: str) -> tuple[Resolved, Artifact]:
-        """Return the one artifact that a reference names.
-
-        Raises:
-            AmbiguousArtifact: the run has several, and none was named.
-        """
-        return self._references.artifact(reference)
-
-    def pull(
-        self, reference: str, to: Path | str = ".", *, moved: Progress = lambda _: None
-    ) -> Path:
-        """Bring a verified copy of an artifact into the folder `to`; return its path.
-
-        Raises:
-            Conflict: there is something else of that name.
-            ArtifactDamaged: stored bytes aren't what was recorded; nothing is left there.
-            ArtifactCollected: its bytes were let go.
-        """
-        from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
-
-        # Before anything is asked for.
-        check_folder(to)
-        return self.pull_found(*self.artifact(reference), to, moved=moved)
-
-    def pull_found(
-        self,
-        resolved: Resolved,
-        artifact: Artifact,
-        to: Path | str = ".",
-        *,
-        moved: Progress = lambda _: None,
-    ) -> Path:
-        """Do what `pull` does with what `artifact` has found, without looking for it again."""
-        from modeldrop.cache import check_folder  # noqa: PLC0415 - not needed to register
-        from modeldrop.pulling import pull  # noqa: PLC0415 - not needed to register
-
-        check_folder(to)
-        with explained(self, resolved, artifact):
-            return pull(self.backend, artifact, Path(to) / _file_name(resolved, artifact), moved)
-
-    def path(self, reference: str, *, moved: Progress = lambda _: None) -> Path:
-        """Return the path of a verified, cached copy of an artifact; pull it if it isn't cached.
-
-        The copy is read-only; what was changed in the cache is noticed by size and time, and
-        pulled again.
-        """
-        return self.path_found(*self.artifact(reference), moved=moved)
-
-    def path_found(
-        self, resolved: Resolved, artifact: Artifact, *, moved: Progress = lambda _: None
-    ) -> Path:
-        """Do what `path` does with what `artifact` has found, without looking for it again."""
-        from modeldrop.cache import cached  # noqa: PLC0415 - not needed to register
-
-        place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
-        with explained(self, resolved, artifact):
-            return cached(self.backend, artifact, place, moved)
-
-    def inspect(self, reference: str, *, tensors: bool = False) -> list[Inspected]:
-        """Return what the files of a version or a run are, by what their headers say.
-
-        It is what the manifest says; with `tensors`, or where that says nothing, the headers are
-        read again, from a cached copy or by ranges. Paths are those in the artifact, or in the run.
-        """
-        from modeldrop.cache import kept  # noqa: PLC0415 - not needed to register
-        from modeldrop.inspecting import Inspected, inspect_artifact  # noqa: PLC0415 - the same
-
-        resolved = self.resolve(reference)
-        artifact = resolved.artifact or resolved.revision.whole()
-        if resolved.revision.formats and not tensors:
-            return [Inspected(each) for each in resolved.revision.formats_of(artifact)]
-        place = self.home.paths.cached(artifact.sha256, _file_name(resolved, artifact))
-        return inspect_artifact(self.backend, artifact, kept(artifact, place), tensors=tensors)
-
-    def verify(
-        self, reference: str | None = None, *, deep: bool = False, moved: Progress = lambda _: None
-    ) -> Report:
-        """Check one artifact's bytes, or the whole store; return what was found.
-
-        With a reference every byte of it is read. Without one, the journal, the records and the
-        stored sizes are checked; `deep` reads every byte too.
-        """
-        from modeldrop.verify import verify_artifact, verify_store  # noqa: PLC0415 - see above
-
-        if reference is None:
-            return verify_store(self, deep=deep, moved=moved)
-        resolved, artifact = self.artifact(reference)
-        report = verify_artifact(resolved.name, artifact, self.transfer, moved=moved)
-        if not report.ok:
-            explain(self, resolved, artifact)
-        return report
-
-    def runs(self, damaged: Damaged | None = None) -> Iterator[Revision]:
-        """Yield the last revision of every run at the backend, newest commit first.
-
-        With `damaged`, what can't be read is told to it, and the rest is yielded.
-
-        Raises:
-            IntegrityError: a record is damaged, and there is no `damaged`.
-        """
-        yield from listing.last_revisions(self.runs_at_backend, damaged)
-
-    def experiments(self, damaged: Damaged | None = None) -> list[Version]:
-        """Return the newest version of every experiment, by name; `damaged` is as in `runs`.
-
-        Raises:
-            IntegrityError: a record is damaged, and there is no `damaged`.
-        """
-        return listing.newest_versions(self.versions_at_backend, damaged)
-
-    def versions(self, experiment: str, damaged: Damaged | None = None) -> list[Version]:
-        """Return the versions of an experiment, oldest first; `damaged` is as in `runs`.
-
-        Raises:
-            VersionNotFound: there are none.
-            IntegrityError: a record is damaged, and there is no `damaged`.
-        """
-        return listing.versions_of(self.versions_at_backend, experiment, damaged)
-
-    def aliases(
-        self, experiment: str | None = None, damaged: Damaged | None = None
-    ) -> list[AliasMove]:
-        """Return the move that put each alias where it is, by name; `damaged` is as in `runs`.
-
-        Raises:
-            IntegrityError: a record is damaged, and there is no `damaged`.
-        """
-        if experiment is not None:
-            return self.aliases_at_backend.all([check_experiment(experiment)], damaged)
-        return self.aliases_at_backend.all(self.versions_at_backend.experiments(), damaged)
-
-    def alias_moves(self, name: str) -> list[AliasMove]:
-        """Return all moves of an alias, oldest first.
-
-        Raises:
-            AliasNotFound: there never was such an alias.
-        """
-        parsed = references.parse_alias(name)
-        return self.aliases_at_backend.moves(parsed.experiment, parsed.alias)
-
-    def log(self, reference: str | None = None) -> Iterator[Entry]:
-        """Yield the entries of all homes' journals, newest first; those about one thing if named.
-
-        Those of other homes are here as far as they were fetched.
-
-        Raises:
-            JournalDamaged: a journal isn't what was acknowledged; the message has the offset.
-        """
-        wanted = None if reference is None else self._references.about(reference)
-        for entry in listing.entries(self.home, self.journal):
-            if wanted is None or any(wanted(about) for about in entry.about):
-                yield entry
-
-    # Sharing
-
-    def push(
-        self, *, timeout: float = locks.TIMEOUT, renew: bool = False, whole: bool = False
-    ) -> Pushed:
-        """Share what the journal has acknowledged since the last time, in sealed segments.
-
-        With `renew`, a home that was restored takes a new id, and goes on with a new journal that
-        names the old one; nothing else may use the home then. `whole` is as for `Sync.push`.
-
-        Raises:
-            Locked: another process of this home does it, for all of `timeout`; or `renew` is
-                needed, and a service runs.
-            JournalForked: the home was copied or restored, and there is no `renew`.
-            BackendError: the backend failed; the next push goes on.
-        """
-        self.ready_to_write()
-        try:
-            return self.sync.push(timeout=timeout, whole=whole)
-        except JournalForked:
-            if not renew:
-                raise
-        with locks.hold(self.home.paths.service_lock(), what="the service's work", timeout=0):
-            self.home.disown(self.home.id)
-            self._checked = self._claimed = False
-            self.ready_to_write()
-        return self.sync.push(timeout=timeout)
-
-    def fetch(self) -> list[FetchedJournal]:
-        """Bring here what other homes have shared of their journals; see `Sync.fetch`."""
-        return self.sync.fetch()
-
-    def rebuild(self) -> Rebuilt:
-        """Make the journal whole again from what is left of it and from the backend.
-
-        Nothing else may use the home meanwhile. Run it again where it was interrupted.
-
-        Raises:
-            Locked, ConfigError, BackendError: see `rebuild.rebuild`.
-        """
-        from modeldrop.rebuild import rebuild  # noqa: PLC0415 - hardly ever needed
-
-        return rebuild(self)
-
-    def describe(self, version: Version, damaged: Damaged | None = None) -> dict[str, Json]:
-        """Return a version as the JSON object of docs/json.md; `damaged` is as in `runs`."""
-        revision = self.runs_at_backend.revision(version.run, version.revision)
-        aliases = self.aliases(version.experiment, damaged)
-        metadata = self.runs_at_backend.metadata_of(version, revision)
-        on = listing.aliases_on(version, aliases)
-        live, gone = self._live_at(version, damaged), departure(self, version, revision)
-        metadata = self.runs_at_backend.metadata_of(version, revision)
-        return references.described(version, revision, on, live, metadata, gone)
-
-    def metadata(self, reference: str) -> Metadata:
-        """Return what is said of a run, or of the run that a version came from; maybe nothing.
-
-        Of a version it includes what was said after it was registered: see
-        `Runs.metadata_of`.
-
-        Raises:
-            RunNotFound, VersionNotFound, AliasNotFound, ArtifactNotFound: there is no such thing.
-        """
-        found = self.resolve(reference)
-        if found.version is None:
-            return found.revision.metadata
-        return self.runs_at_backend.metadata_of(found.version, found.revision)
-
-    def last_run(self) -> str:
-        """Return the run that this home committed last: what `run:@last` means.
-
-        Raises:
-            RunNotFound: it committed none.
-        """
-        return self._references.last_run()
-
-
-def _file_name(resolved: Resolved, artifact: Artifact) -> str:
-    # The whole run has no name of its own.
-    return resolved.revision.run if artifact.artifact == WHOLE_RUN else artifact.artifact

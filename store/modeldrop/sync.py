@@ -33,11 +33,12 @@ from modeldrop.errors import (
 from modeldrop.files import write_quick
 from modeldrop.form import now
 from modeldrop.home import Home
+from modeldrop.home_records import PushedRecord
 from modeldrop.journal import Copies, Journal
 from modeldrop.journal.lines import NotALine, parse
 from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import Segment, chained, cut, first_difference, is_at, read
-from modeldrop.records import Head, PushedRecord
+from modeldrop.records import Head
 from modeldrop.shared import SharedJournals
 
 _log = logging.getLogger(__name__)

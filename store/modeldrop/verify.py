@@ -400,7 +400,7 @@ def _check_registration(
     if isinstance(version, VacantVersion):
         return  # nothing registered it
     try:
-        versions.check_registration(version)
+        versions.registrations.check(version)
     except IntegrityError as error:
         report.add("version", f"{version.experiment}/{version.version}", error.message)
 

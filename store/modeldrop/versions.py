@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +25,8 @@ from modeldrop import counters, layout, locks
 from modeldrop.admission import check_backend
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
+from modeldrop.crowd import Crowd
 from modeldrop.errors import (
-    BackendError,
     CounterDamaged,
     IntegrityError,
     ModeldropError,
@@ -37,13 +36,13 @@ from modeldrop.errors import (
 )
 from modeldrop.form import damaged, now
 from modeldrop.home import Home
+from modeldrop.home_records import Counter
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
 from modeldrop.names import check_experiment, check_text, is_experiment, printable
 from modeldrop.records import (
     Artifact,
-    Counter,
     Registration,
     RegistrationDone,
     Revision,
@@ -51,7 +50,8 @@ from modeldrop.records import (
     Version,
     registration_owner,
 )
-from modeldrop.sequence import Sequence, create_once
+from modeldrop.registrations import Registrations
+from modeldrop.sequence import Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -60,10 +60,6 @@ LEFT_VACANT: Final = "left-vacant"
 
 # How a vacant version's bytes begin to tell that they are one; in a text the quotes are escaped.
 _VACANT: Final = b'"kind": "vacant-version"'
-
-# How long a crowd makes others wait at most, and for how long it is expected to be there still.
-_LONGEST_WAIT: Final = 8.0
-_REMEMBERED: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +80,9 @@ class Versions:
         self._backend = backend
         self._journal = journal
         self._intents = Intents(home.paths.intents)
-        self._crowds: dict[str, _Crowd] = {}
+        self.registrations = Registrations(backend)
+        """What registrations write beside the versions."""
+        self._crowds: dict[str, Crowd] = {}
 
     def experiments(self) -> Iterator[str]:
         """Yield the names of the experiments at the backend, in no particular order."""
@@ -202,7 +200,7 @@ class Versions:
             experiment, revision.run, artifact.artifact, artifact.sha256, nonce
         )
         what = f"the experiment {experiment}"
-        crowd = self._crowds.setdefault(experiment, _Crowd())
+        crowd = self._crowds.setdefault(experiment, Crowd())
         crowd.wait()
         with (
             locks.hold(self._home.paths.counter_lock(experiment), what=what),
@@ -235,7 +233,7 @@ class Versions:
                 claimed_by=by,
                 claimed_at=now(),
             )
-            first = starts_at = self.claim(claim)
+            first = starts_at = self.registrations.claim(claim)
             _log.debug("step: claimed")
             claimed()
             if starts_at != claim.starts_at:
@@ -284,56 +282,13 @@ class Versions:
         """Move the counter up to a number that was seen in the sequence; never back."""
         counters.bring_forward(self._home, Counter(experiment, number, self._home.repository))
 
-    def note_done(self, version: Version) -> None:
-        """Note which version a registration came to, so that nobody has to read far again.
-
-        Not needed where it stands at the number that the claim names, which is read first.
-        Whoever finds the note missing and learns the answer writes it, so failing to is no error.
-        """
-        done = RegistrationDone(version.owner, version.experiment, version.version)
-        key = layout.registration_done(version.experiment, version.owner)
-        with contextlib.suppress(BackendError):
-            self._backend.create(key, done.to_bytes())
-
     def claims(self, experiment: str, known: Container[str]) -> list[Registration]:
         """Return the claims of an experiment but those of known owners: what is under way, or died.
 
         Raises:
             IntegrityError: one isn't what was written.
         """
-        folder = layout.registrations(experiment)
-        names = patiently(lambda: list(self._backend.children(folder)))
-        owners = [name.removesuffix(".json") for name in names if not name.endswith(".done.json")]
-        found = []
-        for owner in owners:
-            if owner not in known:
-                key = layout.registration(experiment, owner)
-                data = patiently(lambda: self._backend.read(key))  # noqa: B023 - called at once
-                if data is not None:
-                    found.append(Registration.from_bytes(data, f"{self._backend.url}/{key}"))
-        return found
-
-    def check_registration(self, version: Version) -> None:
-        """Check what the registration of a version wrote beside it.
-
-        Raises:
-            IntegrityError: its claim is missing, or one of its records isn't what was written.
-        """
-        key = layout.registration(version.experiment, version.owner)
-        data = self._backend.read(key)
-        if data is None:
-            message = f"{self._backend.url}/{key} is missing: registering again would not find it"
-            raise IntegrityError(message, hint="restore it from a copy of the store")
-        Registration.from_bytes(data, f"{self._backend.url}/{key}")
-        key = layout.registration_done(version.experiment, version.owner)
-        data = self._backend.read(key)
-        # It may be missing: whoever needs it next writes it.
-        if data is None:
-            return
-        done = RegistrationDone.from_bytes(data, f"{self._backend.url}/{key}")
-        if done.version != version.version:
-            message = f"{self._backend.url}/{key} names {done.version} for {version.version}"
-            raise IntegrityError(message, hint="restore it from a copy of the store")
+        return self.registrations.claims(experiment, known)
 
     def parse(self, data: bytes, experiment: str, number: int) -> Version:
         """Return the version that these bytes hold, checked to be the one that was asked for."""
@@ -374,14 +329,6 @@ class Versions:
         sequence = self._sequence(meaning.experiment)
         return Ledger(sequence, self._intents, self._journal, meaning)
 
-    def claim(self, claim: Registration) -> int:
-        """Make the claim unless it is there; return the number from which on to look."""
-        key = layout.registration(claim.experiment, claim.owner)
-        data = create_once(self._backend, key, claim.to_bytes(), claim.owner)
-        if data is None:
-            return claim.starts_at
-        return Registration.from_bytes(data, f"{self._backend.url}/{key}").starts_at
-
     def _look_up(
         self, experiment: str, owner: str, starts_at: int, sequence: Sequence
     ) -> Version | int:
@@ -407,7 +354,7 @@ class Versions:
         if isinstance(found, int):
             return found
         version = self.parse(found[1], experiment, found[0])
-        self.note_done(version)
+        self.registrations.note_done(version)
         return version
 
     def _seen(self, experiment: str) -> int:
@@ -441,30 +388,6 @@ def _hinted(experiment: str, *, again: bool) -> Iterator[None]:
                 "more version each time, also if this one was given"
             )
         raise
-
-
-class _Crowd:
-    """How much others register at the same time, by what this process has met.
-
-    Whoever waits after it has looked has to read all that others append meanwhile; whoever waits
-    before it looks gets past them for nothing. So the pause that a crowd asks for is made before
-    the next registration, twice as long after each that met others and half as long otherwise.
-    """
-
-    def __init__(self) -> None:
-        self._pause = 0.0
-        self._met_at = time.monotonic()
-
-    def wait(self) -> None:
-        if time.monotonic() - self._met_at > _REMEMBERED:
-            self._pause = 0.0
-        time.sleep(random.uniform(0, self._pause))  # noqa: S311 - jitter, no secret
-
-    def met(self, others: int, seconds: float) -> None:
-        self._met_at = time.monotonic()
-        self._pause = (
-            min(max(2 * self._pause, seconds), _LONGEST_WAIT) if others else self._pause / 2
-        )
 
 
 class Meaning:
@@ -508,7 +431,7 @@ class Meaning:
         version = self._versions.parse_any(data, self.experiment, number)
         self._versions.bring_forward(self.experiment, number)
         if number != self.first and isinstance(version, Version):
-            self._versions.note_done(version)
+            self._versions.registrations.note_done(version)
 
 
 def _left_vacant(vacant: VacantVersion, request: Request) -> NewEntry:

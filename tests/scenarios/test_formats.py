@@ -15,7 +15,7 @@ from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused
 from modeldrop.intake import RETRY, ask, drop
 from modeldrop.records import FileFormat
-from modeldrop_cli import objects
+from modeldrop_cli.objects.stored import InspectObject, RevisionObject, VersionObject
 from support import modelfiles, reference
 from support.intake import is_in, make_home, revisions, running, scan, turns
 from support.program import Ran, as_process
@@ -229,9 +229,9 @@ def test_show_and_inspect_say_what_a_stored_file_is(repository: Repository, tmp_
     assert [each["path"] for each in version["formats"]] == ["model.onnx"]
     listed = json.loads(modeldrop("inspect", "e/1", "--tensors", "--json", home=home).out)
     assert listed["what"] == "e/1"
-    assert not reference.differences(listed, objects.InspectObject)
-    assert not reference.differences(version, objects.VersionObject)
-    assert not reference.differences(as_json, objects.RevisionObject)
+    assert not reference.differences(listed, InspectObject)
+    assert not reference.differences(version, VersionObject)
+    assert not reference.differences(as_json, RevisionObject)
     assert {each["name"]: each["shape"] for each in listed["files"][0]["tensors"]} == {
         "weight": [3, 4],
         "bias": [3],

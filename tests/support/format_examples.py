@@ -14,6 +14,16 @@ from modeldrop.deployment_records import (
     TargetMarker,
 )
 from modeldrop.form import Record
+from modeldrop.home_records import (
+    Counter,
+    DeploymentCounter,
+    FetchedRecord,
+    HomeRecord,
+    Intent,
+    MoveCounter,
+    Probe,
+    PushedRecord,
+)
 from modeldrop.journal import NewEntry, lines
 from modeldrop.metadata import Code, Dataset, Environment, Metadata
 from modeldrop.records import (
@@ -21,19 +31,11 @@ from modeldrop.records import (
     Artifact,
     Bundle,
     Collection,
-    Counter,
-    DeploymentCounter,
-    FetchedRecord,
     FileFormat,
     Head,
-    HomeRecord,
-    Intent,
     LetGo,
     Member,
-    MoveCounter,
     Origin,
-    Probe,
-    PushedRecord,
     Refused,
     Registration,
     RegistrationDone,

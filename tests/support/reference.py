@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints, 
 
 import click
 
-from modeldrop_cli import objects
 from modeldrop_cli.command import EXITS
 from modeldrop_cli.main import COMMANDS, PROGRAM, SECTIONS, cli
+from modeldrop_cli.objects.printed import PRINTED
 
 _WIDTH: Final = 80
 
@@ -60,7 +60,7 @@ def exit_codes() -> str:
 def object_pages() -> str:
     """Return the reference of all JSON objects: those that are printed, then their parts."""
     parts = []
-    printed: tuple[type, ...] = objects.PRINTED
+    printed: tuple[type, ...] = PRINTED
     shown: list[type] = []
     for each in printed:
         _collect(each, shown)

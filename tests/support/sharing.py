@@ -7,11 +7,12 @@ from pathlib import Path
 
 from modeldrop import Repository
 from modeldrop.backend import open_backend, probe
+from modeldrop.home_records import PushedRecord
 from modeldrop.journal.lines import Entry, NewEntry, parse, write
 from modeldrop.journal.reading import EMPTY, head_of
 from modeldrop.layout import journal_segments
 from modeldrop.names import new_guid
-from modeldrop.records import Head, PushedRecord
+from modeldrop.records import Head
 from support.stores import model
 from support.work import die_everywhere
 

@@ -20,7 +20,7 @@ from modeldrop_cli.output import when
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
     from modeldrop.records import AliasMove
-    from modeldrop_cli.objects import AliasesObject, AliasHistoryObject
+    from modeldrop_cli.objects.using import AliasesObject, AliasHistoryObject
     from modeldrop_cli.output import Output
 
 

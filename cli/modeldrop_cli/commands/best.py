@@ -19,7 +19,7 @@ from modeldrop_cli.output import when
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
     from modeldrop.finding import Point
-    from modeldrop_cli.objects import BestObject, BestVersionObject
+    from modeldrop_cli.objects.finding import BestObject, BestVersionObject
     from modeldrop_cli.output import Output
 
 

@@ -13,7 +13,7 @@ from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from modeldrop.cache import Pruned
-    from modeldrop_cli.objects import PruneObject
+    from modeldrop_cli.objects.tending import PruneObject
     from modeldrop_cli.output import Output
 
 

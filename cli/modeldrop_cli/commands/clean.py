@@ -13,7 +13,7 @@ from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from modeldrop.intake import Cleaned
-    from modeldrop_cli.objects import CleanedObject, CleanObject
+    from modeldrop_cli.objects.tending import CleanedObject, CleanObject
     from modeldrop_cli.output import Output
 
 

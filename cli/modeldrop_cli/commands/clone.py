@@ -11,7 +11,7 @@ from modeldrop_cli.command import Command, exits, output_options
 from modeldrop_cli.making import absolute, home_folder, lasting_url, making_options, parsed
 
 if TYPE_CHECKING:
-    from modeldrop_cli.objects import CloneObject
+    from modeldrop_cli.objects.starting import CloneObject
     from modeldrop_cli.output import Output
 
 

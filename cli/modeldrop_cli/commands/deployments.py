@@ -18,7 +18,7 @@ from modeldrop_cli.output import when
 if TYPE_CHECKING:
     from modeldrop.deployment_records import Deployment
     from modeldrop.errors import IntegrityError
-    from modeldrop_cli.objects import DeploymentsObject
+    from modeldrop_cli.objects.using import DeploymentsObject
     from modeldrop_cli.output import Output
 
 

@@ -19,7 +19,7 @@ from modeldrop_cli.output import size
 if TYPE_CHECKING:
     from modeldrop.finding.comparing import Difference, Form
     from modeldrop.records import StoredFile
-    from modeldrop_cli.objects import BytesObject, DiffObject, TensorFormObject
+    from modeldrop_cli.objects.finding import BytesObject, DiffObject, TensorFormObject
     from modeldrop_cli.output import Output
 
 Shown = TypeVar("Shown")

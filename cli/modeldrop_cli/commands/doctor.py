@@ -10,7 +10,7 @@ import click
 from modeldrop_cli.command import Command, exits, home_option, output_options
 
 if TYPE_CHECKING:
-    from modeldrop_cli.objects import DoctorObject
+    from modeldrop_cli.objects.tending import DoctorObject
     from modeldrop_cli.output import Output
 
 

@@ -22,7 +22,7 @@ from modeldrop_cli.command import (
 from modeldrop_cli.saying import said_options
 
 if TYPE_CHECKING:
-    from modeldrop_cli.objects import DropObject
+    from modeldrop_cli.objects.dropping import DropObject
     from modeldrop_cli.output import Output
     from modeldrop_cli.saying import Said
 

@@ -18,7 +18,7 @@ from modeldrop_cli.command import (
 from modeldrop_cli.output import size
 
 if TYPE_CHECKING:
-    from modeldrop_cli.objects import ExportObject
+    from modeldrop_cli.objects.sharing import ExportObject
     from modeldrop_cli.output import Output
 
 

@@ -9,7 +9,7 @@ import click
 from modeldrop_cli.command import Command, exits, open_repository, output_options
 
 if TYPE_CHECKING:
-    from modeldrop_cli.objects import FetchObject
+    from modeldrop_cli.objects.sharing import FetchObject
     from modeldrop_cli.output import Output
 
 

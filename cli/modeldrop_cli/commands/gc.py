@@ -11,7 +11,7 @@ from modeldrop_cli.output import size, when
 
 if TYPE_CHECKING:
     from modeldrop.gc import Collected
-    from modeldrop_cli.objects import CollectedObject, GcObject
+    from modeldrop_cli.objects.tending import CollectedObject, GcObject
     from modeldrop_cli.output import Output
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from modeldrop.imports.elsewhere import Left, Source
     from modeldrop.imports.report import Report
-    from modeldrop_cli.objects import ImportObject
+    from modeldrop_cli.objects.sharing import ImportObject
     from modeldrop_cli.output import Output
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

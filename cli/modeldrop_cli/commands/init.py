@@ -12,7 +12,7 @@ from modeldrop_cli.making import absolute, home_folder, lasting_url, making_opti
 
 if TYPE_CHECKING:
     from modeldrop.repository import Repository
-    from modeldrop_cli.objects import InitObject
+    from modeldrop_cli.objects.starting import InitObject
     from modeldrop_cli.output import Output
 
 

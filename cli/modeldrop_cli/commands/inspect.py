@@ -17,7 +17,7 @@ from modeldrop_cli.command import (
 
 if TYPE_CHECKING:
     from modeldrop.inspecting import Inspected
-    from modeldrop_cli.objects import InspectedObject
+    from modeldrop_cli.objects.stored import InspectedObject
     from modeldrop_cli.output import Output
 
 

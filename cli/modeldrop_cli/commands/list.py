@@ -17,7 +17,7 @@ from modeldrop_cli.command import (
 
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
-    from modeldrop_cli.objects import ExperimentsObject, VersionsObject
+    from modeldrop_cli.objects.finding import ExperimentsObject, VersionsObject
     from modeldrop_cli.output import Output
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
     from modeldrop.finding import Point
     from modeldrop_cli.charts import Chart
-    from modeldrop_cli.objects import PlotObject
+    from modeldrop_cli.objects.finding import PlotObject
     from modeldrop_cli.output import Output
 
 # As wide as a picture of characters is good to look at.

@@ -10,7 +10,7 @@ from modeldrop_cli.command import Command, exits, open_repository, output_option
 
 if TYPE_CHECKING:
     from modeldrop.rebuild import Rebuilt
-    from modeldrop_cli.objects import RebuildObject
+    from modeldrop_cli.objects.tending import RebuildObject
     from modeldrop_cli.output import Output
 
 _SOURCES = {

@@ -18,7 +18,7 @@ from modeldrop_cli.command import (
 
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
-    from modeldrop_cli.objects import RegisteredObject
+    from modeldrop_cli.objects.stored import RegisteredObject
     from modeldrop_cli.output import Output
 
 

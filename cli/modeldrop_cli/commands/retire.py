@@ -16,7 +16,7 @@ from modeldrop_cli.command import (
 from modeldrop_cli.output import when
 
 if TYPE_CHECKING:
-    from modeldrop_cli.objects import RetiredObject
+    from modeldrop_cli.objects.stored import RetiredObject
     from modeldrop_cli.output import Output
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from modeldrop.intake import RunStatus
     from modeldrop.repository import Repository
-    from modeldrop_cli.objects import ScanObject
+    from modeldrop_cli.objects.dropping import ScanObject
     from modeldrop_cli.output import Output
 
 

@@ -13,7 +13,7 @@ from modeldrop_cli.output import when
 if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
     from modeldrop.finding import Answer, FoundRun, FoundVersion
-    from modeldrop_cli.objects import SearchObject, SearchRunsObject
+    from modeldrop_cli.objects.finding import SearchObject, SearchRunsObject
     from modeldrop_cli.output import Output
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from modeldrop.errors import IntegrityError
     from modeldrop.repository import Repository
     from modeldrop.targets import TargetSet
-    from modeldrop_cli.objects import TargetSetObject, TargetsObject
+    from modeldrop_cli.objects.using import TargetSetObject, TargetsObject
     from modeldrop_cli.output import Output
 
 

@@ -16,7 +16,7 @@ from modeldrop_cli.command import (
 
 if TYPE_CHECKING:
     from modeldrop.verify import Report
-    from modeldrop_cli.objects import VerifyObject
+    from modeldrop_cli.objects.tending import VerifyObject
     from modeldrop_cli.output import Output
 
 

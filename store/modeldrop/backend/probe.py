@@ -20,7 +20,7 @@ from modeldrop.backend import urls
 from modeldrop.backend.base import Backend
 from modeldrop.errors import BackendError, ConditionNotHeld, ModeldropError
 from modeldrop.form import now
-from modeldrop.records import Probe
+from modeldrop.home_records import Probe
 
 RACERS: Final = 16
 ROUNDS: Final = 5

@@ -17,12 +17,13 @@ from modeldrop import files
 from modeldrop.batch import Batch
 from modeldrop.errors import JournalDamaged, RecordDamaged
 from modeldrop.form import damaged
+from modeldrop.home_records import FetchedRecord
 from modeldrop.journal.lines import Entry
 from modeldrop.journal.reading import EMPTY, Place, backward, forward
 from modeldrop.journal.segments import Segment, read
 from modeldrop.layout import HomePaths
 from modeldrop.names import parse_guid
-from modeldrop.records import FetchedRecord, Head
+from modeldrop.records import Head
 
 _log = logging.getLogger(__name__)
 
