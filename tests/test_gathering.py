@@ -37,6 +37,8 @@ CONTENTS: Final = {
     f"{number % 3}/{number:02}": data_of(number * number * 90, number) for number in range(COUNT)
 }
 SHORT: Final = 0.5
+# Where nothing fails, a machine that is busy is no silence.
+LONG: Final = 20.0
 
 
 def opened(url: str) -> ObjectBackend:
@@ -46,12 +48,18 @@ def opened(url: str) -> ObjectBackend:
 
 
 @pytest.fixture
+def read_seconds() -> float:
+    """How long the store may be silent."""
+    return SHORT
+
+
+@pytest.fixture
 def proxied(
-    rclone_s3: RcloneS3Server, monkeypatch: pytest.MonkeyPatch
+    rclone_s3: RcloneS3Server, monkeypatch: pytest.MonkeyPatch, read_seconds: float
 ) -> Iterator[tuple[ObjectBackend, Proxy]]:
     """A store with the proxy before it that a test has fail."""
     url = rclone_s3.make_bucket()
-    monkeypatch.setattr(s3, "_READ_SECONDS", SHORT)
+    monkeypatch.setattr(s3, "_READ_SECONDS", read_seconds)
     monkeypatch.setattr(s3, "_PAUSE_SECONDS", 0.01)
     with Proxy(rclone_s3.port) as proxy:
         for name, value in rclone_s3.env.items():
@@ -79,6 +87,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return {str(each.relative_to(folder)): each.read_bytes() for each in found}
 
 
+@pytest.mark.parametrize("read_seconds", [LONG])
 def test_each_is_asked_for_once_and_none_by_itself(
     proxied: tuple[ObjectBackend, Proxy], tmp_path: Path, one_by_one: list[str]
 ) -> None:
@@ -91,6 +100,7 @@ def test_each_is_asked_for_once_and_none_by_itself(
     assert sum(moved) == artifact.size
 
 
+@pytest.mark.parametrize("read_seconds", [LONG])
 def test_a_large_one_among_them_comes_by_itself(
     proxied: tuple[ObjectBackend, Proxy], tmp_path: Path, one_by_one: list[str]
 ) -> None:
