@@ -43,12 +43,12 @@ def said(**what: object) -> str:
 # In the record
 
 
-def test_a_manifest_without_metadata_has_no_word_of_it() -> None:
+def test_a_manifest_without_metadata_and_formats_has_no_word_of_them() -> None:
     assert isinstance(EXAMPLE, Revision)
-    bare = replace(EXAMPLE, metadata=NOTHING)
+    bare = replace(EXAMPLE, metadata=NOTHING, formats=())
     fields = json.loads(bare.to_bytes())
-    assert set(fields) == set(json.loads(EXAMPLE.to_bytes())) - {"metadata"}
-    # Byte for byte what was written before there were metadata.
+    assert set(fields) == set(json.loads(EXAMPLE.to_bytes())) - {"metadata", "formats"}
+    # Byte for byte what was written before there were either.
     assert fields["record_sha256"].startswith("6d349a37a71cf8b9")
     assert Revision.from_bytes(bare.to_bytes(), "here") == bare
 
