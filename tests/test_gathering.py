@@ -208,7 +208,8 @@ def test_whoever_takes_no_more_ends_it(rclone_s3_url: str, stop: BaseException) 
     with pytest.raises(type(stop)):
         backend.gather([Stored(each.key, each.size) for each in artifact.files], take)
     assert count == 5
-    assert len(os.listdir("/proc/self/fd")) <= before
+    # One may be kept for the next request; sixteen would be those that it had.
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
     backend.close()
 
 
