@@ -153,14 +153,7 @@ class Aliases:
                 hint=f"`modeldrop alias history {move.name}` shows where it was",
                 detail=facts(move),
             )
-        version = self._versions.version(move.experiment, move.version)
-        if version.sha256 != move.sha256:
-            message = (
-                f"{move.reference} pins {move.sha256} as {move.experiment}/{move.version}, "
-                f"and that is {version.sha256} now"
-            )
-            raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
-        return version
+        return self._versions.pinned(move.reference, move.experiment, move.version, move.sha256)
 
     def counter(self, experiment: str, alias: str) -> int | None:
         """Return how far this home has seen an alias's moves, or None if it never looked.

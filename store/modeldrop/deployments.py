@@ -167,14 +167,8 @@ class Deployments:
             VersionNotFound: the version isn't there.
             IntegrityError: it has another digest than the deployment pins.
         """
-        version = self._versions.version(deployment.experiment, deployment.version)
-        if version.sha256 != deployment.sha256:
-            message = (
-                f"{deployment.reference} pins {deployment.sha256} as "
-                f"{deployment.experiment}/{deployment.version}, and that is {version.sha256} now"
-            )
-            raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
-        return version
+        pinned = (deployment.version, deployment.sha256)
+        return self._versions.pinned(deployment.reference, deployment.experiment, *pinned)
 
     def counter(self, experiment: str, target: str) -> int | None:
         """Return how far this home has seen the deployments, or None if it never looked.

@@ -193,7 +193,6 @@ class Reading(Sharing):
         """Return a version as the JSON object of docs/json.md; `damaged` is as in `runs`."""
         revision = self.runs_at_backend.revision(version.run, version.revision)
         aliases = self.aliases(version.experiment, damaged)
-        metadata = self.runs_at_backend.metadata_of(version, revision)
         on = listing.aliases_on(version, aliases)
         live, gone = self._live_at(version, damaged), departure(self, version, revision)
         metadata = self.runs_at_backend.metadata_of(version, revision)

@@ -160,6 +160,20 @@ class Versions:
             older = pool.map(read, range(1, newest.version))
             return [*(each for each in older if each is not None), newest]
 
+    def pinned(self, by: str, experiment: str, number: int, sha256: str | None) -> Version:
+        """Return a version that a record pins, named by `by`.
+
+        Raises:
+            VersionNotFound: the version isn't there.
+            IntegrityError: it has another digest than is pinned.
+        """
+        version = self.version(experiment, number)
+        if version.sha256 != sha256:
+            pins = f"{by} pins {sha256} as {experiment}/{number}"
+            message = f"{pins}, and that is {version.sha256} now"
+            raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
+        return version
+
     def record(self, experiment: str, number: int) -> Version | VacantVersion | None:
         """Return what bears a number: a version, or that it is vacant; None if nothing does."""
         return self._read(check_experiment(experiment), number)
