@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import statistics
 import subprocess
 import threading
@@ -18,7 +19,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.figures import BIN, Figure
+from bench.figures import BIN, Figure, Median
 from modeldrop import Repository
 from modeldrop.files import write_durable
 from modeldrop.journal import Journal
@@ -32,6 +33,7 @@ SINGLES = 200
 CLOSED = 20
 ROUNDS = 3
 _CHUNK = 2**24
+_MARK = 16
 _LONG = 600.0
 _REST = 0.02
 
@@ -67,6 +69,18 @@ class Store:
         aside.mkdir()
         (aside / "model.bin").write_bytes(data)
         return aside
+
+    def prepare_copy(self, source: Path) -> Path:
+        """Put a run together of a copy of a file that is on the disk, and of other bytes."""
+        aside = self.prepare(b"")
+        copy_as_another(source, aside / "model.bin")
+        return aside
+
+    def most_memory(self) -> int:
+        """Return the most bytes that the service ever had in memory."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(peak) * 1024
 
     def drop(self, asides: list[Path], look: float) -> float:
         """Rename runs into staging; return the seconds until the last one is committed."""
@@ -133,9 +147,7 @@ def many(folder: Path) -> Iterator[Figure]:
                 assert store.stored(aside.name).read_bytes() == data
         theirs.append(_bare(folder / f"bare-{number}", contents))
     peer = "each file written durably"
-    yield Figure(
-        f"{RUNS:,} runs of 64 KiB", statistics.median(ours), statistics.median(theirs), 4, peer
-    )
+    yield Figure(f"{RUNS:,} runs of 64 KiB", Median.of(ours), Median.of(theirs), 4, peer)
 
 
 def _bare(folder: Path, contents: list[bytes]) -> float:
@@ -167,9 +179,9 @@ def one_at_a_time(folder: Path) -> Iterator[Figure]:
             write_durable(bare / str(number), data)
             theirs.append(time.perf_counter() - began)
             ours.append(took)
-    median, name = statistics.median(ours), "rename-in to committed"
+    median, name = Median.of(ours), "rename-in to committed"
     last = statistics.quantiles(ours, n=100)[-1]
-    yield Figure(f"{name}, median", median, statistics.median(theirs), 5, "one durable write")
+    yield Figure(f"{name}, median", median, Median.of(theirs), 5, "one durable write")
     yield Figure(f"{name}, median", median, 0.1, 1, "100 ms")
     yield Figure(f"{name}, 99th percentile", last, 0.5, 1, "500 ms")
 
@@ -194,7 +206,7 @@ def written_in_place(folder: Path) -> Iterator[Figure]:
             took += [time.perf_counter() - waiting.pop(each) - quiet for each in there]
             time.sleep(0.001)
     name = "after the quiet time"
-    yield Figure(f"{name}, median", statistics.median(took), 0.2, 1, "200 ms from the last close")
+    yield Figure(f"{name}, median", Median.of(took), 0.2, 1, "200 ms from the last close")
     yield Figure(f"{name}, worst of {CLOSED}", max(took), 0.2, 1, "200 ms from the last close")
 
 
@@ -202,7 +214,7 @@ def one_large(folder: Path, size: int) -> Figure:
     """One large file, against a script that copies it while another thread hashes it."""
     with opened(folder / "ours") as store:
         aside = store.prepare(b"")
-        _fill(aside / "model.bin", size)
+        fill(aside / "model.bin", size)
         digest = hashlib.sha256()
         # In turn with ours, from the same pages of the same file.
         theirs = _copy_and_hash(aside / "model.bin", folder / "copy", digest)
@@ -214,7 +226,8 @@ def one_large(folder: Path, size: int) -> Figure:
     return Figure(name, ours, theirs, 1.4, "copy_file_range, fsync; sha256 beside")
 
 
-def _fill(path: Path, size: int) -> None:
+def fill(path: Path, size: int) -> None:
+    """Write a file of random bytes to the disk, no two of its chunks alike."""
     block = bytearray(os.urandom(_CHUNK))
     with path.open("wb") as file:
         for start in range(0, size, _CHUNK):
@@ -222,6 +235,15 @@ def _fill(path: Path, size: int) -> None:
             file.write(memoryview(block)[: min(_CHUNK, size - start)])
         file.flush()
         os.fsync(file.fileno())
+
+
+def copy_as_another(source: Path, target: Path) -> None:
+    """Copy a file, make the copy another one by its first bytes, and bring it to the disk."""
+    with source.open("rb") as file, target.open("wb") as out:
+        while os.copy_file_range(file.fileno(), out.fileno(), _CHUNK):
+            pass
+        os.pwrite(out.fileno(), os.urandom(_MARK), 0)
+        os.fsync(out.fileno())
 
 
 def _copy_and_hash(source: Path, target: Path, digest: hashlib._Hash) -> float:
