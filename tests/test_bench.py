@@ -18,6 +18,7 @@ from bench.compare import failures, is_same_kind, worse
 from bench.drawing import svg
 from bench.figures import Figure, Median
 from bench.kept import Measured, Sample, as_kept
+from modeldrop import Repository
 
 TOOLS = ("modeldrop", "cp", "durable", "sqlite", "tinydb", "git")
 """Those that are on every machine."""
@@ -101,7 +102,7 @@ def test_what_the_repository_keeps_can_be_shown() -> None:
 def test_every_peer_says_what_it_does_and_what_it_does_not_do() -> None:
     for peer in peers.ALL:
         assert peer.does
-        assert peer.lacks or peer.key in {peers.OURS, peers.SERVICE}
+        assert peer.lacks or peer.key in peers.OURS_ALL
         assert not peer.needs or peer.install
 
 
@@ -162,7 +163,7 @@ class TestWorkers:
 
     def test_a_peer_that_fails_is_no_measurement(self, tmp_path: Path) -> None:
         source = tmp_path / "source"
-        source.write_bytes(b"bytes")
+        source.write_bytes(os.urandom(100))
 
         with working([peers.BY_KEY["cp"]], tmp_path) as workers:
             workers["cp"].folder.joinpath("out").rename(tmp_path / "gone")
@@ -173,12 +174,12 @@ class TestWorkers:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = tmp_path / "source"
-        source.write_bytes(b"bytes")
+        source.write_bytes(os.urandom(100))
 
         with working([peers.BY_KEY["cp"]], tmp_path) as workers:
             worker = workers["cp"]
             monkeypatch.setattr(worker, "does", lambda *_: Told(0.1, "in/other"))
-            (worker.folder / "in" / "other").write_bytes(b"other")
+            (worker.folder / "in" / "other").write_bytes(os.urandom(100))
             with pytest.raises(RuntimeError, match="has stored other bytes"):
                 worker.stores(source)
 
@@ -206,10 +207,21 @@ class TestWorkers:
         assert sample.failed == 5
 
     def test_who_is_out_of_patience_stops_and_the_others_go_on(self, tmp_path: Path) -> None:
-        chosen = [peers.BY_KEY["sqlite"], peers.BY_KEY["modeldrop"]]
+        chosen = [peers.BY_KEY[key] for key in ("sqlite", peers.OURS, peers.TOGETHER)]
         grown = many.measure(tmp_path, chosen, 10, 0.0)
 
         assert {each.at for each in grown.samples} == {1}
+
+    def test_runs_of_ours_are_stored_and_registered_either_way(self, tmp_path: Path) -> None:
+        chosen = [peers.BY_KEY[key] for key in (peers.OURS, peers.TOGETHER)]
+
+        grown = many.measure(tmp_path, chosen, 1, 1.0)
+
+        assert {each.series for each in grown.samples} == {peers.OURS, peers.TOGETHER}
+        for peer in chosen:
+            with Repository.open(tmp_path / peer.key / ".mlops") as repository:
+                # One to warm up, one, and five more.
+                assert repository.versions("churn")[-1].version == 7
 
     def test_every_size_has_a_speed_and_a_peak(self, tmp_path: Path) -> None:
         chosen = [peers.BY_KEY["modeldrop"], peers.BY_KEY["durable"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from bench.peers import Peer
-from bench.service import copy_as_another
+from bench.service import copy_as_another, is_copy
 
 _TESTS: Final = Path(__file__).parents[1]
 # What makes programs greet, report home, or read what a person has set up.
@@ -126,13 +125,12 @@ class Worker:
         That its bytes have landed is checked, and what is large is removed again.
         """
         path = self.folder / "in" / f"{uuid.uuid4().hex}.bin"
-        copy_as_another(source, path)
-        size, digest = path.stat().st_size, _digest(path)
+        mark = copy_as_another(source, path)
         told = self.does("store", str(path))
         (where,) = self.folder.glob(told.what)
-        if where.stat().st_size != size or _digest(where) != digest:
+        if not is_copy(where, source, mark):
             raise RuntimeError(f"{self.peer.name} has stored other bytes")
-        self._forget(size)
+        self._forget(source.stat().st_size)
         return told.seconds
 
     def runs(self, count: int, size: int) -> float:
@@ -173,8 +171,3 @@ def working(peers: Sequence[Peer], folder: Path) -> Iterator[dict[str, Worker]]:
         for worker in workers.values():
             worker.does("begin")
         yield workers
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.kept import Measured, Sample
-from bench.peers import OURS, SERVICE
+from bench.peers import OURS_ALL
 
 TOLERANCE: Final = 0.25
 # What makes two machines of a kind; a new kernel or Python alone doesn't.
@@ -50,10 +50,10 @@ def ratios(measured: Measured) -> dict[str, Ratio]:
         f"{each['name']} / {each['peer']}": Ratio(each["ours"] / each["theirs"], each["spread"])
         for each in measured.figures
     }
-    ours = [each for each in measured.samples if each.series in {OURS, SERVICE}]
+    ours = [each for each in measured.samples if each.series in OURS_ALL]
     for mine in ours:
         for other in measured.samples:
-            if other.at == mine.at and other.series not in {OURS, SERVICE}:
+            if other.at == mine.at and other.series not in OURS_ALL:
                 name = f"{measured.kind} at {mine.at:,g}: {mine.series} / {other.series}"
                 found[name] = Ratio(mine.median / other.median, _spread(mine) + _spread(other))
     return found
@@ -74,7 +74,7 @@ def worse(kept: Measured, now: Measured) -> Iterator[Worse]:
 def failures(now: Measured) -> Iterator[str]:
     """Yield where a call of ours failed, or was given what another was."""
     for each in now.samples:
-        if each.series in {OURS, SERVICE} and each.failed:
+        if each.series in OURS_ALL and each.failed:
             yield f"FAILED: {now.kind} at {each.at:,g}: {each.failed} of {each.series}"
 
 

@@ -16,7 +16,7 @@ _TOP: Final = 50
 _BOTTOM: Final = 60
 _LINE: Final = 20
 # Ours are the strong ones; a peer has the same one in every picture.
-_OURS: Final = ("#d1242f", "#cf6a00")
+_OURS: Final = ("#d1242f", "#e85aad", "#cf6a00")
 _COLOURS: Final = (
     *("#1f6feb", "#1a7f37", "#8250df", "#57606a", "#0598bc", "#9a6700", "#bf3989"),
     *("#116329", "#0a3069", "#6e7781", "#a475f9", "#4d2d00", "#2da44e", "#ff80c8"),

@@ -16,7 +16,7 @@ from typing import Final
 from bench.asking import Worker, working
 from bench.figures import Figure, Median
 from bench.kept import Sample
-from bench.peers import BY_KEY, OURS, SERVICE, Peer
+from bench.peers import BY_KEY, OURS, OURS_ALL, SERVICE, TOGETHER, Peer
 from support.growth import BATCH, grow
 from support.service import Home
 
@@ -75,7 +75,7 @@ def measure(
             # What is loaded and made once is no part of it.
             worker.runs(1, SMALL)
         growing = {
-            name: _Growing(worker, patience * (_OURS_PATIENCE if name == OURS else 1))
+            name: _Growing(worker, patience * (_OURS_PATIENCE if name in OURS_ALL else 1))
             for name, worker in workers.items()
         }
         at = 1
@@ -126,13 +126,14 @@ def service(folder: Path, most: int = MOST) -> list[Sample]:
 
 def figures(grown: Grown) -> Iterator[Figure]:
     """Yield what a thousand runs of one process take, as its chunks say."""
-    if OURS not in grown.chunks:
-        return
-    ours = _a_thousand(grown.chunks[OURS])
-    for name, chunks in grown.chunks.items():
-        if name != OURS and chunks:
-            what = f"{_THOUSAND:,} runs stored and registered"
-            yield Figure(what, ours, _a_thousand(chunks), _BARS.get(name), BY_KEY[name].name)
+    for mine, how in ((OURS, "one by one"), (TOGETHER, "dropped together")):
+        for name, chunks in grown.chunks.items():
+            if mine in grown.chunks and name not in OURS_ALL and chunks:
+                what = f"{_THOUSAND:,} runs registered, {how}"
+                # The bar is for the quicker way.
+                bar = _BARS.get(name) if mine == TOGETHER else None
+                ours, theirs = _a_thousand(grown.chunks[mine]), _a_thousand(chunks)
+                yield Figure(what, ours, theirs, bar, BY_KEY[name].name)
 
 
 def _a_thousand(chunks: Sequence[float]) -> Median:

@@ -8,7 +8,7 @@ from typing import Any
 from bench import tables
 from bench.drawing import Curves, svg
 from bench.kept import FIGURES, Measured, read
-from bench.peers import ALL, BY_KEY, OURS, SERVICE
+from bench.peers import ALL, BY_KEY, OURS_ALL
 
 _NOTHING = "Not measured yet: `make bench KEEP=1`."
 
@@ -95,7 +95,7 @@ def _curves(kept: Measured) -> Curves:
         kind.across,
         kind.up,
         points,
-        [BY_KEY[key].name for key in (OURS, SERVICE)],
+        [BY_KEY[key].name for key in OURS_ALL],
         sorted({each.at for each in kept.samples}),
         kind.place,
         kind.value,

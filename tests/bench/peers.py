@@ -19,7 +19,10 @@ from bench.figures import BIN
 _VENV: Final = BIN.parent
 _OWN: Final = str(BIN / "python")
 OURS: Final = "modeldrop"
+TOGETHER: Final = "modeldrop-together"
 SERVICE: Final = "modeldropd"
+OURS_ALL: Final = (OURS, TOGETHER, SERVICE)
+"""All that are ours, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,16 @@ ALL: Final = (
         "modeldrop",
         "`Repository.upload`, `Repository.register`",
         "",
-        ("ours",),
+        ("ours", "upload"),
         tasks=_tasks("store", "run", "register"),
+    ),
+    Peer(
+        TOGETHER,
+        "modeldrop, dropped together",
+        "runs renamed into staging, `Engine.scan_once`, `Repository.register`",
+        "",
+        ("ours", "together"),
+        tasks=_tasks("run"),
     ),
     Peer(
         SERVICE,
@@ -141,7 +152,7 @@ ALL: Final = (
     Peer(
         "mlflow-sqlite",
         "MLflow on SQLite",
-        "`create_run`, `log_artifact`, `create_model_version`",
+        "`create_run`, `log_artifact`, `create_model_version`, `set_terminated`",
         "no sync of the bytes to the disk, no digest",
         ("mlflow", "sqlite"),
         python=_MLFLOW,

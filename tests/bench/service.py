@@ -70,11 +70,10 @@ class Store:
         (aside / "model.bin").write_bytes(data)
         return aside
 
-    def prepare_copy(self, source: Path) -> Path:
-        """Put a run together of a copy of a file that is on the disk, and of other bytes."""
+    def prepare_copy(self, source: Path) -> tuple[Path, bytes]:
+        """Put a run together of a copy of a file; return it, and see `copy_as_another`."""
         aside = self.prepare(b"")
-        copy_as_another(source, aside / "model.bin")
-        return aside
+        return aside, copy_as_another(source, aside / "model.bin")
 
     def most_memory(self) -> int:
         """Return the most bytes that the service ever had in memory."""
@@ -237,13 +236,29 @@ def fill(path: Path, size: int) -> None:
         os.fsync(file.fileno())
 
 
-def copy_as_another(source: Path, target: Path) -> None:
-    """Copy a file, make the copy another one by its first bytes, and bring it to the disk."""
+def copy_as_another(source: Path, target: Path) -> bytes:
+    """Copy a file, bring the copy to the disk, and return the first bytes that make it another."""
+    mark = os.urandom(_MARK)
     with source.open("rb") as file, target.open("wb") as out:
         while os.copy_file_range(file.fileno(), out.fileno(), _CHUNK):
             pass
-        os.pwrite(out.fileno(), os.urandom(_MARK), 0)
+        os.pwrite(out.fileno(), mark, 0)
         os.fsync(out.fileno())
+    return mark
+
+
+def is_copy(path: Path, source: Path, mark: bytes) -> bool:
+    """Return whether a file is the copy of another one that begins with a mark."""
+    if path.stat().st_size != source.stat().st_size:
+        return False
+    with path.open("rb") as file, source.open("rb") as original:
+        original.seek(len(mark))
+        if file.read(len(mark)) != mark:
+            return False
+        while block := original.read(_CHUNK):
+            if file.read(_CHUNK) != block:
+                return False
+    return True
 
 
 def _copy_and_hash(source: Path, target: Path, digest: hashlib._Hash) -> float:

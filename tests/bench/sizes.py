@@ -15,7 +15,7 @@ from typing import Final
 from bench.asking import Worker, working
 from bench.kept import Sample
 from bench.peers import SERVICE, Peer
-from bench.service import Store, fill, opened
+from bench.service import Store, fill, is_copy, opened
 
 SIZES: Final = (2**16, 2**20, 2**24, 2**28, 2**30)
 MEBIBYTE: Final = 2**20
@@ -69,10 +69,10 @@ def _in_turns(
 
 
 def _dropped(service: Store, source: Path) -> float:
-    aside = service.prepare_copy(source)
+    aside, mark = service.prepare_copy(source)
     seconds = service.drop([aside], 0.0005)
     stored = service.stored(aside.name)
-    if stored.stat().st_size != source.stat().st_size:
+    if not is_copy(stored, source, mark):
         raise RuntimeError("the service has stored other bytes")
     if source.stat().st_size >= MEBIBYTE:
         stored.unlink()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.kept import Measured, Sample
-from bench.peers import ALL, BY_KEY, OURS, SERVICE
+from bench.peers import ALL, BY_KEY, OURS_ALL
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 def names() -> list[str]:
     """Return the names of all peers, in the order of their colours; ours aren't among them."""
-    return [peer.name for peer in ALL if peer.key not in {OURS, SERVICE}]
+    return [peer.name for peer in ALL if peer.key not in OURS_ALL]
 
 
 def table(measured: Measured) -> list[list[str]]:

@@ -1,7 +1,11 @@
-"""What a training script does with modeldrop, as it is used: all is synced, hashed, recorded."""
+"""What a training script does with modeldrop, as it is used: all is synced, hashed, recorded.
+
+python -m bench.workers.ours FOLDER NUMBER upload|together
+"""
 
 from __future__ import annotations
 
+import sys
 import uuid
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +14,7 @@ from typing import Any
 import modeldrop
 from bench.workers.talking import Work, answer
 from modeldrop import Repository
+from modeldrop.intake import Engine
 
 
 class Ours(Work):
@@ -55,5 +60,26 @@ class Ours(Work):
         return {"numbers": numbers, "failed": 0}
 
 
+class Together(Ours):
+    """The same with staging: runs are renamed into it, and one scan stores all that are there."""
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._repository.engine()
+
+    def run(self, paths: list[str]) -> None:
+        """See `Work`."""
+        runs = [str(uuid.uuid4()) for _ in paths]
+        aside = self.folder / "aside"
+        aside.mkdir(exist_ok=True)
+        for run, path in zip(runs, paths, strict=True):
+            (aside / run).mkdir()
+            Path(path).rename(aside / run / "model.bin")
+            (aside / run).rename(self._repository.home.staging / run)
+        self._engine.scan_once()
+        for run in runs:
+            self._repository.register(run, "churn")
+
+
 if __name__ == "__main__":
-    answer(Ours)
+    answer({"upload": Ours, "together": Together}[sys.argv[3]])
