@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -137,6 +138,23 @@ def test_a_picture_has_every_series_and_ours_first() -> None:
     for each in lines:
         for point in each.attrib["points"].split():
             assert 0 < float(point.split(",")[0]) < width
+
+
+def test_a_page_without_measurements_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(page, "read", lambda _: None)
+
+    shown: list[Callable[[], None]] = [partial(page.curve, kind) for kind in tables.KINDS]
+    for show in (*shown, page.figures, page.circumstances):
+        show()
+        assert "Not measured yet" in capsys.readouterr().out
+    for kind in tables.KINDS:
+        page.picture(kind)
+        drawn = ET.fromstring(capsys.readouterr().out)  # noqa: S314 - our own
+        assert any("Not measured yet" in (each.text or "") for each in drawn)
+    page.beside()
+    assert "| MLflow on SQLite |" in capsys.readouterr().out
 
 
 def test_a_table_has_a_column_for_each_place_and_says_what_failed() -> None:

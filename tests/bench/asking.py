@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from bench.copies import copy_as_another, is_copy
 from bench.peers import Peer
-from bench.service import copy_as_another, is_copy
 
 _TESTS: Final = Path(__file__).parents[1]
 # What makes programs greet, report home, or read what a person has set up.

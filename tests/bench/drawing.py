@@ -70,6 +70,14 @@ def svg(curves: Curves, everybody: Sequence[str]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def blank(title: str, reason: str) -> str:
+    """Return a picture that has no curves, and says why."""
+    x, y = _LEFT, _HEIGHT / 2
+    return "\n".join(
+        [*_head(title), f'<text x="{x}" y="{y}">{escape(reason)}</text>', "</svg>", ""]
+    )
+
+
 def _head(title: str) -> list[str]:
     size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}"'
     return [

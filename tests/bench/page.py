@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import tables
-from bench.drawing import Curves, svg
+from bench.drawing import Curves, blank, svg
 from bench.kept import FIGURES, Measured, read
 from bench.peers import ALL, BY_KEY, OURS_ALL
 
-_NOTHING = "Not measured yet: `make bench KEEP=1`."
+_NOTHING = "Not measured yet. Try: make bench KEEP=1"
 
 
 def circumstances() -> None:
@@ -80,8 +80,10 @@ def curve(kind: str) -> None:
 def picture(kind: str) -> None:
     """Print the picture of a kind of curves."""
     kept = read(kind)
-    if kept:
-        print(svg(_curves(kept), tables.names()), end="")
+    drawn = (
+        svg(_curves(kept), tables.names()) if kept else blank(tables.KINDS[kind].title, _NOTHING)
+    )
+    print(drawn, end="")
 
 
 def _curves(kept: Measured) -> Curves:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from bench.asking import Worker, working
+from bench.copies import fill, is_copy
 from bench.kept import Sample
 from bench.peers import SERVICE, Peer
-from bench.service import Store, fill, is_copy, opened
+from bench.service import Store, have_memory_at_hand, opened
 
 SIZES: Final = (2**16, 2**20, 2**24, 2**28, 2**30)
 MEBIBYTE: Final = 2**20
+_LARGE: Final = 2**24
 # Of the large ones, which take long, there are fewer rounds.
 _ROUNDS: Final = ((2**20, 9), (2**24, 5), (2**28, 3), (2**62, 2))
 
@@ -34,6 +36,8 @@ def measure(
         place.mkdir(parents=True)
         source = place / "source"
         fill(source, size)
+        if size >= _LARGE:
+            have_memory_at_hand([])
         rounds = next(count for most, count in _ROUNDS if size <= most)
         with working(peers, place) as workers, opened(place / SERVICE) as service:
             took = _in_turns(workers, service, source, rounds)
@@ -42,7 +46,7 @@ def measure(
             peaks[SERVICE] = service.most_memory()
             memory += [Sample.of(name, size, [peak]) for name, peak in peaks.items()]
         # Where many files were just removed, new ones take longer; of large ones there are few.
-        if size >= 2**24:
+        if size >= _LARGE:
             shutil.rmtree(place)
     return speeds, memory
 
