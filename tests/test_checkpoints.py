@@ -383,3 +383,24 @@ def test_somebody_elses_checkpoint_in_the_place_of_the_next_one_is_told(
     note(ada, "next")
     with pytest.raises(SignatureWrong, match="isn't signed by this home"):
         ada.push()
+
+
+@pytest.mark.parametrize("store_url", ["s3_url", "azure_url"])
+def test_object_stores_hold_keys_checkpoints_and_signatures_as_a_folder_does(
+    request: pytest.FixtureRequest, tmp_path: Path, store_url: str
+) -> None:
+    url = request.getfixturevalue(store_url)
+    with host(tmp_path / "ada", url) as made, host(tmp_path / "bob", url) as other:
+        made.create_key()
+        name = store(made, "one")
+        made.sign(name)
+        made.push()
+        store(made, "two")
+        made.push()
+        assert [each.trouble for each in other.fetch()] == [None]
+        report = other.verify()
+        assert report.ok, report.findings
+        assert states(other)[made.home.id] == "signed"
+        assert (report.checked["checkpoints"], report.checked["signatures"]) == (2, 1)
+        made.backend.delete(layout.numbered(layout.checkpoints(made.home.id), 2))
+        assert "checkpoint 2, which was seen here, is gone" in str(findings(other))
