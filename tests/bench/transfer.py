@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import time
 import uuid
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench.figures import BIN, Figure
+from bench.figures import BIN, Figure, Median
 from modeldrop import Repository
 from support.servers import RcloneS3Server
 from support.service import Manager
@@ -179,9 +178,9 @@ def _both_ways(
             _forget(model, server.at(f"s3://round-{number}/{name}"))
         _forget(model, place)
     for way in ("up", "down"):
-        ours = statistics.median(took["ours", way])
+        ours = Median.of(took["ours", way])
         for name in peers:
-            theirs = statistics.median(took[name, way])
+            theirs = Median.of(took[name, way])
             yield Figure(f"{what} {way}", ours, theirs, 1, name)
 
 

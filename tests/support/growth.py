@@ -13,7 +13,8 @@ from typing import Final
 from support.service import Home
 from support.waiting import comes_true
 
-_BATCH: Final = 500
+BATCH: Final = 500
+"""Runs that are dropped at a time."""
 # How many batches are measured at either end.
 _MEASURED: Final = 4
 
@@ -47,15 +48,15 @@ def grow(home: Home, runs: int) -> Growth:
     """Drop one-kilobyte runs in batches, each once the last is committed; return what it took."""
     found = Growth()
     service = home.start_ready()
-    for batch in range(runs // _BATCH):
-        asides = [_aside(home, batch * _BATCH + number) for number in range(_BATCH)]
+    for batch in range(runs // BATCH):
+        asides = [_aside(home, batch * BATCH + number) for number in range(BATCH)]
         began = time.monotonic()
         for aside in asides:
             aside.rename(home.staging / aside.name)
         for aside in asides:
             receipt = home.staging / aside.name / ".modeldrop-receipt.json"
             assert comes_true(receipt.exists, 300), f"{aside.name} is not committed"
-        found.seconds.append((time.monotonic() - began) / _BATCH)
+        found.seconds.append((time.monotonic() - began) / BATCH)
     text = Path(f"/proc/{service.process.pid}/status").read_text()
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", text)
     found.peak = int(peak) << 10

@@ -198,11 +198,14 @@ class Engine:
         self.recover()
         self.hint()
         self._once = True
+        has_begun = False
         try:
             while True:
                 pause = self.turn()
-                self._takes_new = False
-                if not self._is_at_work() or self._dispatch.is_stopped:
+                # Right after another one it begins a little later, and takes what is there then.
+                has_begun = has_begun or not self._scanner.is_in_doubt
+                self._takes_new = not has_begun
+                if (has_begun and not self._is_at_work()) or self._dispatch.is_stopped:
                     break
                 self.wait(min(pause, _STATUS_INTERVAL))
             # What vanished meanwhile is no run of whom anything could be said.

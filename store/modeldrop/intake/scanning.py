@@ -69,6 +69,11 @@ class Scanner:
         """Whether a sweep is under way."""
         return self._sweep is not None
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Return whether a sweep that was asked for has yet to begin."""
+        return self._in_doubt
+
     def is_junk(self, folder: str) -> bool:
         """Return whether the last listing found that this is no run, such as a second spelling."""
         return printable(folder) in self.junk
