@@ -1,7 +1,8 @@
 """Reading one large stored file in several places at a time, where that is worth while.
 
 Most stores give each connection a share of what they can, and begin every answer at once. A few
-do work on the whole object before they begin, be it for a range: those are asked for it once.
+do work on the whole object before they begin, be it for a range. Some of those remember it, and
+have it for the next range; the others are asked twice in all.
 
 What is written in several places is hashed in order: it is read from the file again, which is in
 memory still. A crash leaves a file with holes, under whatever temporary name the caller gave it,
@@ -10,14 +11,16 @@ and notes of what is no hole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from modeldrop import files
-from modeldrop.backend.base import Ranged, Source
+from modeldrop.backend.base import Backend, Parting, Ranged, Source
 
 _CHUNK: Final = 512 * 1024
 _RANGE: Final = 32 * 2**20
@@ -34,13 +37,63 @@ Note = Callable[[int, int], None]
 """Called, in several threads, with the first byte that was written and the one after the last."""
 
 
-def is_worth_while(source: Source, size: int) -> bool:
-    """Return whether a file of that size is to be read in several places at a time."""
-    return (
-        isinstance(source, Ranged)
-        and source.size == size > 2 * _RANGE
-        and source.waited < _LONG_WAIT
-    )
+def begin(backend: Backend, key: str, size: int, start: int) -> tuple[Source, bool] | None:
+    """Open a large stored file at `start`; None where it can only be opened as a whole.
+
+    Returns also whether it is to be read in several places at a time, by `save`; otherwise the
+    source has all of it.
+
+    Raises:
+        BackendError: the backend failed.
+    """
+    end = min(start - start % _RANGE + _RANGE, size)
+    first = backend.part(key, start, end) if isinstance(backend, Parting) else None
+    if first is None:
+        return None
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(first)
+        if not isinstance(first, Ranged) or first.size != size:
+            return None
+        if first.waited >= _LONG_WAIT and end < size:
+            rest = first.within(end, size)
+            if not isinstance(rest, Ranged) or rest.waited >= _LONG_WAIT:
+                opened.pop_all()
+                return _InTurn(first, rest), False
+            # It has done its work. This answer has too many bytes for one of several.
+            with rest:
+                pass
+        opened.pop_all()
+        return first, True
+
+
+class _InTurn:
+    """Two sources, of which one begins where the other ends, read as one."""
+
+    def __init__(self, first: Source, second: Source) -> None:
+        self._left = [second, first]
+
+    def read(self, size: int) -> bytes:
+        data = bytearray(size)
+        return bytes(data[: self.read_into(memoryview(data))])
+
+    def read_into(self, view: memoryview) -> int:
+        while self._left:
+            if count := self._left[-1].read_into(view):
+                return count
+            self._left.pop().__exit__(None, None, None)
+        return 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._left:
+            self._left.pop().__exit__(kind, error, trace)
 
 
 def first_missing(arrived: Sequence[Interval], at: int = 0) -> int:
@@ -62,9 +115,9 @@ def save(
 ) -> None:
     """Write what is missing of a source to an open file; `hashed` is given every byte in order.
 
-    `source` is at the first byte that is missing. Fewer bytes than `size` are what the file has
-    then, for the digest to tell. `moved` is called from several threads; what it raises ends all
-    of them. It counts what had arrived before, too.
+    `source` is at the first byte that is missing, and has the rest of its range. Fewer bytes than
+    `size` are what the file has then, for the digest to tell. `moved` is called from several
+    threads; what it raises ends all of them. It counts what had arrived before, too.
     """
     with (
         ThreadPoolExecutor(_FETCHERS, thread_name_prefix="range") as pool,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -297,9 +298,10 @@ class StreamSource:
     def within(self, start: int, end: int) -> StreamSource:
         """Return another source, of a range of the same file; both may be read at the same time."""
         with self._told("read"):
-            return StreamSource(
-                self._driver, self._key, self._open(start, end), self._told, start, end
-            )
+            began = time.monotonic()
+            body = self._open(start, end)
+            waited = time.monotonic() - began
+            return StreamSource(self._driver, self._key, body, self._told, start, end, waited)
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most `size`, and none at the end."""
