@@ -224,6 +224,8 @@ class _Pull:
                 sha256 = self._stream(source, file, fd, start, moved)
         if file.size > _LARGE:
             files.sync_file(fd)
+        elif file.size > _CHUNK:
+            files.send_off(fd)
         return self._judge(file, fd, sha256)
 
     @staticmethod
@@ -252,6 +254,7 @@ class _Pull:
                 at += len(data)
                 if file.size > _LARGE and (at - noted >= _PIECE or at == file.size):
                     self._gathered.note(self._numbers[file.path], noted, at)
+                    files.send_off(fd, noted, at - noted)
                     noted = at
                 moved(len(data))
                 # A longer one is not taken for it, nor all of it written.

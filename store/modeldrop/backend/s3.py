@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 from modeldrop.backend import failures
@@ -114,6 +113,8 @@ class S3Driver:
 
     def now(self) -> datetime | None:
         """Return the date of an answer."""
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - loads much, rarely used
+
         answer = self._call("list_objects_v2", MaxKeys=1, timeout=ANSWER_SECONDS)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(date) if date else None
