@@ -80,11 +80,21 @@ class PartWriter:
                 if self._filled == self._part_size:
                     to_send += self._send()
                 count = min(self._part_size - self._filled, len(view))
-                self._part[self._filled : self._filled + count] = view[:count]
-                self._filled += count
+                self._fill(view[:count])
                 view = view[count:]
                 to_send += count if self._held() is None else 0
         return to_send
+
+    def _fill(self, data: memoryview) -> None:
+        """Put bytes behind those that the part has; as a slice of it they would be copied twice."""
+        end = self._filled + len(data)
+        if end > len(self._part):
+            del self._part[self._filled :]
+            self._part += data
+        else:
+            with memoryview(self._part) as part:
+                part[self._filled : end] = data
+        self._filled = end
 
     def finish(self) -> None:
         """Make the file visible under its key."""
