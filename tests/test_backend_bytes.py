@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self, cast
 
 import pytest
 from certifi import where
@@ -26,7 +26,7 @@ from modeldrop.backend.objects import ObjectBackend
 from modeldrop.backend.streams import StreamSource
 from modeldrop.errors import BackendError, BackendUnreachable, ConfigError
 from modeldrop.transfer import Sent, Transfer
-from support.proxy import Proxy, Seen
+from support.proxy import Checking, Proxy, Seen
 from support.servers import AzuriteServer, MotoServer, RcloneS3Server, TlsMotoServer
 
 MIB: Final = 2**20
@@ -131,18 +131,57 @@ def test_a_bit_that_flips_on_the_way_to_s3_is_never_stored(
             assert list(backend.walk("")) == []
 
 
-def test_a_small_file_that_was_hit_once_is_sent_again(
+@pytest.mark.parametrize("size", [1000, 9 * MIB])
+def test_what_was_hit_once_on_the_way_to_s3_is_sent_again(
+    size: int, moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(size)
+    with Checking(moto.port) as store, Flipping(store.port, 1) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with opened(s3_url) as backend:
+            key, _ = send(backend, tmp_path / "model.bin", data)
+            assert proxy.times == 0
+            assert backend.writer(f"{RUN}/upload/model.bin", 1).checked
+            assert read(backend, key) == data
+
+
+class Tagging(Proxy):
+    """Notes whether parts bring a digest along, and answers tries with a tag of its own."""
+
+    def __init__(self, port: int, tag: str | None) -> None:
+        super().__init__(port)
+        self.tag = tag
+        self.with_digest: list[bool] = []
+
+    def pass_on(
+        self, seen: Seen, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        status, answered, text = super().pass_on(seen, headers, body)
+        if "partNumber" in seen.path and layout.PROBES not in seen.path:
+            self.with_digest.append("content-md5" in {name.lower() for name in headers})
+        elif "partNumber" in seen.path and self.tag is not None and status < 300:
+            answered = [each for each in answered if each[0].lower() != "etag"]
+            answered.append(("ETag", self.tag))
+        return status, answered, text
+
+
+@pytest.mark.parametrize(("tag", "comes_along"), [(None, False), ('"of another kind"', True)])
+def test_a_digest_comes_along_with_parts_where_the_store_doesnt_tell_it(
+    tag: str | None,
+    comes_along: bool,
     rclone_s3: RcloneS3Server,
     rclone_s3_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with Flipping(rclone_s3.port, 1) as proxy:
+    data = os.urandom(17 * MIB)
+    with Tagging(rclone_s3.port, tag) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         with opened(rclone_s3_url) as backend:
-            key, _ = send(backend, tmp_path / "model.bin", b"weights")
-            assert proxy.times == 0
-            assert read(backend, key) == b"weights"
+            assert backend.writer(f"{RUN}/upload/model.bin", 1).checked
+            key, _ = send(backend, tmp_path / "model.bin", data)
+            assert proxy.with_digest == [comes_along] * 3
+            assert read(backend, key) == data
 
 
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
@@ -476,7 +515,6 @@ def saved(
     note = lambda start, end: noted.append((start, end))  # noqa: E731 - what a pull does
     start = ranges.first_missing(there)
     with driver.source(start) as source, path.open("r+b" if there else "x+b") as out:
-        assert ranges.is_worth_while(source, len(driver.data))
         size = len(driver.data)
         ranges.save(source, size, out.fileno(), there, note, moved, digest.update)
     return path.read_bytes(), digest.hexdigest(), noted
@@ -522,15 +560,77 @@ def test_what_has_arrived_of_a_large_file_isnt_asked_for_again(tmp_path: Path) -
     assert sum(moved) == 100_000
 
 
+class Waiting:
+    """A backend that begins its answers after so long, one after the other."""
+
+    def __init__(self, data: bytes, *waits: float, size: int | None = None) -> None:
+        self.data = data
+        self.asked: list[tuple[int, int]] = []
+        self.open = 0
+        self.size = len(data) if size is None else size
+        self._waits = iter(waits)
+
+    def part(self, key: str, start: int, end: int) -> _Part:
+        del key
+        self.asked.append((start, end))
+        return _Part(self, start, end, next(self._waits))
+
+
+class _Part:
+    def __init__(self, backend: Waiting, start: int, end: int, waited: float) -> None:
+        self.size = backend.size
+        self.waited = waited
+        self._backend = backend
+        self._bytes = io.BytesIO(backend.data[start:end])
+        self.read = self._bytes.read
+        self.read_into = self._bytes.readinto
+        backend.open += 1
+
+    def within(self, start: int, end: int) -> _Part:
+        return self._backend.part("key", start, end)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._backend.open -= 1
+
+
 @pytest.mark.usefixtures("small_ranges")
-def test_a_store_that_takes_long_to_begin_is_asked_once() -> None:
-    driver: Any = Broken(bytes(123_456), 10**9)
-    told = lambda _: contextlib.nullcontext()  # noqa: E731 - what a backend does about errors
-    for waited, size, worth in ((0.1, 123_456, True), (1, 123_456, False), (0.1, 9999, False)):
-        source = StreamSource(driver, "key", driver.open("key", 0, None), told, waited=waited)
-        source.size = size
-        assert ranges.is_worth_while(source, size) == worth
-        assert not ranges.is_worth_while(source, size + 1)
+@pytest.mark.parametrize(
+    ("waits", "start", "parted", "asked"),
+    [
+        ((0.1,), 0, True, [(0, 10_000)]),
+        ((0.1,), 12_345, True, [(12_345, 20_000)]),
+        # It looks at all of the file once.
+        ((1, 0.1), 0, True, [(0, 10_000), (10_000, 123_456)]),
+        # It looks at all of the file each time.
+        ((1, 1), 0, False, [(0, 10_000), (10_000, 123_456)]),
+        ((1, 1), 12_345, False, [(12_345, 20_000), (20_000, 123_456)]),
+        ((1,), 121_000, True, [(121_000, 123_456)]),
+    ],
+    ids=["at once", "at once, further on", "once", "always", "always, further on", "the last"],
+)
+def test_a_store_that_always_takes_long_to_begin_is_asked_twice_in_all(
+    waits: tuple[float, ...], start: int, parted: bool, asked: list[tuple[int, int]]
+) -> None:
+    backend: Any = Waiting(os.urandom(123_456), *waits)
+    begun = ranges.begin(backend, "key", 123_456, start)
+    assert begun is not None
+    with begun[0] as source:
+        assert begun[1] == parted
+        assert backend.asked == asked
+        found = b"".join(iter(lambda: source.read(4321), b""))
+    assert found == backend.data[start : asked[0][1] if parted else None]
+    assert backend.open == 0
+
+
+@pytest.mark.usefixtures("small_ranges")
+def test_a_file_of_another_size_is_opened_as_a_whole() -> None:
+    backend: Any = Waiting(bytes(123_456), 0.1, size=123_457)
+    assert ranges.begin(backend, "key", 123_456, 0) is None
+    assert backend.open == 0
+    assert ranges.begin(cast("Any", object()), "key", 123_456, 0) is None
 
 
 @pytest.mark.usefixtures("small_ranges")

@@ -25,7 +25,7 @@ from modeldrop.intake.observation import SeenFile, Signature
 from modeldrop.intake.standings import Standings
 from modeldrop.transfer import Sent, Transfer
 from support.intake import make_home, scan
-from support.proxy import Proxy, Seen
+from support.proxy import Checking, Proxy
 from support.servers import AzuriteServer, MotoServer, Server
 from support.service import Home, Service
 from support.waiting import comes_true
@@ -56,21 +56,6 @@ class SmallParts(MotoServer):
 def moto() -> Iterator[MotoServer]:
     with SmallParts() as server:
         yield server
-
-
-class Checking(Proxy):
-    """Refuses bytes that aren't what their digest says, as S3 does and moto doesn't."""
-
-    def pass_on(
-        self, seen: Seen, headers: dict[str, str], body: bytes
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
-        said = {name.lower(): value for name, value in headers.items()}.get("content-md5")
-        if (
-            said is not None
-            and base64.b64decode(said) != hashlib.md5(body, usedforsecurity=False).digest()
-        ):
-            return 400, [], b"<Error><Code>BadDigest</Code><Message>staged</Message></Error>"
-        return super().pass_on(seen, headers, body)
 
 
 class Place:

@@ -206,15 +206,16 @@ class _Pull:
             stored = self._backend.stat(file.key)
             if stored is None or stored.size != file.size:
                 return _Outcome.GONE
-        source = self._backend.source(file.key, start)
+        large = file.size > _LARGE
+        begun = ranges.begin(self._backend, file.key, file.size, start) if large else None
+        source, parted = begun or (self._backend.source(file.key, start), False)
         if source is None:
             return _Outcome.GONE
         with source:
-            large = file.size > _LARGE
             # Of a smaller one, the bytes that come tell it as quickly.
             if large and isinstance(source, Ranged) and source.size != file.size:
                 return _Outcome.GONE
-            if large and ranges.is_worth_while(source, file.size):
+            if parted:
                 digest = hashlib.sha256()
                 note = partial(self._gathered.note, self._numbers[file.path])
                 ranges.save(source, file.size, fd, arrived, note, moved, digest.update)
@@ -223,6 +224,8 @@ class _Pull:
                 sha256 = self._stream(source, file, fd, start, moved)
         if file.size > _LARGE:
             files.sync_file(fd)
+        elif file.size > _CHUNK:
+            files.send_off(fd)
         return self._judge(file, fd, sha256)
 
     @staticmethod
@@ -251,6 +254,7 @@ class _Pull:
                 at += len(data)
                 if file.size > _LARGE and (at - noted >= _PIECE or at == file.size):
                     self._gathered.note(self._numbers[file.path], noted, at)
+                    files.send_off(fd, noted, at - noted)
                     noted = at
                 moved(len(data))
                 # A longer one is not taken for it, nor all of it written.

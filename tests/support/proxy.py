@@ -13,7 +13,9 @@ says: an answer for as long as something lasts, a gate.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import http.client
 import http.server
 import random
@@ -119,7 +121,12 @@ class Proxy:
     @property
     def endpoint(self) -> str:
         """Its address, without a slash at the end."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """Where on 127.0.0.1 it is, for another proxy before it."""
+        return int(self._server.server_address[1])
 
     def script(self, method: str, path: str, *faults: Fault, nth: int = 1) -> None:
         """Have these befall the nth request of a method with `path` in it, and those after it."""
@@ -235,6 +242,21 @@ class Proxy:
             return contextlib.nullcontext()
         with self._deciding:
             return self._turns.setdefault(seen.path, threading.Lock())
+
+
+class Checking(Proxy):
+    """Refuses bytes that aren't what their digest says, as S3 does and moto doesn't."""
+
+    def pass_on(
+        self, seen: Seen, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        said = {name.lower(): value for name, value in headers.items()}.get("content-md5")
+        if (
+            said is not None
+            and base64.b64decode(said) != hashlib.md5(body, usedforsecurity=False).digest()
+        ):
+            return 400, [], b"<Error><Code>BadDigest</Code><Message>staged</Message></Error>"
+        return super().pass_on(seen, headers, body)
 
 
 class _Server(http.server.ThreadingHTTPServer):

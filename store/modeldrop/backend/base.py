@@ -169,6 +169,18 @@ class Ranged(Protocol):
 
 
 @runtime_checkable
+class Parting(Protocol):
+    """A backend that may open a part of a file."""
+
+    def part(self, key: str, start: int, end: int) -> Source | None:
+        """Open a stored file to read it from `start` to before `end`, which it has.
+
+        None if it is absent, or where only the whole of a file can be opened.
+        """
+        ...
+
+
+@runtime_checkable
 class Gathering(Protocol):
     """A backend that may bring many small files quicker at once than one by one."""
 

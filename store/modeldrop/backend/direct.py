@@ -3,7 +3,8 @@
 s3fs copies a body several times, on one thread for all requests, and has no way to send a digest
 along; and to load it takes longer than a small pull. So what carries bytes or is only read goes
 past it, to the address and with the credentials that botocore would find (`access`), over
-connections of its own, and with a `Content-MD5` in every request that sends.
+connections of its own, and with a `Content-MD5` in every request that sends, but for parts that
+the server answers with the MD5 of what came: those are compared.
 
 It is there to be quick, never to be another way of setting something up: whoever asks for what
 isn't known here (`None` from `connect`, `NotDirect` later) goes through s3fs, which knows it all.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import enum
 import hashlib
 import re
 import threading
@@ -21,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlsplit
 
-from modeldrop.backend import environment, http1
+from modeldrop.backend import environment, failures, http1
 from modeldrop.backend.access import Access, asked
 from modeldrop.backend.connections import PORTS, Answer, Connections, NoAnswer
 from modeldrop.backend.gathering import Take, gather
@@ -39,8 +41,21 @@ _ELSEWHERE: Final = frozenset({301, 302, 307, 308})
 _OTHERWISE: Final = frozenset(
     {"AuthorizationHeaderMalformed", "SignatureDoesNotMatch", "NotImplemented"}
 )
-_REFUSED_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
+BAD_DIGEST: Final = "BadDigest"
+"""What a server answers whom bytes reach that aren't what their digest says."""
+_REFUSED_DIGEST: Final = frozenset({BAD_DIGEST, "InvalidDigest"})
 _FAILED: Final = 300
+_BAD_REQUEST: Final = 400
+
+
+class Digests(enum.Enum):
+    """What a server does about digests of what it is sent, as it was seen to do."""
+
+    IGNORED = enum.auto()
+    CHECKED = enum.auto()
+    """It refuses bytes that aren't what the digest says that came along."""
+    TOLD = enum.auto()
+    """It does that, and answers a part with the MD5 of what came, without having been told it."""
 
 
 class NotDirect(Exception):
@@ -137,21 +152,25 @@ class Direct:
         """Close the connections."""
         self._connections.close()
 
-    def refuses_wrong_digests(self, key: str) -> bool:
-        """Return whether the server refuses bytes that aren't what their digest says.
+    def try_digests(self, key: str) -> Digests:
+        """Return what the server does about digests.
 
         It is tried, in one request and in a part of several, with a key that is free and stays so.
         """
         body, wrong = b"one", {"Content-MD5": digest_of(b"another")}
         if not self._refuses("PUT", key, {}, wrong, body):
             self._ask("DELETE", key).text()
-            return False
+            return Digests.IGNORED
         upload = self.begin(key)
         try:
-            part = {"partNumber": "1", "uploadId": upload}
-            return self._refuses("PUT", key, part, wrong, body)
+            # First, since some servers forget an upload of which they refuse a part.
+            tells = self._tells(key, upload, body)
+            part = {"partNumber": "2", "uploadId": upload}
+            if not self._refuses("PUT", key, part, wrong, body):
+                return Digests.IGNORED
+            return Digests.TOLD if tells else Digests.CHECKED
         finally:
-            # Some servers have forgotten it by then. What stays is ended with the other unfinished.
+            # What stays is ended with the other unfinished.
             with contextlib.suppress(Exception):
                 self._ask("DELETE", key, {"uploadId": upload}).text()
 
@@ -168,17 +187,27 @@ class Direct:
             raise NoAnswer(message)
         return _unescaped(found[1])
 
-    def send(self, key: str, upload: str, number: int, data: bytes | memoryview) -> str:
-        """Send a part, of which the server checks the digest, and return its tag."""
-        answer = self._ask(
-            "PUT",
-            key,
-            {"partNumber": str(number), "uploadId": upload},
-            {"Content-MD5": digest_of(data)},
-            data,
-        )
+    def send(
+        self, key: str, upload: str, number: int, data: bytes | memoryview, *, told: bool = False
+    ) -> str:
+        """Send a part, of which the server checks the digest, and return its tag.
+
+        With `told`, the server isn't sent the digest: it has to be its answer, which only who has
+        hashed the same bytes can give. That spares it to hash them once more.
+
+        Raises:
+            ErrorAnswer: what came isn't what was sent, or something else is wrong.
+        """
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
+        sent = {} if told else {"Content-MD5": base64.b64encode(digest).decode()}
+        query = {"partNumber": str(number), "uploadId": upload}
+        answer = self._ask("PUT", key, query, sent, data)
         answer.text()
-        return str(answer.headers["etag"])
+        tag = str(answer.headers["etag"])
+        if told and tag.strip('"') != digest.hex():
+            message = "the digest of what came isn't that of what was sent"
+            raise ErrorAnswer(_BAD_REQUEST, BAD_DIGEST, message)
+        return tag
 
     def read(self, key: str, seconds: float) -> bytes:
         """Return a small object whole, in so many seconds at most."""
@@ -222,6 +251,16 @@ class Direct:
             return http1.request("GET", path, headers, 0)
 
         gather(self._connections.connected, self._access.limits.read, request, sizes, take)
+
+    def _tells(self, key: str, upload: str, body: bytes) -> bool:
+        try:
+            self.send(key, upload, 1, body, told=True)
+        except ErrorAnswer as error:
+            # A bucket with retention wants a digest to come along.
+            if failures.is_transient(error):
+                raise
+            return False
+        return True
 
     def _refuses(
         self, method: str, key: str, query: Mapping[str, str], headers: dict[str, str], body: bytes

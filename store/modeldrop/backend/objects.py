@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _CONNECTIONS: Final = 8
 _PART: Final = 8 * 2**20
 _MIB: Final = 2**20
+_NO_SUCH_RANGE: Final = 416
 
 _T = TypeVar("_T")
 
@@ -171,17 +172,12 @@ class ObjectBackend:
 
     def source(self, key: str, start: int = 0) -> RangeSource | StreamSource | None:
         """Open a stored file to read it from `start` on, or return None if it is absent."""
-        full = self._key(key)
         with self._told("read", key):
-            driver = self._driver
-            began = time.monotonic()
-            opened = self._unless_absent(lambda: (driver.open(full, start, None),))
+            opened = self._unless_absent(lambda: (self._stream(key, start, None),))
             if opened is None:
                 return None
             if opened[0] is not None:
-                waited = time.monotonic() - began
-                told = lambda doing: self._told(doing, key)  # noqa: E731 - as for the others
-                return StreamSource(driver, full, opened[0], told, start, waited=waited)
+                return opened[0]
         found = self.stat(key)
         if found is None:
             return None
@@ -195,6 +191,27 @@ class ObjectBackend:
             lambda doing: self._told(doing, key),
             start,
         )
+
+    def part(self, key: str, start: int, end: int) -> StreamSource | None:
+        """Open a part of a stored file by one request, where its bytes come as a stream."""
+        with self._told("read", key):
+            try:
+                return self._unless_absent(lambda: self._stream(key, start, end))
+            except Exception as error:
+                # The file is shorter than it should be, which whoever opens all of it sees.
+                if failures.status_of(error) != _NO_SUCH_RANGE:
+                    raise
+                return None
+
+    def _stream(self, key: str, start: int, end: int | None) -> StreamSource | None:
+        driver, full = self._driver, self._key(key)
+        began = time.monotonic()
+        body = driver.open(full, start, end)
+        if body is None:
+            return None
+        waited = time.monotonic() - began
+        told = lambda doing: self._told(doing, key)  # noqa: E731 - as for the others
+        return StreamSource(driver, full, body, told, start, end, waited)
 
     def gather(self, wanted: Sequence[Stored], take: Callable[[int, memoryview], None]) -> None:
         """Bring what can be brought of small files at once; see `base.Gathering`."""

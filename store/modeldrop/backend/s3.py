@@ -19,11 +19,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 from modeldrop.backend import failures
-from modeldrop.backend.direct import Body, Direct, NotDirect
+from modeldrop.backend.direct import BAD_DIGEST, Body, Digests, Direct, NotDirect
 from modeldrop.backend.driver import ANSWER_SECONDS, Driver, Held, Listed, Unfinished
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.urls import without_secrets
@@ -39,7 +38,6 @@ _READ_SECONDS: Final = 30
 _PATIENT_TRIES: Final = 3
 _PAUSE_SECONDS: Final = 0.2
 _TOO_MANY: Final = 429
-_BAD_DIGEST: Final = "BadDigest"
 _PAGE: Final = 1000
 # What a server copies within the time that it may be silent; Amazon's copies up to 5 GiB at once.
 _COPIED_AT_ONCE: Final = 256 * 2**20
@@ -68,7 +66,7 @@ class S3Driver:
         self._made: Any = None
         self._making = threading.Lock()
         self._direct = Direct.connect(bucket, self._arguments)
-        self._checks = False
+        self._digests = Digests.IGNORED
         # Where only s3fs knows what an option means, it says at once what is wrong with it.
         direct = self._direct
         address = direct.endpoint if direct is not None else str(self._fs.s3.meta.endpoint_url)
@@ -115,6 +113,8 @@ class S3Driver:
 
     def now(self) -> datetime | None:
         """Return the date of an answer."""
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - loads much, rarely used
+
         answer = self._call("list_objects_v2", MaxKeys=1, timeout=ANSWER_SECONDS)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(date) if date else None
@@ -131,7 +131,7 @@ class S3Driver:
         direct = self._direct
         if direct is not None:
             try:
-                self._checks = _twice(lambda: direct.refuses_wrong_digests(key))
+                self._digests = _twice(lambda: direct.try_digests(key))
             except NotDirect:
                 self._direct = None
             except Exception as error:
@@ -139,12 +139,12 @@ class S3Driver:
                 if untrusted or failures.is_transient(error):
                     raise
                 # Not every server knows the header, and not everybody may write everywhere.
-        return self._checks
+        return self._digests is not Digests.IGNORED
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Put a whole object."""
         direct = self._direct
-        if direct is not None and self._checks:
+        if direct is not None and self._digests is not Digests.IGNORED:
             _twice(lambda: direct.put(key, data))
         else:
             self._call("put_object", Key=key, Body=bytes(data))
@@ -207,8 +207,9 @@ class S3Driver:
 
     def _upload(self, key: str, name: str, held: Mapping[int, Held]) -> _Multipart | _Checked:
         direct = self._direct
-        if direct is not None and self._checks:
-            return _Checked(self, key, name, held, direct)
+        if direct is not None and self._digests is not Digests.IGNORED:
+            told = self._digests is Digests.TOLD
+            return _Checked(self, key, name, held, direct, told=told)
         return _Multipart(self, key, name, held)
 
     def _parts(self, key: str, name: str) -> Iterator[tuple[int, Held]]:
@@ -366,14 +367,23 @@ class _Checked(_Multipart):
     views = True
 
     def __init__(
-        self, driver: S3Driver, key: str, name: str, held: Mapping[int, Held], direct: Direct
+        self,
+        driver: S3Driver,
+        key: str,
+        name: str,
+        held: Mapping[int, Held],
+        direct: Direct,
+        *,
+        told: bool,
     ) -> None:
         super().__init__(driver, key, name, held)
         self._direct = direct
         self._key = key
+        self._told = told
 
     def send(self, number: int, part: bytes | memoryview) -> None:
-        self._parts[number] = _twice(lambda: self._direct.send(self._key, self.name, number, part))
+        send = functools.partial(self._direct.send, self._key, self.name, number, part)
+        self._parts[number] = _twice(lambda: send(told=self._told))
 
 
 def _remember_credentials(fs: Any) -> None:  # noqa: ANN401 - s3fs's own
@@ -394,7 +404,7 @@ def _twice(work: Callable[[], _T]) -> _T:
             return work()
         except Exception as error:
             # Bytes that changed on their way are sent again too.
-            if not failures.is_transient(error) and _BAD_DIGEST not in failures.codes_of(error):
+            if not failures.is_transient(error) and BAD_DIGEST not in failures.codes_of(error):
                 raise
             if failures.status_of(error) == _TOO_MANY:
                 raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -79,11 +80,21 @@ class PartWriter:
                 if self._filled == self._part_size:
                     to_send += self._send()
                 count = min(self._part_size - self._filled, len(view))
-                self._part[self._filled : self._filled + count] = view[:count]
-                self._filled += count
+                self._fill(view[:count])
                 view = view[count:]
                 to_send += count if self._held() is None else 0
         return to_send
+
+    def _fill(self, data: memoryview) -> None:
+        """Put bytes behind those that the part has; as a slice of it they would be copied twice."""
+        end = self._filled + len(data)
+        if end > len(self._part):
+            del self._part[self._filled :]
+            self._part += data
+        else:
+            with memoryview(self._part) as part:
+                part[self._filled : end] = data
+        self._filled = end
 
     def finish(self) -> None:
         """Make the file visible under its key."""
@@ -297,9 +308,10 @@ class StreamSource:
     def within(self, start: int, end: int) -> StreamSource:
         """Return another source, of a range of the same file; both may be read at the same time."""
         with self._told("read"):
-            return StreamSource(
-                self._driver, self._key, self._open(start, end), self._told, start, end
-            )
+            began = time.monotonic()
+            body = self._open(start, end)
+            waited = time.monotonic() - began
+            return StreamSource(self._driver, self._key, body, self._told, start, end, waited)
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most `size`, and none at the end."""
