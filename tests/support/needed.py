@@ -206,6 +206,12 @@ NOT_NEEDED: Final[dict[str, str]] = {
     "modeldrop/intake/aside.py: aside: files.make_folders": (
         "`init` has made that folder, or its user"
     ),
+    "modeldrop/intake/aside.py: held_open: files.rename": (
+        "the marker's removal, which comes next, waits for the same folder"
+    ),
+    "modeldrop/intake/aside.py: held_open: files.remove_durable (2)": (
+        "on this machine it is removed with the stale ones before, which waits"
+    ),
     "modeldrop/intake/dropping.py: _merge: files.remove_durable": (
         "the hold file, which lasts before, holds the run open as well"
     ),
