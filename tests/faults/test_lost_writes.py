@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop import files
 from support import losing
 from support.acts import ACTS
 from support.children import run
 from support.losing import ALONE, KILLED, OTHER, WHOLE
 from support.needed import NEEDED, NOT_NEEDED
-from support.recording import Synced
 from support.waits import waits
 
 pytestmark = pytest.mark.timeout(900)
@@ -64,30 +62,8 @@ def test_every_wait_for_the_disk_is_known_to_be_needed_or_why_it_is_not() -> Non
 
 
 def test_what_is_not_waited_for_is_not_recorded(tmp_path: Path) -> None:
-    left_out = "modeldrop/files.py: create_durable: sync_folder"
-    whole, without = (run(record_promotion, tmp_path / str(number), number) for number in range(2))
-    wait = waits()[left_out]
-    assert [each for each in whole if wait.name not in each] == [*without]
+    whole, without = (
+        run(losing.record_promotion, tmp_path / str(number), number) for number in range(2)
+    )
+    assert [each for each in whole if each != losing.LEFT_OUT] == [*without]
     assert len(without) < len(whole)
-
-
-def record_promotion(folder: str, left_out: int) -> list[str]:
-    """Record a promotion, with a line of the product taken out; return its events."""
-    real = files.create_durable
-    if left_out:
-
-        def without_a_wait(*arguments: object) -> bool:
-            sync = files.sync_folder
-            files.sync_folder = lambda path: None  # noqa: ARG005 - whatever the folder
-            try:
-                return real(*arguments)  # type: ignore[arg-type] # as it was called
-            finally:
-                files.sync_folder = sync
-
-        files.create_durable = without_a_wait  # type: ignore[assignment] # the same
-    recording = losing.Player("promote", ALONE, Path(folder)).recording
-    wait = waits()["modeldrop/files.py: create_durable: sync_folder"]
-    return [
-        f"{wait.name}" if isinstance(each, Synced) and wait.is_in(each) else type(each).__name__
-        for each in recording.events
-    ]

@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from modeldrop import files
 from support import powerloss
 from support.acts import ACTS
 from support.acts.world import HOME, Act, go_elsewhere, make_elsewhere, setup
 from support.powerloss import Key, Left, Losses
 from support.recording import Killed, Recorder, Recording, Synced
+from support.waits import waits as every_wait
 from support.waits import without
 
 # SQLite writes by itself, and what it writes may be removed at any time.
@@ -233,3 +235,28 @@ def play_without(name: str, mode: str, folder: str, waits: list[str]) -> tuple[i
         else:
             green.append(wait)
     return checked, green
+
+
+LEFT_OUT: Final = "modeldrop/files.py: create_durable: sync_folder"
+
+
+def record_promotion(folder: str, left_out: int) -> list[str]:
+    """Record a promotion, with a line of the product taken out; return its events."""
+    real = files.create_durable
+    if left_out:
+
+        def without_a_wait(*arguments: object) -> bool:
+            sync = files.sync_folder
+            files.sync_folder = lambda path: None  # noqa: ARG005 - whatever the folder
+            try:
+                return real(*arguments)  # type: ignore[arg-type] # as it was called
+            finally:
+                files.sync_folder = sync
+
+        files.create_durable = without_a_wait  # type: ignore[assignment] # the same
+    recording = Player("promote", ALONE, Path(folder)).recording
+    wait = every_wait()[LEFT_OUT]
+    return [
+        wait.name if isinstance(each, Synced) and wait.is_in(each) else type(each).__name__
+        for each in recording.events
+    ]
