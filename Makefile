@@ -57,6 +57,9 @@ BENTOML_WANT := bentoml==1.4.40
 TINYDB_VERSION := 4.9.0
 TINYDB  := $(VENV)/tinydb/.fetched-$(TINYDB_VERSION)
 
+# What the fault suite takes from Debian, where it can be had.
+TOOLS   := $(VENV)/debian/.looked
+
 DEMO_NEEDS_s3    := $(SERVERS)
 DEMO_NEEDS_azure := $(AZURITE)
 
@@ -107,6 +110,13 @@ test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests an
 .PHONY: test-formats
 test-formats: $(FORMATS) ## look at files that torch, TensorFlow and Keras write; installs them once
 	@$(VENV)/formats/bin/python -m pytest -n 0 tests/test_formats_libraries.py
+
+# Not a part of `make test`, since it takes as long again. What a selection tries isn't counted.
+.PHONY: test-faults
+test-faults: $(DEV) $(TOOLS) ## try every fault at every place, and count them: TESTS="FILE... -k WORD", JOBS=2
+	@$(COMPILE)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+	    $(if $(strip $(TESTS)),$(TESTS),--count-faults tests/faults)
 
 .PHONY: lint
 lint: $(DEV) ## check style, types, the house's architecture, the generated docs, the units and the container
@@ -220,6 +230,12 @@ $(TINYDB): | $(MADE)
 	@$(PIP) download --constraint constraints.txt --build-constraint constraints.txt \
 	    --no-deps --no-binary tinydb --dest $(@D) tinydb==$(TINYDB_VERSION)
 	@tar -xzf $(@D)/tinydb-$(TINYDB_VERSION).tar.gz -C $(@D) tinydb-$(TINYDB_VERSION)/tests
+	@touch $@
+
+# Taken apart in a folder of our own, so that nobody has to be root; where a tool can't be had, its
+# tests say so.
+$(TOOLS): .ci/debian-tools | $(MADE)
+	@.ci/debian-tools $(@D)
 	@touch $@
 
 $(FORMATS): $(MADE) pyproject.toml

@@ -106,6 +106,20 @@ def test_another_repository_has_it_all_with_numbers_dates_and_people(
     assert repository.verify(deep=True).ok
 
 
+def test_alias_that_an_import_left_untold_is_told_by_the_next_one(
+    origin: Repository, repository: Repository, bundle: Path, tmp_path: Path
+) -> None:
+    origin.remove_alias("churn@champion")
+    bring(repository, export(origin, ["churn"], tmp_path / "bare.bundle", history=True))
+    assert dies(work.import_bundle, repository.home.paths.root, bundle, at="record appended")
+    assert repository.resolve("churn@champion").name == "churn/2"
+
+    assert bring(repository, bundle).complete
+
+    assert repository.runs_at_backend.open_intents() == []
+    assert [each.kind for each in repository.log()].count("promoted") == 1
+
+
 def test_twice_and_into_where_it_came_from_nothing_doubles(
     origin: Repository, repository: Repository, bundle: Path
 ) -> None:

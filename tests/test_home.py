@@ -26,6 +26,8 @@ from modeldrop.form import canonical
 from modeldrop.home import find, open_home
 from modeldrop.layout import FORMAT_KEY, HomePaths
 from modeldrop.names import new_guid
+from support import work
+from support.children import run
 from support.stores import Faulty, make_home, model, quick_pauses, set_backend
 
 
@@ -323,6 +325,14 @@ def test_copied_home_takes_a_new_id_and_begins_a_journal_that_names_the_old_one(
     # For good: it isn't copied once more when it is opened again, and the original is unmoved.
     assert Repository.open(tmp_path / "two").home.claim() is None
     assert Repository.open(tmp_path / "one").home.claim() is None
+
+
+def test_copied_home_can_be_read_wherever_its_claim_died(tmp_path: Path) -> None:
+    make_home(tmp_path / "one", tmp_path / "backend").upload(new_guid(), model(tmp_path / "m"))
+
+    deaths = run(work.claim_and_die_everywhere, tmp_path / "one")
+
+    assert deaths > 20
 
 
 def test_copied_home_whose_claim_died_half_way_names_the_old_one_all_the_same(

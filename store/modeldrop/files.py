@@ -226,11 +226,12 @@ def rename_if_absent(source: Path, target: Path) -> None:
             os.rename(source, target)
     if not free:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if source.parent != target.parent:
+        # Before its old name goes: otherwise a power loss could take both.
+        sync_folder(target.parent)
     if not is_folder:
         source.unlink(missing_ok=True)
-    sync_folder(target.parent)
-    if source.parent != target.parent:
-        sync_folder(source.parent)
+    sync_folder(source.parent)
 
 
 def rename_if_free(temp: str, path: str) -> bool:

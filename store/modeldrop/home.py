@@ -21,6 +21,7 @@ from modeldrop.files import make_folders, others_can_write, rename, write_durabl
 from modeldrop.form import now
 from modeldrop.home_records import HomeRecord, Probe
 from modeldrop.layout import HomePaths
+from modeldrop.records import Head
 
 FOLDER: Final = ".mlops"
 VARIABLE: Final = "MODELDROP_HOME"
@@ -115,9 +116,7 @@ class Home:
                 return None
             old = self._record
             # The id goes last: until then, whoever comes next does the rest.
-            for path in (self.paths.journal, self.paths.head):
-                if path.exists():
-                    rename(path, path.with_name(f"{path.stem}-{old.home}{path.suffix}"))
+            self._put_aside(old.home)
             self._record = HomeRecord(
                 home=str(uuid.uuid4()),
                 repository=old.repository,
@@ -128,6 +127,19 @@ class Home:
             )
             write_durable(self.paths.record, self._record.to_bytes())
             return old.home
+
+    def _put_aside(self, old: str) -> None:
+        """Have no journal, and keep the one that is there under the id that it was written by.
+
+        One of no line takes HEAD's place first: whoever reads in between, or after a crash, finds
+        a journal that has no entry yet, and no damage.
+        """
+        journal, head, empty = self.paths.journal, self.paths.head, Head.empty().to_bytes()
+        if head.exists() and (data := head.read_bytes()) != empty:
+            write_durable(head.with_name(f"{head.name}-{old}"), data)
+            write_durable(head, empty)
+        if journal.exists():
+            rename(journal, journal.with_name(f"{journal.stem}-{old}{journal.suffix}"))
 
     def require_own(self) -> None:
         """Raise if the home is to take a new id before anything else.

@@ -450,3 +450,8 @@ class Head(Record):
     start: int
     offset: int
     sha256: str
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return the HEAD of a journal that has no line."""
+        return cls(seq=0, start=0, offset=0, sha256="0" * 64)

@@ -247,6 +247,26 @@ def promote_and_die_everywhere(home: str) -> int:
     return die_everywhere(begin)
 
 
+def claim_and_die_everywhere(home: str) -> int:
+    """Die before each call in turn that changes a file system while a home takes a new id."""
+
+    def begin(number: int) -> Callable[[], object]:
+        with Repository.open(home) as repository:
+            repository.home.disown(repository.home.id)
+
+        def attempt() -> None:
+            # Reading comes before whatever goes on with the claim.
+            with Repository.open(home) as repository:
+                list(repository.log())
+                repository.ready_to_write()
+                # Its line may be there twice: one that was written and not acknowledged is adopted.
+                assert {each.kind for each in repository.log()} == {"home-copied"}
+
+        return attempt
+
+    return die_everywhere(begin)
+
+
 @contextlib.contextmanager
 def _no_lock(path: Path, *, what: str, timeout: float = 0) -> Iterator[None]:
     del path, what, timeout

@@ -96,7 +96,7 @@ class LocalWriter:
                     # The key is unique: nobody else writes to it.
                     linked = not os.path.lexists(self._path)
                     if linked:
-                        files.rename(self._temp, self._path)
+                        files.give_name(os.fspath(self._temp), os.fspath(self._path))
                 if not linked:
                     self._refuse("it is there already")
                 self._temp.unlink(missing_ok=True)

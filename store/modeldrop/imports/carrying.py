@@ -348,7 +348,7 @@ class _Carrying:
                 newest = self._aliases.newest(here, alias)
             except AliasNotFound:
                 newest = None
-            if newest is not None:
+            if newest is not None and (newest.version != number or number not in placed):
                 if newest.version != number:
                     on = f"{here}/{newest.version}" if newest.version else "no version"
                     reason = f"it is on {on} here, and stays there; there it is on {number}"
@@ -357,11 +357,15 @@ class _Carrying:
             elif number not in placed:
                 self._report.waiting.append(Left("alias", name, f"{here}/{number} isn't here"))
             elif (version := placed[number]) is None or self._options.dry_run:
-                self._report.count("aliases", created=True)
+                self._report.count("aliases", created=newest is None)
             else:
-                self._place_alias(here, alias, version)
+                self._place_alias(here, alias, version, 0 if newest is None else number)
 
-    def _place_alias(self, here: str, alias: str, version: Version) -> None:
+    def _place_alias(self, here: str, alias: str, version: Version, expect: int) -> None:
+        """Have an alias on a version, if it is where it is expected; on that version it may be.
+
+        Then an import may have died that had put it there, and what that left is settled.
+        """
         rooms = self._rooms
         promotion = Promotion(
             rooms.home, rooms.backend, rooms.journal, self._versions, self._aliases
@@ -370,13 +374,13 @@ class _Carrying:
         try:
             rooms.retirements_at_backend.refuse(version, "")
             promotion.place(
-                here, alias, version, self._request(), by=self._by, reason=reason, expect=0
+                here, alias, version, self._request(), by=self._by, reason=reason, expect=expect
             )
         except (Conflict, UsageError) as error:
             # Somebody was quicker, a target bears the name, or the version is retired.
             self._report.left.append(Left("alias", f"{here}@{alias}", error.message))
         else:
-            self._report.count("aliases", created=True)
+            self._report.count("aliases", created=not expect)
 
     def _experiment_of(self, there: RunThere) -> str | None:
         if there.experiment is None:

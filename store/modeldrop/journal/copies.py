@@ -1,8 +1,8 @@
 """What was fetched of other homes' journals: copies, byte for byte, each with a HEAD of its own.
 
-Write order: lines, and the next `<home>.json` beside the last one → both on the disk → its name. A
-crash leaves the copy as it was, perhaps with bytes past its end, which are no part of it and are
-overwritten. Readers take no lock.
+Write order: (first time: the copy, empty) → lines, and the next `<home>.json` beside the last one →
+both on the disk → its name. A crash leaves the copy as it was, perhaps with bytes past its end,
+which are no part of it and are overwritten. Readers take no lock.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Copies:
     def append(self, home: str, segments: Sequence[Segment]) -> None:
         """Keep verified segments that follow what there is; they last when it returns."""
         files.make_folders(self._paths.journals)
+        path = self._paths.fetched_journal(home)
         last = segments[-1]
         head = last.reached
         found = FetchedRecord(
@@ -90,10 +91,11 @@ class Copies:
             begins=last.begins,
         )
         data = b"".join(each.data for each in segments)
-        fd = os.open(
-            self._paths.fetched_journal(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            if not segments[0].begins:
+                # The file's name has to last before a HEAD with lines does.
+                files.sync_folder(self._paths.journals)
             with Batch() as batch:
                 batch.extend(fd, data, segments[0].begins)
                 batch.replace(os.fspath(self._paths.fetched_head(home)), found.to_bytes())

@@ -120,8 +120,9 @@ class Journal:
         """Settle what a writer that died left past HEAD, and return HEAD as it is then.
 
         Whole lines are adopted: the writer died before it could acknowledge them. A torn rest is
-        cut, and kept under `torn/`. To be called before a request looks whether an earlier
-        attempt of its own is in the journal. Takes no lock where nothing is left.
+        cut, and kept under `torn/`. Where nothing is left, no lock is taken; but HEAD lasts then,
+        which its writer may have died before. To be called before a request looks whether an
+        earlier attempt of its own is in the journal.
 
         Raises:
             As for `append`.
@@ -135,6 +136,11 @@ class Journal:
                 failed = self._commit(fd, found, reached, adopted) if adopted else None
                 if failed:
                     raise failed(found.offset)
+        else:
+            try:
+                files.sync_folder(self._paths.root)
+            except OSError as error:
+                raise self._fail(error, unknown=True) from error
         return self.head()
 
     def check_writable(self) -> Head | None:

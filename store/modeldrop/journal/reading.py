@@ -20,7 +20,7 @@ from modeldrop.layout import HomePaths
 from modeldrop.records import Head
 
 # Written before the first line, so that a journal with lines and no HEAD is always damage.
-EMPTY: Final = Head(seq=0, start=0, offset=0, sha256=NO_LINE)
+EMPTY: Final = Head.empty()
 
 _FORWARD: Final = 1 << 20
 # Some hundred lines: what `log` shows, in one read.
