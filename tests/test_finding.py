@@ -273,6 +273,21 @@ def test_search_knows_of_other_hosts_what_was_fetched_and_says_up_to_when(
     assert searched(ada, "experiment=churn") == [second, first]
 
 
+def test_flipped_bit_of_when_it_was_fetched_makes_no_answer_younger(
+    hosts: tuple[Repository, Repository],
+) -> None:
+    bob = hosts[1]
+    assert bob.finding.search("experiment=churn").as_of
+    bob.fetch()
+    told = bob.finding.search("experiment=churn").as_of
+    assert told is not None
+    path = bob.home.paths.fetched_at()
+    whole = path.read_bytes()
+    for at, byte in enumerate(whole):
+        path.write_bytes(whole[:at] + bytes([byte ^ 1 << at % 8]) + whole[at + 1 :])
+        assert (bob.finding.search("experiment=churn").as_of or "") < told
+
+
 def test_a_fetch_with_trouble_makes_no_answer_younger(
     hosts: tuple[Repository, Repository],
 ) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ from modeldrop.errors import (
 from modeldrop.files import write_quick
 from modeldrop.form import now
 from modeldrop.home import Home
-from modeldrop.home_records import PushedRecord
+from modeldrop.home_records import FetchedAt, PushedRecord
 from modeldrop.journal import Copies, Journal
 from modeldrop.journal.lines import NotALine, parse
 from modeldrop.journal.reading import EMPTY
@@ -145,8 +144,7 @@ class Sync:
             if not any(each.trouble for each in fetched):
                 # For those who ask how old an answer is; without it, it is older.
                 with contextlib.suppress(OSError):
-                    said = json.dumps({"fetched_at": began}).encode("ascii")
-                    write_quick(self._paths.fetched_at(), said)
+                    write_quick(self._paths.fetched_at(), FetchedAt(began).to_bytes())
             return fetched
 
     # To the backend
