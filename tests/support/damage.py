@@ -173,12 +173,21 @@ THINGS: Final[dict[str, Thing]] = {
         # SQLite keeps no checksums: a text of it may lie, and decides nothing (decision 0082).
         Thing("index", _kept("index/index.sqlite"), any=("search",), first=61),
         Thing(
-            "memory of a run", _kept("service/runs/*/*.json"), same=("scan", "status after a scan")
+            "memory of a run",
+            _kept("service/runs/*/*.json"),
+            same=("scan", "status after a scan"),
+            first=7,
+            stride=29,
         ),
         Thing("when it was fetched", _kept("service/fetched.json"), same=("as of",)),
         Thing("cached bytes", _kept("objects/*/*/*"), same=("path",)),
         Thing("note of the cache", _kept("objects/*/*.json"), same=("path",)),
-        Thing("receipt", _kept(f"staging/{RUN}/.modeldrop-receipt.json"), same=("scan", "status")),
+        Thing(
+            "receipt",
+            _kept(f"staging/{RUN}/.modeldrop-receipt.json"),
+            same=("status", "scan"),
+            stride=29,
+        ),
         # The backend
         Thing(
             "format.json",
@@ -257,12 +266,13 @@ THINGS: Final[dict[str, Thing]] = {
             told=("verify",),
             same=("log",),
             either=("push", "rebuild"),
+            first=7,
             stride=53,
         ),
         Thing(
             "other's segment",
             _segment(lambda world: world.other, 0),
-            told=("verify", "fetch"),
+            told=("fetch", "verify"),
             same=("log",),
             stride=11,
         ),

@@ -65,8 +65,9 @@ def _log(_: World, home: Repository) -> object:
 
 @_question
 def _search(_: World, home: Repository) -> object:
-    found = home.finding.search("experiment=churn").found
-    return [_plain(found), _plain(home.finding.runs())]
+    found, runs = home.finding.search("experiment=churn").found, home.finding.runs()
+    said = [[each.metadata(), each.formats(), each.runs_code()] for each in (*found, *runs)]
+    return [_plain(found), _plain(runs), said, [each.artifacts() for each in runs]]
 
 
 @_question
