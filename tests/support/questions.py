@@ -66,8 +66,9 @@ def _log(_: World, home: Repository) -> object:
 @_question
 def _search(_: World, home: Repository) -> object:
     found, runs = home.finding.search("experiment=churn").found, home.finding.runs()
-    said = [[each.metadata(), each.formats(), each.runs_code()] for each in (*found, *runs)]
-    return [_plain(found), _plain(runs), said, [each.artifacts() for each in runs]]
+    said: list[object] = [[each.metadata(), each.formats(), each.runs_code()] for each in found]
+    said += [[each.metadata(), each.formats(), each.artifacts()] for each in runs]
+    return [_plain(found), _plain(runs), said]
 
 
 @_question
