@@ -118,6 +118,11 @@ test-faults: $(DEV) $(TOOLS) ## try every fault at every place, and count them: 
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
 	    $(if $(strip $(TESTS)),$(TESTS),--count-faults tests/faults)
 
+# What a reader failed at is kept in tests/fuzz/corpus, and read again by `make test`.
+.PHONY: fuzz
+fuzz: $(DEV) ## give every reader of what others wrote damaged input: FUZZ_SECONDS=300, FUZZ="records,lines"
+	@PYTHONPATH=tests FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ="$(FUZZ)" $(BIN)/python tests/fuzz/run.py
+
 .PHONY: lint
 lint: $(DEV) ## check style, types, the house's architecture, the generated docs, the units and the container
 	@$(BIN)/ruff check --quiet .

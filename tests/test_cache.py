@@ -71,7 +71,7 @@ def test_the_copy_is_read_only(cache: Cache) -> None:
     assert {each.stat().st_mode & 0o777 for each in place.rglob("*") if each.is_file()} == {0o444}
 
 
-@pytest.mark.parametrize("what", ["changed", "gone", "added", "a link"])
+@pytest.mark.parametrize("what", ["changed", "changed in place", "gone", "added", "a link"])
 def test_a_copy_that_was_meddled_with_is_pulled_anew(
     cache: Cache, tmp_path: Path, what: str
 ) -> None:
@@ -80,6 +80,13 @@ def test_a_copy_that_was_meddled_with_is_pulled_anew(
     file = place / "deep" / "b"
     if what == "added":
         (place / "deep" / "c").write_text("beside")
+    elif what == "changed in place":
+        # Of the same size, and with its time put back.
+        times = file.stat()
+        file.chmod(0o644)
+        file.write_text("WEIGHTS")
+        file.chmod(0o444)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     elif what == "a link":
         place.rename(tmp_path / "elsewhere")
         place.symlink_to(tmp_path / "elsewhere")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -271,6 +273,52 @@ def test_search_knows_of_other_hosts_what_was_fetched_and_says_up_to_when(
     assert answer.as_of > began
     # Its own journal is read anew, and tells nothing twice.
     assert searched(ada, "experiment=churn") == [second, first]
+
+
+@pytest.mark.parametrize("text", ['[{"artifact"', '[{"artifacu": "a"}]', "3"])
+def test_text_of_the_index_that_is_nonsense_is_told_with_what_to_do(
+    hosts: tuple[Repository, Repository], text: str
+) -> None:
+    ada = hosts[0]
+    sharing.store(ada, "first")
+    assert ada.finding.runs()
+    with contextlib.closing(sqlite3.connect(ada.home.paths.index)) as db, db:
+        db.execute("UPDATE revisions SET artifacts = ?, metadata = ?", (text, text))
+    [found] = ada.finding.runs()
+    for ask in (found.artifacts, found.metadata):
+        with pytest.raises(IntegrityError, match="is damaged") as told:
+            ask()
+        assert "`index`" in told.value.hint
+
+
+def test_index_that_is_no_text_where_one_has_to_be_is_made_anew(
+    hosts: tuple[Repository, Repository],
+) -> None:
+    ada = hosts[0]
+    first = sharing.store(ada, "first")
+    assert searched(ada, "experiment=churn") == [first]
+    path = ada.home.paths.index
+    for at in range(len("versions")):
+        data = bytearray(path.read_bytes())
+        # Of a table's name, which SQLite shows when it can't understand the rest.
+        data[data.index(b"tableversionsversions") + len("table") + at] ^= 0x80
+        path.write_bytes(data)
+        assert searched(ada, "experiment=churn") == [first]
+
+
+def test_flipped_bit_of_when_it_was_fetched_makes_no_answer_younger(
+    hosts: tuple[Repository, Repository],
+) -> None:
+    bob = hosts[1]
+    assert bob.finding.search("experiment=churn").as_of
+    bob.fetch()
+    told = bob.finding.search("experiment=churn").as_of
+    assert told is not None
+    path = bob.home.paths.fetched_at()
+    whole = path.read_bytes()
+    for at, byte in enumerate(whole):
+        path.write_bytes(whole[:at] + bytes([byte ^ 1 << at % 8]) + whole[at + 1 :])
+        assert (bob.finding.search("experiment=churn").as_of or "") < told
 
 
 def test_a_fetch_with_trouble_makes_no_answer_younger(

@@ -48,7 +48,8 @@ CLASSES: Final = {cls.kind: cls for cls in subclasses(Record)}
 # What a home may lose without losing anything that was acknowledged, so that it is no part of the
 # format.
 DISPOSABLE: Final = {
-    *("begun-upload", "cached", "deletion", "run-memory", "run-request", "run-standing", "status"),
+    *("begun-upload", "cached", "deletion", "fetched-at", "run-memory", "run-request"),
+    *("run-standing", "status"),
 }
 
 

@@ -13,6 +13,7 @@ from modeldrop.errors import (
     BackendError,
     ConfigError,
     Conflict,
+    IntegrityError,
     JournalChanged,
     JournalDamaged,
     JournalForked,
@@ -20,7 +21,7 @@ from modeldrop.errors import (
     NotFound,
 )
 from modeldrop.journal import Copies, segments
-from modeldrop.layout import journal_segment, journal_segments
+from modeldrop.layout import journal_segment, journal_segments, numbered, versions
 from modeldrop.sync import FetchedJournal, Pushed
 from support import sharing
 from support.children import dies, run, together
@@ -459,6 +460,36 @@ def test_clone_into_a_home_of_another_backend_is_refused(
 
 
 # A journal that was changed
+
+
+def test_number_that_another_journal_tells_of_is_not_given_again_if_the_backend_loses_it(
+    ada: Repository, bob: Repository, backend: Path
+) -> None:
+    store(ada, "one")
+    assert store(bob, "two") == "churn/2"
+    assert store(bob, "other", "spam") == "spam/1"
+    bob.push()
+    ada.fetch()
+    (backend / numbered(versions("churn"), 2)).unlink()
+
+    with pytest.raises(IntegrityError, match="churn/2 was registered"):
+        store(ada, "three")
+
+    # Where this home has no counter, it makes none: versions are counted at the backend then.
+    assert not ada.home.paths.counter("spam").exists()
+
+
+def test_damaged_counter_holds_up_no_fetch(ada: Repository, bob: Repository, backend: Path) -> None:
+    store(ada, "one")
+    store(bob, "two")
+    bob.push()
+    counter = ada.home.paths.counter("churn")
+    counter.write_bytes(b"damaged")
+
+    [fetched] = ada.fetch()
+
+    assert fetched.trouble is None
+    assert counter.read_bytes() == b"damaged"
 
 
 def test_segment_that_is_missing_is_noticed_by_who_has_seen_it(

@@ -34,6 +34,8 @@ class _CachedFile(Part):
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int
+    """Whoever writes to a file can put its other time back, and not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def _note(place: Path, artifact: Artifact) -> _Cached:
     for file in artifact.files:
         path = place if artifact.type == "file" else place / file.path
         status = path.lstat()
-        found.append(_CachedFile(file.path, status.st_size, status.st_mtime_ns))
+        found.append(_CachedFile(file.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return _Cached(artifact.sha256, tuple(found))
 
 

@@ -320,7 +320,7 @@ class Deployer:
         if last is None or last.url != turn.place.url:
             return
         for each in last.let_go:
-            if age(each.let_go_at) < _GRACE:
+            if age(each.let_go_at, last.reference) < _GRACE:
                 continue
             try:
                 turn.place.remove(each.copy)

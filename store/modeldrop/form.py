@@ -146,6 +146,21 @@ def damaged(where: str, why: str) -> RecordDamaged:
     )
 
 
+def moment(at: str, where: str) -> datetime:
+    """Return the time that a record names.
+
+    Raises:
+        RecordDamaged: it is none, or of no time zone; whoever wrote the record is none of us.
+    """
+    try:
+        found = datetime.fromisoformat(at)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise damaged(where, f"{printable(at)!r} is no time")
+    return found
+
+
 class Part:
     """A dataclass that is JSON: out by `as_json`, in by `from_json`.
 

@@ -145,6 +145,14 @@ class FetchedRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class FetchedAt(Record):
+    """`service/fetched.json`: when other homes' journals were fetched, all of them."""
+
+    kind: ClassVar[str] = "fetched-at"
+    fetched_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Intent(Record):
     """A line of `intents/<request>.jsonl`: what a request was about to append when it began."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from modeldrop import files, layout, locks
@@ -24,7 +24,7 @@ from modeldrop.deployment_records import Deploying
 from modeldrop.deployments import Deployments
 from modeldrop.errors import BackendError, Conflict, Locked
 from modeldrop.following import Following
-from modeldrop.form import now
+from modeldrop.form import moment, now
 from modeldrop.home import Home
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal
@@ -177,7 +177,7 @@ class Interrupted:
         return number
 
     def _undo(self, note: Deploying) -> None:
-        if note.settled_at is not None and age(note.settled_at) < _LATE:
+        if note.settled_at is not None and age(note.settled_at, note.request) < _LATE:
             return
         try:
             opened = self._targets.open_url(note.target, note.url)
@@ -199,9 +199,13 @@ class Interrupted:
         return sorted(found, key=lambda each: (each.begun_at, each.request))
 
 
-def age(at: str) -> timedelta:
-    """Return how long ago a time was, by this host's clock."""
-    return datetime.fromisoformat(now()) - datetime.fromisoformat(at)
+def age(at: str, where: str) -> timedelta:
+    """Return how long ago a time was, by this host's clock; `where` names the record that has it.
+
+    Raises:
+        RecordDamaged: it is no time.
+    """
+    return datetime.now(UTC) - moment(at, where)
 
 
 def _told(

@@ -24,6 +24,7 @@ from modeldrop import layout, pins
 from modeldrop.collection import Part, State, state_of
 from modeldrop.config import GcSettings
 from modeldrop.errors import BackendRefused, IntegrityError, NotFound
+from modeldrop.form import moment
 from modeldrop.pins import Pins, Sequences
 from modeldrop.records import COLLECTED, KEPT, MARKED, Artifact, LetGo, Revision
 
@@ -217,7 +218,7 @@ def _becomes(state: str, why: str | None, known: State, part: Part, clock: Clock
         if why is None:
             return KEPT
         record = (known.parts or {})[part]
-        marked_at = datetime.fromisoformat(record.recorded_at)
+        marked_at = moment(record.recorded_at, record.reference)
         return COLLECTED if marked_at < clock.earliest - _MARKED_FOR else ""
     return MARKED if why is not None and state != COLLECTED else ""
 
@@ -232,7 +233,7 @@ def _may_go(
     whole_run = (
         settings.unregistered_after > 0
         and not pinned.any_of(last.run)
-        and datetime.fromisoformat(last.written_at)
+        and moment(last.written_at, f"run:{last.run}~{last.revision}")
         < clock.earliest - timedelta(seconds=settings.unregistered_after)
     )
     found: dict[Part, str] = {}
@@ -303,8 +304,8 @@ class _Run:
         for part in parts:
             revision = revisions[part.revision]
             artifact = _artifact(revision, part.artifact)
-            where = f"run:{revision.run}~{revision.revision}/{artifact.artifact}"
-            at = datetime.fromisoformat(revision.written_at)
+            name = f"run:{revision.run}~{revision.revision}"
+            where, at = f"{name}/{artifact.artifact}", moment(revision.written_at, name)
             yield Gone(state, where, at, artifact.size)
 
     def _delete(

@@ -21,6 +21,7 @@ from modeldrop.backend.base import Backend
 from modeldrop.collection import parts_of
 from modeldrop.deployments import Deployments
 from modeldrop.errors import IntegrityError
+from modeldrop.form import moment
 from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.names import WHOLE_RUN
@@ -138,7 +139,7 @@ def _retired(sequences: Sequences, experiment: str, names: set[str], before: dat
         numbers = sequences.retirements.numbers(experiment, version)
         names.update(f"{experiment}/{version}~{number}" for number in numbers)
         newest = sequences.retirements.newest(experiment, version)
-        if newest and newest.retired and datetime.fromisoformat(newest.retired_at) < before:
+        if newest and newest.retired and moment(newest.retired_at, newest.reference) < before:
             found.add(version)
     return found
 

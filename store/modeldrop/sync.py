@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -22,12 +21,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from modeldrop import layout, locks
+from modeldrop import counters, layout, locks
 from modeldrop.admission import check_backend
 from modeldrop.backend.base import Backend
 from modeldrop.errors import (
     BackendError,
+    CounterDamaged,
     JournalForked,
+    Locked,
     ModeldropError,
     OutcomeUnknown,
     RecordDamaged,
@@ -35,19 +36,23 @@ from modeldrop.errors import (
 from modeldrop.files import write_quick
 from modeldrop.form import now
 from modeldrop.home import Home
-from modeldrop.home_records import PushedRecord
+from modeldrop.home_records import Counter, FetchedAt, PushedRecord
 from modeldrop.journal import Copies, Journal
 from modeldrop.journal.lines import NotALine, parse
 from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import Segment, chained, cut, first_difference, is_at, read
+from modeldrop.names import is_experiment
 from modeldrop.records import Head
 from modeldrop.shared import SharedJournals
+from modeldrop.versions import LEFT_VACANT, REGISTERED
 
 if TYPE_CHECKING:
     from modeldrop.sealing import Sealing
 
 _log = logging.getLogger(__name__)
 
+# The entries that tell of a version's number.
+_NUMBERED: Final = frozenset((REGISTERED, LEFT_VACANT))
 # So many bytes of a home are kept at once while it is fetched.
 _BATCH: Final = 8 << 20
 
@@ -167,8 +172,7 @@ class Sync:
             if not any(each.trouble for each in fetched):
                 # For those who ask how old an answer is; without it, it is older.
                 with contextlib.suppress(OSError):
-                    said = json.dumps({"fetched_at": began}).encode("ascii")
-                    write_quick(self._paths.fetched_at(), said)
+                    write_quick(self._paths.fetched_at(), FetchedAt(began).to_bytes())
             return fetched
 
     # To the backend
@@ -280,13 +284,32 @@ class Sync:
                 batch.append(segment)
                 after = segment.reached
                 if after.offset - batch[0].begins >= _BATCH:
-                    self._copies.append(home, batch)
+                    self._keep(home, batch)
                     batch = []
         finally:
             if batch:
-                self._copies.append(home, batch)
+                self._keep(home, batch)
         if after == EMPTY and self._shared.firsts(home):
             raise self._shared.changed(home, host, 1, "the segment that has it is missing")
+
+    def _keep(self, home: str, segments: Sequence[Segment]) -> None:
+        """Keep segments, and bring the counters that this home has up to what they tell of."""
+        self._copies.append(home, segments)
+        newest: dict[str, int] = {}
+        for segment in segments:
+            for entry in segment.entries:
+                name, number = entry.details.get("experiment"), entry.details.get("version")
+                if entry.kind in _NUMBERED and isinstance(name, str) and type(number) is int:
+                    newest[name] = max(number, newest.get(name, 0))
+        for name, number in newest.items():
+            if is_experiment(name) and self._paths.counter(name).exists():
+                # So that no number that was told of is given again, should the backend lose it.
+                # A counter is a hint: who can't write it has what it says already.
+                with (
+                    contextlib.suppress(Locked, CounterDamaged, OSError),
+                    locks.hold(self._paths.counter_lock(name), what=f"the experiment {name}"),
+                ):
+                    counters.bring_forward(self._home, Counter(name, number, self._home.repository))
 
 
 def _are_lines(data: bytes, home: str) -> bool:

@@ -15,19 +15,19 @@ Nothing is decided by the index. `register`, `promote` and `pull` go by the back
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from modeldrop.errors import IntegrityError, MetricNotFound, UsageError
+from modeldrop.errors import IntegrityError, MetricNotFound, NewerFormat, UsageError
 from modeldrop.finding import answers
 from modeldrop.finding.answers import FoundRun, FoundVersion, value
 from modeldrop.finding.conditions import LIVE, RUNS, VERSIONS, Condition, Sort, Unit, condition
 from modeldrop.finding.forward import SURVEYED, Forward, Rooms
 from modeldrop.finding.index import Index, about
 from modeldrop.finding.query import parse
+from modeldrop.home_records import FetchedAt
 from modeldrop.names import check_experiment, printable
 
 if TYPE_CHECKING:
@@ -384,10 +384,10 @@ class Finding:
 
     def _as_of(self, db: sqlite3.Connection) -> str | None:
         times = [about(db, SURVEYED)]
+        path = self._rooms.home.paths.fetched_at()
         # Unreadable, it says nothing, and the next fetch writes it anew.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            told = json.loads(self._rooms.home.paths.fetched_at().read_bytes())
-            times.append(str(told.get("fetched_at")))
+        with contextlib.suppress(OSError, IntegrityError, NewerFormat):
+            times.append(FetchedAt.from_bytes(path.read_bytes(), str(path)).fetched_at)
         return max((each for each in times if each is not None), default=None)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from modeldrop.errors import IntegrityError
 from modeldrop.finding.conditions import RETIRED, RUNS, VERSIONS, Condition, Sort, Unit, ordered
 from modeldrop.finding.facts import text_of
 from modeldrop.form import Fields
@@ -92,7 +93,9 @@ class FoundRun:
 
     def artifacts(self) -> list[Fields]:
         """Return its artifacts: name, type, digest and size of each."""
-        found: list[Fields] = json.loads(self.artifacts_json)
+        found = _parsed(self.artifacts_json)
+        if not isinstance(found, list) or not all(map(_is_artifact, found)):
+            raise _damaged()
         return found
 
     def metadata(self) -> Fields:
@@ -176,10 +179,32 @@ def _rows(
 
 
 def _object(text: str | None) -> Fields:
-    found: Fields = json.loads(text) if text else {}
+    found = _parsed(text) if text else {}
+    if not isinstance(found, dict):
+        raise _damaged()
     return found
+
+
+def _is_artifact(found: object) -> bool:
+    return isinstance(found, dict) and found.keys() >= {"artifact", "type", "sha256", "size"}
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _damaged() from error
+
+
+def _damaged() -> IntegrityError:
+    # SQLite has no checksums, so a text of the index may be what nobody has written.
+    message = "what lists and searches answer from is damaged"
+    return IntegrityError(message, hint="remove the folder `index` of the home: it is made again")
 
 
 def _formats(text: str | None) -> list[tuple[str, str, bool]]:
     """Return artifact, kind and whether it runs code, of what was recognised."""
-    return [(artifact, kind, runs_code) for artifact, kind, runs_code in json.loads(text or "[]")]
+    try:
+        return [(artifact, kind, runs_code) for artifact, kind, runs_code in _parsed(text or "[]")]
+    except (ValueError, TypeError) as error:
+        raise _damaged() from error

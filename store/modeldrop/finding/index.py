@@ -106,7 +106,9 @@ class Index:
             try:
                 with self._file() as db:
                     return work(db)
-            except (sqlite3.Error, _Foreign, OSError) as error:
+            except (sqlite3.Error, _Foreign, OSError, ValueError, TypeError) as error:
+                # The last two are what is read of a damaged file as well: texts that are no UTF-8,
+                # numbers that are none. Of a new file, the same error is no damage, and is raised.
                 if _is_busy(error):
                     raise Locked(
                         f"another process has been writing to {self._path} for {_TIMEOUT:.0f} s",
