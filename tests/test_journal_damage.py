@@ -10,6 +10,7 @@ import pytest
 from modeldrop.errors import IntegrityError, JournalDamaged, RecordDamaged
 from modeldrop.form import Json
 from modeldrop.journal import Entry, Journal
+from modeldrop.journal.lines import SEAL_SIZE, NotALine, seal_of
 from modeldrop.layout import HomePaths
 from modeldrop.records import Head
 from support.journals import (
@@ -308,3 +309,15 @@ def test_a_line_with_a_field_of_another_type_is_damage(
     set_head(paths, [sealed(fields)], 1)
     for work in (*READ_ALL.values(), WRITE["append"]):
         assert damage_seen(work, paths) == 0
+
+
+def test_no_digest_is_taken_from_where_no_line_ends(paths: HomePaths) -> None:
+    line = lines_of(paths)[0]
+    assert seal_of(line) == seal_of(line[-SEAL_SIZE:])
+
+    # All of the seal but the digest itself, which is what is asked for.
+    for at in (*range(-SEAL_SIZE, -67), *range(-3, 0)):
+        other = bytearray(line)
+        other[at] ^= 1
+        with pytest.raises(NotALine):
+            seal_of(bytes(other))
