@@ -472,20 +472,21 @@ def write_temp(temp: str, data: bytes | memoryview, mode: int, *, sync: bool) ->
         if sync:
             os.fsync(fd)
         elif len(data) >= _SENT_OFF:
-            _send_off(fd)
+            send_off(fd)
     finally:
         os.close(fd)
 
 
-def _send_off(fd: int) -> None:
-    """Have the kernel begin to write a file to the disk, without waiting for it.
+def send_off(fd: int, start: int = 0, size: int = 0) -> None:
+    """Have the kernel begin to write a part of an open file to the disk, without waiting for it.
 
-    It does so when it is told that nobody needs the file in memory any more; what is on its way
-    stays there all the same. Linux has a call that says just that, which Python lacks.
+    With no `size`, all that comes after `start`. The kernel does so when it is told that nobody
+    needs that part in memory any more; what is on its way stays there all the same. Linux has a
+    call that says just that, which Python lacks.
     """
     # A file system that knows no such advice is told nothing.
     with contextlib.suppress(OSError):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:
