@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from modeldrop.errors import IntegrityError, JournalDamaged, RecordDamaged
 from modeldrop.form import Json
 from modeldrop.journal import Entry, Journal
 from modeldrop.journal.lines import SEAL_SIZE, NotALine, seal_of
+from modeldrop.journal.reading import check_last_line
 from modeldrop.layout import HomePaths
 from modeldrop.records import Head
 from support.journals import (
@@ -321,3 +323,13 @@ def test_no_digest_is_taken_from_where_no_line_ends(paths: HomePaths) -> None:
         other[at] ^= 1
         with pytest.raises(NotALine):
             seal_of(bytes(other))
+
+
+def test_a_last_line_that_is_not_the_one_of_head_is_damage(paths: HomePaths) -> None:
+    head = opened(paths).head()
+    assert head is not None
+    other = replace(head, sha256="0" * 64)
+    with paths.journal.open("rb") as file:
+        check_last_line(paths.journal, file.fileno(), head)
+        with pytest.raises(JournalDamaged, match="isn't the last one, as HEAD has it"):
+            check_last_line(paths.journal, file.fileno(), other)

@@ -246,3 +246,16 @@ def test_retirement_that_says_another_thing_than_its_entry_is_named(
     path.write_bytes(replace(record, retired=False).to_bytes())
 
     assert any("another digest than the backend" in what for what in findings(ada).values())
+
+
+def test_retirement_of_another_digest_than_its_version_is_named(
+    ada: Repository, backend: Path
+) -> None:
+    ada.retire("churn/1")
+    path = backend / numbered(retirements("churn", 1), 1)
+    record = Retirement.from_bytes(path.read_bytes(), "")
+    path.write_bytes(replace(record, sha256="0" * 64).to_bytes())
+
+    said = [each.what for each in ada.verify().findings]
+
+    assert "churn/1 has another digest" in said

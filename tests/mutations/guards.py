@@ -9,6 +9,7 @@ the name stays when lines move.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -95,9 +96,10 @@ def files() -> list[Path]:
     return sorted(each for package in PACKAGES for each in (ROOT / package).rglob("*.py"))
 
 
-def all_guards() -> list[Guard]:
+@functools.cache
+def all_guards() -> tuple[Guard, ...]:
     """Return every guard in the product, by file and place."""
-    return [guard for path in files() for guard in guards_in(path.read_bytes(), path)]
+    return tuple(guard for path in files() for guard in guards_in(path.read_bytes(), path))
 
 
 def guards_in(source: bytes, path: Path) -> list[Guard]:
