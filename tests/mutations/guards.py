@@ -186,11 +186,11 @@ _BUT: Final[dict[str, Callable[[ast.Call], bool]]] = {
         ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"),
         lambda node: not _of_threads(node),
     ),
-    # A person is asked, an error made, a name looked at, a verdict told.
+    # A person is asked, an error made, a name looked at, a verdict told, a library had.
     "confirm": _is_of("click."),
     "damaged": _is_of("damaged("),
     "is_copy": _is_of("layout."),
-    "require": _is_of("probe."),
+    "require": _is_of("probe.", "keys.", "self.sync."),
     # To let go guards nothing.
     "flock": lambda node: "LOCK_UN" in ast.unparse(node),
     "fcntl": lambda node: "F_SETLEASE" not in ast.unparse(node) or "F_UNLCK" in ast.unparse(node),
