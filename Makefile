@@ -105,6 +105,12 @@ test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests an
 	$(if $(strip $(TESTS)),:,[ $$status -ne 0 ] || status=1); \
 	exit $$status
 
+# In memory alone: the files of the product stay as they are.
+.PHONY: mutants
+mutants: $(DEV) $(AZURITE) ## take out each guard of the product, and see tests go red: TESTS="WORD...", JOBS=2
+	@$(COMPILE)
+	@$(BIN)/python tests/mutations/run.py --jobs $(JOBS) $(TESTS)
+
 # The libraries that write some of the formats are gigabytes, so they have an environment of their
 # own, made once. In `make test` their files are written by hand.
 .PHONY: test-formats

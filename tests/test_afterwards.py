@@ -482,6 +482,18 @@ def test_killed_as_it_leaves_a_run_goes_back_and_is_moved_again(staging: Path) -
     assert afterwards.move(staging, run, signature, 1) == staging / "done" / run
 
 
+def test_a_run_that_a_crash_left_takes_no_name_that_another_has_by_now(staging: Path) -> None:
+    run = make_run(staging, CONTENTS)
+    assert dies(work.move_staged, staging, run, at="leaving")
+    left = aside(staging).name
+    (staging / run).mkdir()
+
+    afterwards.recover(staging)
+
+    assert entries(staging) == {"done", left, run}
+    assert list((staging / run).iterdir()) == []
+
+
 def test_killed_once_it_is_moved_a_run_is_whole_in_done(staging: Path) -> None:
     run = make_run(staging, CONTENTS)
     signature = signed(staging, run)

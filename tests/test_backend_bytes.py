@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, Self, cast
 
 import pytest
@@ -21,7 +22,8 @@ from certifi import where
 from modeldrop import layout, ranges
 from modeldrop.backend import open_backend
 from modeldrop.backend.connections import NoAnswer
-from modeldrop.backend.direct import Body, Direct, NotDirect
+from modeldrop.backend.direct import Body, Direct, ErrorAnswer, NotDirect
+from modeldrop.backend.driver import Unfinished
 from modeldrop.backend.objects import ObjectBackend
 from modeldrop.backend.streams import StreamSource
 from modeldrop.errors import BackendError, BackendUnreachable, ConfigError
@@ -699,6 +701,18 @@ def test_unfinished_uploads_of_ours_are_ended_at_azure_and_nothing_stored(azure_
         assert driver.read("models/of/others") == b"part"
 
 
+def test_an_upload_that_is_committed_just_before_it_is_ended_stays_at_azure(azure_url: str) -> None:
+    with opened(f"{azure_url}/models") as backend:
+        driver: Any = backend._driver
+        blocks = driver.begin("models/late")
+        blocks.send(1, b"part")
+        blocks.complete()
+
+        with pytest.raises(Exception, match="already exists"):
+            driver.end(Unfinished("models/late", datetime.now(UTC)))
+        assert driver.read("models/late") == b"part"
+
+
 @pytest.mark.parametrize("kind", ["s3", "azure"])
 def test_an_upload_that_something_is_sent_to_is_nobodys_leftover_however_old(
     kind: str, request: pytest.FixtureRequest
@@ -753,3 +767,63 @@ def test_what_would_be_ended_is_told_and_stays(s3_url: str) -> None:
             (found,) = backend.end_unfinished(datetime.now(UTC) + LATER, dry_run=True)
             assert (found.key, found.size) == (upload, None)
         assert ended(backend, LATER) == [upload]
+
+
+def test_a_store_that_refuses_for_another_reason_is_not_taken_to_check_digests(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(s3_url) as backend:
+        direct: Any = cast("Any", backend)._driver._direct
+
+        def denied(*_: object, **__: object) -> None:
+            raise ErrorAnswer(403, "AccessDenied", "not here")
+
+        monkeypatch.setattr(direct, "_ask", denied)
+        with pytest.raises(ErrorAnswer, match="AccessDenied"):
+            direct._refuses("PUT", "key", {}, {}, b"")
+
+
+def test_a_file_that_is_another_when_it_is_asked_for_again_is_not_gone_on_with() -> None:
+    class Ending:
+        """An answer that breaks off at once."""
+
+        def __init__(self, total: int) -> None:
+            self.total = total
+
+        def read_into(self, view: memoryview) -> int:
+            del view
+            raise ConnectionResetError
+
+        def close(self) -> None:
+            pass
+
+    driver: Any = SimpleNamespace(open=lambda *_: Ending(20))
+    source = StreamSource(
+        driver, "key", cast("Body", Ending(10)), lambda _: contextlib.nullcontext()
+    )
+    with pytest.raises(BackendError, match="isn't what it was when it was opened"):
+        source.read(10)
+
+
+def test_an_answer_of_another_length_than_it_says_is_none(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(s3_url) as backend:
+        direct: Any = cast("Any", backend)._driver._direct
+
+        def answers(length: int, **headers: str) -> None:
+            said = {"content-length": str(length), **headers}
+            made = SimpleNamespace(headers=said, whole=lambda _: b"abc", drop=lambda: None)
+            monkeypatch.setattr(direct, "_ask", lambda *_, **__: made)
+
+        answers(3)
+        assert direct.read("key", 1.0) == b"abc"
+        answers(4)
+        with pytest.raises(NoAnswer, match="cut short"):
+            direct.read("key", 1.0)
+
+        answers(3, **{"content-range": "bytes 5-7/20"})
+        assert direct.open("key", 5, 8).total == 20
+        answers(2, **{"content-range": "bytes 5-7/20"})
+        with pytest.raises(NoAnswer, match="got others"):
+            direct.open("key", 5, 8)

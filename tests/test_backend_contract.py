@@ -370,6 +370,27 @@ def test_an_upload_whose_last_answer_was_lost_is_finished(
         assert read(backend, "upload/model.bin") == data
 
 
+def test_an_upload_that_fails_at_its_end_is_finished_only_if_all_of_it_is_there() -> None:
+    class Failing:
+        parallel = 2
+        views = False
+
+        def send(self, number: int, part: bytes) -> None:
+            del number, part
+
+        def complete(self) -> None:
+            raise ConnectionResetError
+
+    for size, is_there in ((25, True), (24, False)):
+        driver: Any = SimpleNamespace(begin=lambda _: Failing(), size=lambda _, size=size: size)
+        with ThreadPoolExecutor(2) as pool:
+            writer = PartWriter(driver, pool, "key", 10, lambda _: contextlib.nullcontext())
+            writer.write(bytes(25))
+            refused = contextlib.nullcontext() if is_there else pytest.raises(ConnectionResetError)
+            with refused:
+                writer.finish()
+
+
 def test_abort_waits_for_the_parts_under_way_before_the_upload_is_ended() -> None:
     # A part that arrives afterwards stays at some stores, and is paid for.
     go_on, under_way, seen = threading.Event(), threading.Semaphore(0), []

@@ -351,6 +351,11 @@ def test_without_any_exclusive_create_it_says_so_and_serves_one_writer(
     writer.write(b"abc")
     writer.finish()
     assert sorted(os.listdir(tmp_path / "a")) == ["1", "2"]
+    again = backend.writer("a/2", 3)
+    again.write(b"xyz")
+    with pytest.raises(errors.BackendError, match="it is there already"):
+        again.finish()
+    assert backend.read("a/2") == b"abc"
 
 
 # --- object stores ------------------------------------------------------------------------------

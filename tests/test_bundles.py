@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from modeldrop.errors import (
     Conflict,
     IntegrityError,
     NotFound,
+    SourceChanged,
     UsageError,
     VersionNotFound,
 )
@@ -27,7 +29,8 @@ from modeldrop.imports import opening
 from modeldrop.imports.carrying import Options, carry
 from modeldrop.imports.packing import pack
 from modeldrop.imports.report import Report
-from modeldrop.records import Bundle, Member
+from modeldrop.imports.unpacking import BundleFile
+from modeldrop.records import Bundle, Member, Version
 from support import work
 from support.children import dies, run
 from support.sharing import host, store
@@ -228,6 +231,20 @@ def test_a_file_that_is_there_is_kept(origin: Repository, bundle: Path) -> None:
     )
 
 
+def test_a_file_that_appears_while_the_bundle_is_written_is_kept(
+    origin: Repository, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "another.bundle"
+
+    def appear(_: int) -> None:
+        bundle.write_bytes(b"somebody's")
+
+    found = [origin.resolve("churn/1")]
+    with pytest.raises(Conflict, match="already"):
+        pack(origin, found, bundle, history=True, replace=False, moved=appear)
+    assert bundle.read_bytes() == b"somebody's"
+
+
 def test_damaged_bytes_make_no_bundle(origin: Repository, tmp_path: Path) -> None:
     stored = next(iter(origin.resolve("churn/1").revision.files().values()))
     (tmp_path / "origin store" / stored.key).chmod(0o644)
@@ -331,10 +348,12 @@ def member(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: st
     return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
 
 
-def listed(*members: tuple[str, bytes]) -> bytes:
-    """Return a bundle of these members, whose list is right."""
+def listed(
+    *members: tuple[str, bytes], lying: Callable[[Member], Member] = lambda member: member
+) -> bytes:
+    """Return a bundle of these members, whose list is right, or what `lying` makes of it."""
     every = tuple(
-        Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members
+        lying(Member(name, len(data), hashlib.sha256(data).hexdigest())) for name, data in members
     )
     head = Bundle("b7e2a1d4-93f0-4b6e-8a11-2f5c9d7e3061", "eve", "2026-01-01", every).to_bytes()
     whole = [member("bundle.json", head), *(member(*each) for each in members), bytes(1024)]
@@ -405,6 +424,57 @@ def test_bytes_that_are_missing_are_told_before_anything(
     with pytest.raises(IntegrityError, match="aren't in it"):
         bring(repository, bundle)
     assert list(repository.runs()) == []
+
+
+def members_of(bundle: Path) -> list[tuple[str, bytes]]:
+    """Return what is in a bundle but its list."""
+    with tarfile.open(bundle, "r:") as tar:
+        names = tar.getnames()[1:]
+        return [(name, (tar.extractfile(name) or io.BytesIO()).read()) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [("sha256", "the digest that the list says"), ("size", "another size than the list says")],
+)
+def test_a_record_that_is_not_the_one_of_the_list_is_refused(
+    repository: Repository, bundle: Path, field: str, what: str
+) -> None:
+    def lying(member: Member) -> Member:
+        is_record = member.name.startswith("records/")
+        wrong: dict[str, Any] = {field: "0" * 64 if field == "sha256" else member.size + 1}
+        return dataclasses.replace(member, **wrong) if is_record else member
+
+    bundle.write_bytes(listed(*members_of(bundle), lying=lying))
+    with pytest.raises(IntegrityError, match=what):
+        bring(repository, bundle)
+    assert list(repository.runs()) == []
+
+
+def test_a_version_that_pins_other_bytes_than_its_run_has_is_not_imported(
+    repository: Repository, bundle: Path
+) -> None:
+    def lying(name: str, data: bytes) -> tuple[str, bytes]:
+        if b'"kind": "version"' not in data:
+            return name, data
+        version = Version.from_bytes(data, name)
+        return name, dataclasses.replace(version, sha256="0" * 64).to_bytes()
+
+    bundle.write_bytes(listed(*(lying(*each) for each in members_of(bundle))))
+    report = bring(repository, bundle)
+    assert not report.complete
+    with pytest.raises(VersionNotFound):
+        repository.versions("churn")
+
+
+def test_a_bundle_that_changes_while_it_is_read_is_noticed(bundle: Path) -> None:
+    opened = BundleFile(bundle)
+    opened._unchanged()
+    with bundle.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(SourceChanged, match="changed while it was read"):
+        opened._unchanged()
+    opened.close()
 
 
 def test_a_pipe_and_a_file_that_is_not_there_are_refused(

@@ -637,3 +637,16 @@ def test_one_experiment_says_nothing_of_another(deployer: Repository) -> None:
     deployer.deploy("churn/2", TARGET)
     assert served(deployer, experiment="demand") == 1
     assert served(deployer) == 2
+
+
+def test_another_version_of_the_same_bytes_is_deployed_as_what_it_is(tmp_path: Path) -> None:
+    with host(tmp_path / "home", str(tmp_path / "store")) as repository:
+        store(repository, "weights")
+        run = repository.resolve("churn/1").revision.run
+        assert repository.register(f"run:{run}", "churn", again=True).version.version == 2
+        repository.add_target(TARGET, tmp_path / "serving", require_verified=False)
+
+        repository.deploy("churn/1", TARGET)
+        second = repository.deploy("churn/2", TARGET)
+
+        assert (second.created, second.deployment.version) == (True, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -17,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
-from modeldrop.errors import DropRefused, InvalidName, SourceChanged
-from modeldrop.intake import drop, lease, marker, new_run, walk
+from modeldrop.errors import DropRefused, InvalidName, NotFound, SourceChanged
+from modeldrop.intake import aside, drop, lease, marker, new_run, walk
 from modeldrop.intake.marker import Marker, parse
 from modeldrop.intake.temporary import temporary
 from modeldrop.names import new_guid, parse_guid
@@ -580,3 +581,20 @@ def test_an_experiment_that_the_runs_own_file_would_hide_is_refused(
     assert "`-e`" in refused.value.hint
     assert [each.name for each in (staging / run).iterdir()] == ["run.toml"]
     drop(staging, [model], run=run)
+
+
+def test_a_run_that_was_replaced_while_its_lock_was_waited_for_is_not_there(
+    staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = staging / make_run(staging, {"model": b"weights"})
+    real = fcntl.flock
+
+    def replaced(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        run.rename(staging.parent / "moved away")
+        run.mkdir()
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    with pytest.raises(NotFound, match="isn't there any more"), aside._in_place(run):
+        pass

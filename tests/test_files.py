@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop import files
+from modeldrop.backend.local_files import LocalWriter
 from support import work
 from support.children import started, together
 
@@ -318,3 +320,29 @@ def test_folder_in_the_working_folder_is_made(tmp_path: Path) -> None:
 
     assert (tmp_path / "new").is_dir()
     assert (tmp_path / "other" / "below").is_dir()
+
+
+@pytest.mark.parametrize("way", ["created", "written in an open folder", "a file on its way"])
+def test_a_temporary_file_is_never_one_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Its name can't be guessed; if it could, nobody's file is written to."""
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0" * 16)
+    there = tmp_path / f"{files.TEMP_PREFIX}{'0' * 16}"
+    there.write_text("somebody's")
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def write() -> None:
+        if way == "created":
+            files.write_temp(str(there), b"mine", 0o644, sync=False)
+        elif way == "a file on its way":
+            LocalWriter(tmp_path / "name", lambda: None)
+        else:
+            files.write_between(folder, folder, "name", b"mine")
+
+    try:
+        with pytest.raises(FileExistsError):
+            write()
+    finally:
+        os.close(folder)
+    assert there.read_text() == "somebody's"

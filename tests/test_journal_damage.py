@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from modeldrop.errors import IntegrityError, JournalDamaged, RecordDamaged
 from modeldrop.form import Json
 from modeldrop.journal import Entry, Journal
+from modeldrop.journal.lines import SEAL_SIZE, NotALine, seal_of
+from modeldrop.journal.reading import check_last_line
 from modeldrop.layout import HomePaths
 from modeldrop.records import Head
 from support.journals import (
@@ -308,3 +311,25 @@ def test_a_line_with_a_field_of_another_type_is_damage(
     set_head(paths, [sealed(fields)], 1)
     for work in (*READ_ALL.values(), WRITE["append"]):
         assert damage_seen(work, paths) == 0
+
+
+def test_no_digest_is_taken_from_where_no_line_ends(paths: HomePaths) -> None:
+    line = lines_of(paths)[0]
+    assert seal_of(line) == seal_of(line[-SEAL_SIZE:])
+
+    # All of the seal but the digest itself, which is what is asked for.
+    for at in (*range(-SEAL_SIZE, -67), *range(-3, 0)):
+        other = bytearray(line)
+        other[at] ^= 1
+        with pytest.raises(NotALine):
+            seal_of(bytes(other))
+
+
+def test_a_last_line_that_is_not_the_one_of_head_is_damage(paths: HomePaths) -> None:
+    head = opened(paths).head()
+    assert head is not None
+    other = replace(head, sha256="0" * 64)
+    with paths.journal.open("rb") as file:
+        check_last_line(paths.journal, file.fileno(), head)
+        with pytest.raises(JournalDamaged, match="isn't the last one, as HEAD has it"):
+            check_last_line(paths.journal, file.fileno(), other)

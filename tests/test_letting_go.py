@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -616,6 +617,31 @@ def claim_of_a_dead_registration_pins(one: Repository, other: Repository) -> Non
     assert len(keys(one, guid)) == 4, "a day after the claim"
 
 
+def test_a_claim_on_a_whole_run_pins_each_artifact_of_the_revision_that_it_names(
+    tmp_path: Path, local: str
+) -> None:
+    with host(tmp_path / "a", local) as one:
+        guid = new_guid()
+        upload(one, guid, "text")
+        revision = one.runs_at_backend.committed(guid)
+        [artifact] = revision.artifacts
+        claim = Registration(
+            owner="owner",
+            experiment="churn",
+            run=guid,
+            artifact=".",
+            sha256=revision.whole().sha256,
+            nonce=None,
+            starts_at=1,
+            claimed_by="ada",
+            claimed_at="2026-01-01T00:00:00.000000Z",
+        )
+        other = replace(claim, sha256="0" * 64)
+
+        assert pins.Pins(claims={guid: [claim]}).holds(revision, artifact)
+        assert not pins.Pins(claims={guid: [other]}).holds(revision, artifact)
+
+
 def test_two_hosts_that_collect_at_once_do_it_once(tmp_path: Path, url: str) -> None:
     with two_hosts(tmp_path, url) as (one, other):
         guid = new_guid()
@@ -630,6 +656,22 @@ def test_two_hosts_that_collect_at_once_do_it_once(tmp_path: Path, url: str) -> 
         one.push()
         other.push()
         assert one.verify(deep=True).ok
+
+
+def test_who_says_something_on_top_of_what_another_has_said_has_not_said_it(
+    tmp_path: Path, local: str
+) -> None:
+    with two_hosts(tmp_path, local) as (one, other):
+        guid = new_guid()
+        upload(one, guid, "text")
+        part = [LetGo(1, "model", "it is superseded")]
+
+        said = one.runs_at_backend.collections.append(guid, MARKED, part, "ada", below=0)
+        late = other.runs_at_backend.collections.append(guid, MARKED, part, "bob", below=0)
+
+        assert said is not None
+        assert late is None
+        assert states(one, guid) == [MARKED]
 
 
 @pytest.mark.parametrize(
@@ -660,6 +702,25 @@ def test_bytes_that_were_sent_long_ago_are_looked_at_once_more_before_they_are_c
                 with pytest.raises(BackendError, match="sent too long ago"):
                     one.upload(guid, path)
         assert one.verify(deep=True).ok
+
+
+def test_bytes_that_are_others_than_were_sent_long_ago_are_not_committed(
+    tmp_path: Path, local: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with host(tmp_path / "a", local) as one:
+        guid = new_guid()
+        path = model(tmp_path / "aside" / "model")
+        monkeypatch.setattr(layout, "new_upload_id", lambda: _id_of(2.0))
+
+        def shorten() -> None:
+            for key in keys(one, guid):
+                os.truncate(tmp_path / "store" / key, 1)
+
+        with (
+            at_step("bytes stored", shorten),
+            pytest.raises(BackendError, match="sent too long ago"),
+        ):
+            one.upload(guid, path)
 
 
 def _id_of(days: float) -> str:

@@ -124,6 +124,22 @@ def test_a_lock_on_a_file_that_was_replaced_is_no_lock(
         assert locks.holder(path) == os.getpid()
 
 
+def test_what_is_held_is_the_file_that_others_see(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = locks._try
+
+    def replaced(fd: int) -> bool:
+        monkeypatch.setattr(locks, "_try", real)
+        path.unlink()
+        path.touch()
+        return real(fd)
+
+    monkeypatch.setattr(locks, "_try", replaced)
+    with locks.hold(path, what="the thing"):
+        assert locks.holder(path) == os.getpid()
+
+
 def test_locking_makes_no_home_that_isnt_there(tmp_path: Path) -> None:
     with (
         pytest.raises(FileNotFoundError),

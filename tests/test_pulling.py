@@ -261,3 +261,16 @@ def test_what_the_disk_didnt_take_gets_no_name_and_leaves_nothing(
     with pytest.raises(OSError, match="Input/output error"):
         pull(local, artifact, tmp_path / "out" / "model")
     assert left_in(tmp_path / "out") == []
+
+
+def test_what_appears_under_the_name_meanwhile_is_kept(local: Backend, tmp_path: Path) -> None:
+    data = data_of(MIB)
+    artifact = Artifact("model.bin", "file", digest(data), MIB, (put(local, KEY, data),))
+    target = tmp_path / "model.bin"
+
+    def appear(_: int) -> None:
+        target.write_text("somebody's")
+
+    with pytest.raises(Conflict):
+        pull(local, artifact, target, appear)
+    assert target.read_text() == "somebody's"

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ from modeldrop.errors import (
     RunNotFound,
 )
 from modeldrop.home_records import Intent
+from modeldrop.intake.memory import RunMemory
 from modeldrop.intents import Intents
 from modeldrop.layout import numbered, revisions
 from modeldrop.ledger import Request
+from modeldrop.manifests import Manifests
 from modeldrop.names import new_guid
 from modeldrop.records import Artifact, Refused, Revision, StoredFile
 from modeldrop.runs import Draft, adds_nothing
@@ -431,3 +434,42 @@ def test_what_was_refused_and_the_experiment_are_mended_by_a_new_revision(
     mended = repository.runs_at_backend.committed(RUN)
     assert (mended.revision, mended.refused, mended.experiment) == (2, (), "churn")
     assert repository.register(RUN).version.experiment == "churn"
+
+
+def test_a_copy_of_a_manifest_is_believed_only_if_it_is_of_the_run_that_is_asked_for(
+    repository: Repository, tmp_path: Path
+) -> None:
+    runs = [new_guid(), new_guid()]
+    for run in runs:
+        repository.upload(run, model(tmp_path / run / "model", run))
+    records = [repository.home.paths.manifest(run, 1) for run in runs]
+    store = tmp_path / "store"
+    data = [(store / numbered(revisions(run), 1)).read_bytes() for run in runs]
+    manifests = Manifests(repository.home.paths, repository.backend)
+    for path, each in zip(records, data, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(each)
+    assert manifests.kept(runs[0], 1, len(data[0])) is not None
+
+    records[0].write_bytes(data[1])
+
+    assert manifests.kept(runs[0], 1, len(data[1])) is None
+
+
+def test_what_is_remembered_of_a_file_is_believed_only_if_the_last_revision_says_so_too(
+    repository: Repository,
+) -> None:
+    commit(repository, {"kept": "one", "changed": "two"})
+    first = repository.runs_at_backend.committed(RUN)
+    [path] = (repository.home.paths.root / "service" / "runs").glob(f"*/{RUN}.json")
+    remembered = RunMemory.from_bytes(path.read_bytes(), "")
+    wrong = [
+        replace(each, sha256="0" * 64) if each.path == "kept" else each for each in remembered.files
+    ]
+    path.write_bytes(replace(remembered, files=tuple(wrong)).to_bytes())
+
+    commit(repository, {"changed": "three"})
+
+    second = repository.runs_at_backend.committed(RUN)
+    assert second.revision == 2
+    assert second.files()["kept"].sha256 == first.files()["kept"].sha256

@@ -116,3 +116,14 @@ def test_a_server_without_hard_links_says_that_it_is_for_one_writer(linkless_sft
         assert not backend.capabilities.exclusive_create
         assert not backend.create("a/1", b"two")
         assert backend.read("a/1") == b"one"
+
+
+def test_a_file_that_is_there_is_the_one_that_was_sent_only_if_it_is_as_long(sftp_url: str) -> None:
+    with opened(sftp_url) as backend:
+        driver: Any = backend._driver
+        driver.put("folder/key", b"abc")
+        # As where an answer was lost.
+        driver.put("folder/key", b"abc")
+        with pytest.raises(FileExistsError):
+            driver.put("folder/key", b"abcd")
+        assert driver.read("folder/key") == b"abc"

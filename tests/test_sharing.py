@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -694,3 +695,29 @@ def test_home_of_another_repository_clones_nothing(tmp_path: Path, ada: Reposito
         )
     with Repository.open(tmp_path / "eve") as eve, pytest.raises(ConfigError):
         eve.push()
+
+
+def test_a_copy_that_lost_its_end_has_no_last_segment(ada: Repository, bob: Repository) -> None:
+    settle(bob)
+    ada.fetch()
+    copies = Copies(ada.home.paths)
+    found = copies.record(bob.home.id)
+    assert found is not None
+    assert copies.last_segment(found) == journal_of(bob)
+    path = ada.home.paths.fetched_journal(bob.home.id)
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(JournalDamaged, match="it ends too early"):
+        copies.last_segment(found)
+
+
+def test_what_a_note_says_was_shared_holds_only_for_the_line_that_it_names(
+    ada: Repository,
+) -> None:
+    settle(ada)
+    ada.push()
+    head = ada.journal.head()
+    assert head is not None
+    assert segments.is_at(ada.home.paths.journal, head, head)
+    other = dataclasses.replace(head, sha256="0" * 64)
+    assert not segments.is_at(ada.home.paths.journal, other, head)

@@ -5,19 +5,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from modeldrop import Repository
-from modeldrop.admission import writer_of
+from modeldrop import Repository, founding
+from modeldrop.admission import require_writer, writer_of
 from modeldrop.backend import Backend, open_backend
+from modeldrop.backend.local import LocalBackend
 from modeldrop.doctor import diagnose
 from modeldrop.errors import ConditionNotHeld, NotTheWriter
 from modeldrop.form import now
-from modeldrop.layout import WRITER_KEY
-from modeldrop.records import WriterRecord
+from modeldrop.layout import FORMAT_KEY, WRITER_KEY
+from modeldrop.records import RepositoryRecord, WriterRecord
 from support.program import Program, in_process
 
 RUN: Final = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
@@ -195,3 +197,37 @@ def test_the_service_of_a_second_home_ends_by_itself_and_says_why(
     assert ended.returncode == NotTheWriter.exit_code, ended.stderr
     assert first.id in ended.stderr
     assert everything(backend) == before
+
+
+class Late(LocalBackend):
+    """Has what another home writes just after it was looked for the first time."""
+
+    def __init__(self, root: Path, key: str, data: bytes) -> None:
+        super().__init__(root)
+        self._late: dict[str, bytes] = {key: data}
+
+    def read(self, key: str) -> bytes | None:
+        found = super().read(key)
+        if key in self._late:
+            super().create(key, self._late.pop(key))
+        return found
+
+
+def test_of_two_that_claim_to_write_at_once_one_is_told(tmp_path: Path) -> None:
+    with Repository.init(tmp_path / "home", backend=str(tmp_path / "store"))[0] as repository:
+        home = repository.home
+        alone = replace(home.config.backend, single_writer=True)
+        object.__setattr__(home, "config", replace(home.config, backend=alone))
+        home.paths.probe.unlink(missing_ok=True)
+        other = WriterRecord(RUN, "elsewhere", "ada", now())
+
+        with pytest.raises(NotTheWriter, match="elsewhere"):
+            require_writer(home, Late(tmp_path / "store", WRITER_KEY, other.to_bytes()))
+
+
+def test_of_two_that_begin_a_repository_at_once_both_join_the_same(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    other = RepositoryRecord(RUN, now(), "ada")
+    backend = Late(tmp_path / "store", FORMAT_KEY, other.to_bytes())
+
+    assert founding._join(backend) == RUN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.backend import Backend
+from modeldrop.backend import Backend, open_backend
+from modeldrop.batch import Batch
 from modeldrop.errors import BackendError, SourceChanged
 from modeldrop.intake import walk
 from modeldrop.intake.observation import Signature
@@ -141,9 +143,12 @@ def test_a_store_that_kept_less_than_was_sent_is_no_success(
         source.send(lossy.as_backend())
 
 
+@pytest.mark.parametrize("size", ["medium", "large"])
 def test_no_more_large_files_are_in_flight_than_there_are_buffers_for(
-    local: Backend, tmp_path: Path
+    local: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
+    if size == "large":
+        monkeypatch.setattr("modeldrop.transfer._MEDIUM", MIB)
     data = data_of(2 * MIB)
     path = tmp_path / "file"
     path.write_bytes(data)
@@ -192,3 +197,118 @@ def test_a_small_file_waits_behind_no_large_ones(local: Backend, tmp_path: Path)
             gate.set()
     assert sent == Sent(digest(small), len(small))
     assert {each.result() for each in held} == {Sent(digest(large), len(large))}
+
+
+class Looked:
+    """What happens while a source of three chunks is read: looks, and what is between them."""
+
+    def __init__(self, path: Path, backend: Backend) -> None:
+        path.write_bytes(data_of(3 * 512 * 1024 - 1))
+        self.path = path
+        self.size = path.stat().st_size
+        self.backend = backend
+        self.events: list[str] = []
+
+    def look(self) -> None:
+        self.events.append("look" if self.backend.stat(KEY) is None else "look too late")
+
+    def chunk(self, _: int) -> None:
+        self.events.append("chunk")
+
+
+def test_a_source_is_looked_at_before_after_each_chunk_and_before_it_is_seen(
+    local: Backend, tmp_path: Path
+) -> None:
+    """The last look is for what changed while the hash, a few chunks behind, caught up."""
+    source = Looked(tmp_path / "file", local)
+    with source.path.open("rb") as opened:
+        Transfer(local).send(opened.fileno(), KEY, source.size, source.look, source.chunk)
+    assert source.events == ["look", *["chunk", "look"] * 3, "look"]
+
+
+def test_a_source_that_is_only_hashed_is_looked_at_before_and_after_each_chunk(
+    local: Backend, tmp_path: Path
+) -> None:
+    source = Looked(tmp_path / "file", local)
+    with source.path.open("rb") as opened:
+        Transfer(local).digest(opened.fileno(), source.size, source.look, source.chunk)
+    assert source.events == ["look", *["chunk", "look"] * 3]
+
+
+def test_a_source_that_goes_with_others_is_looked_at_before_and_after_it_is_read(
+    local: Backend, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"twelve bytes")
+    with path.open("rb") as opened, Batch() as batch:
+        fd, read = opened.fileno(), []
+        Transfer(local).send_in(
+            batch, fd, KEY, 12, lambda: read.append(os.lseek(fd, 0, os.SEEK_CUR))
+        )
+    assert read == [0, 12]
+
+
+def test_a_source_that_had_arrived_is_looked_at_while_what_is_there_is_read_back(
+    local: Backend, tmp_path: Path
+) -> None:
+    source = Looked(tmp_path / "file", local)
+    transfer = Transfer(local)
+    with source.path.open("rb") as opened:
+        fd = opened.fileno()
+        transfer.send(fd, KEY, source.size, lambda: None)
+        os.lseek(fd, 0, os.SEEK_SET)
+        assert transfer.resume(fd, KEY, "token", source.size, source.look) is not None
+    # Once to begin with, before and after each chunk of the source, after each that is read back.
+    assert len(source.events) == 1 + (1 + 3) + 3
+
+
+def test_a_large_source_that_changes_while_it_waits_for_its_turn_waits_no_longer(
+    local: Backend, tmp_path: Path
+) -> None:
+    source = Looked(tmp_path / "file", local)
+    transfer = Transfer(local)
+    looks: list[int] = []
+
+    def changed() -> None:
+        looks.append(1)
+        raise SourceChanged("it isn't what it was")
+
+    with contextlib.ExitStack() as taken, ThreadPoolExecutor(1) as pool:
+        while transfer._turns_medium.acquire(blocking=False):
+            taken.callback(transfer._turns_medium.release)
+        with source.path.open("rb") as opened:
+            sending = pool.submit(transfer.send, opened.fileno(), KEY, source.size, changed)
+            said = comes_true(sending.done)
+            taken.close()
+            with pytest.raises(SourceChanged):
+                sending.result(30)
+    assert said
+    assert looks == [1]
+
+
+def test_a_batch_that_kept_less_than_was_sent_is_no_success(tmp_path: Path) -> None:
+    backend = open_backend(str(tmp_path / "store"), {}, None)
+    backend.prepare()
+    transfer = Transfer(backend)
+    path = tmp_path / "file"
+    path.write_bytes(b"twelve bytes")
+    with path.open("rb") as opened, Batch() as batch:
+        found = transfer.send_in(batch, opened.fileno(), KEY, 12, lambda: None)
+        assert found is not None
+        transfer.check_batch(KEY, *found)
+        os.truncate(found[1].temp, 11)
+        with pytest.raises(BackendError, match="11 bytes where 12 bytes were sent"):
+            transfer.check_batch(KEY, *found)
+
+
+def test_a_small_source_that_is_longer_than_was_seen_goes_with_no_others(
+    local: Backend, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"twelve bytes")
+    with (
+        path.open("rb") as opened,
+        Batch() as batch,
+        pytest.raises(SourceChanged, match="7 bytes were read where 6 were expected"),
+    ):
+        Transfer(local).send_in(batch, opened.fileno(), KEY, 6, lambda: None)

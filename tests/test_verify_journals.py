@@ -10,9 +10,9 @@ import pytest
 
 from modeldrop import Repository
 from modeldrop.journal import Entry, NewEntry
-from modeldrop.layout import numbered, revisions, versions
+from modeldrop.layout import numbered, retirements, revisions, versions
 from modeldrop.names import new_guid
-from modeldrop.records import Version
+from modeldrop.records import Retirement, Version
 from support.sharing import host, note, rewritten, segments_of, store
 
 
@@ -234,3 +234,28 @@ def test_entries_of_a_restored_home_count_for_what_it_was_before(
         # What the second life did under the old id nobody tells of, and that is said.
         lost = {each for each in findings(bob) if not each.startswith("run:x")}
         assert lost == {"churn/2", f"run:{back.versions('churn')[1].run}~1"}
+
+
+def test_retirement_that_says_another_thing_than_its_entry_is_named(
+    ada: Repository, backend: Path
+) -> None:
+    ada.retire("churn/1")
+    ada.push()
+    path = backend / numbered(retirements("churn", 1), 1)
+    record = Retirement.from_bytes(path.read_bytes(), "")
+    path.write_bytes(replace(record, retired=False).to_bytes())
+
+    assert any("another digest than the backend" in what for what in findings(ada).values())
+
+
+def test_retirement_of_another_digest_than_its_version_is_named(
+    ada: Repository, backend: Path
+) -> None:
+    ada.retire("churn/1")
+    path = backend / numbered(retirements("churn", 1), 1)
+    record = Retirement.from_bytes(path.read_bytes(), "")
+    path.write_bytes(replace(record, sha256="0" * 64).to_bytes())
+
+    said = [each.what for each in ada.verify().findings]
+
+    assert "churn/1 has another digest" in said

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop.errors import InvalidName, NotFound, SourceChanged
+from modeldrop.imports import places
 from modeldrop.intake import walk
 from modeldrop.intake.observation import Observation, Signature, artifact_of
 from modeldrop.intake.temporary import temporary
@@ -584,3 +585,33 @@ def test_an_unreadable_file_is_a_permission_error(public_staging: Path) -> None:
 def test_the_artifact_of_a_path_is_its_top_level_name() -> None:
     assert artifact_of("model/weights/0") == "model"
     assert artifact_of("model.pt") == "model.pt"
+
+
+def test_a_small_file_that_changes_while_it_is_read_is_not_believed(
+    staging: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "_SUCCESS").write_text("model.bin\n")
+    seen = walk.observe(staging, GUID).marker
+    assert seen is not None
+    real = os.read
+
+    def changing(fd: int, size: int) -> bytes:
+        data = real(fd, size)
+        with (run / "_SUCCESS").open("a") as file:
+            file.write("another\n")
+        return data
+
+    assert walk.read_small(staging, GUID, seen) == b"model.bin\n"
+    monkeypatch.setattr(os, "read", changing)
+    with pytest.raises(SourceChanged, match="written to or replaced"):
+        walk.read_small(staging, GUID, seen)
+
+
+def test_what_is_imported_from_a_folder_is_looked_at_again(staging: Path, run: Path) -> None:
+    (run / "model.bin").write_text("weights")
+    [seen] = walk.observe(staging, GUID).files
+    with places._opened(staging, GUID, seen) as opened:
+        opened.unchanged()
+        (run / "model.bin").write_text("others")
+        with pytest.raises(SourceChanged, match="written to or replaced"):
+            opened.unchanged()

@@ -76,7 +76,10 @@ def pack(
                 file.flush()
                 sync_file(file.fileno())
             size = temp.stat().st_size
-            (rename if replace else rename_if_absent)(temp, path)
+            if replace:
+                rename(temp, path)
+            else:
+                rename_if_absent(temp, path)
         except FileExistsError as error:
             message = f"there is something at {printable(str(path))} already"
             raise Conflict(message, hint="name another file, or remove it first") from error

@@ -1,0 +1,95 @@
+"""What is stored is one observation: whatever changes meanwhile, in it or beside it, is noticed.
+
+Each file is looked at while it is read, and the whole run before it is committed. Either look is
+made blind here, so that it is the other one that notices.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modeldrop import Repository
+from modeldrop.errors import ArtifactDamaged, BackendError, SourceChanged
+from modeldrop.intake import Storing, walk
+from modeldrop.intake.declared import Wish
+from modeldrop.intake.drops import Job
+from modeldrop.transfer import Transfer
+from support.intake import jobs_of, make_run, storing_by
+
+
+@pytest.fixture
+def job(repository: Repository, staging: Path) -> Job:
+    [made] = jobs_of(repository, [make_run(staging, {"model": b"weights", "words": b"a b c"})])
+    return made
+
+
+def store(repository: Repository, job: Job, way: str) -> bool:
+    """Store it; say whether it was."""
+    storing = storing_by(repository, Storing)
+    if way == "together":
+        return storing.store_together([job]) != [None]
+    try:
+        storing.store(job.drop, job.request, job.watch)
+    except SourceChanged:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("way", ["alone", "together"])
+def test_a_file_that_changes_while_it_is_read_is_noticed_by_that_file(
+    repository: Repository, job: Job, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = replace(job, drop=replace(job.drop, observe=lambda: job.drop.observation))
+    path = job.drop.staging / job.drop.name / "model"
+    real = {"read": os.read, "readv": os.readv}
+
+    def changing(name: str) -> None:
+        def meddled(fd: int, *arguments: object) -> object:
+            found = real[name](fd, *arguments)  # type: ignore[operator] # as they are called
+            if os.fstat(fd).st_ino == path.stat().st_ino:
+                # What has been read stays as it was, and is what would be stored.
+                os.utime(path, ns=(1, 1))
+            return found
+
+        monkeypatch.setattr(os, name, meddled)
+
+    for name in real:
+        changing(name)
+    assert not store(repository, blind, way)
+
+
+@pytest.mark.parametrize("way", ["alone", "together"])
+def test_a_file_that_comes_beside_those_that_are_read_is_noticed(
+    repository: Repository, job: Job, way: str
+) -> None:
+    (job.drop.staging / job.drop.name / "another").write_bytes(b"more")
+
+    assert not store(repository, job, way)
+    assert job.drop.observe() == walk.observe(job.drop.staging, job.drop.name)
+
+
+def test_a_file_of_a_group_that_did_not_arrive_whole_is_not_committed(
+    repository: Repository, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise BackendError("it isn't as large as what was sent")
+
+    monkeypatch.setattr(Transfer, "check_batch", lost)
+    assert not store(repository, job, "together")
+    assert list(repository.runs()) == []
+
+
+def test_a_run_whose_bytes_are_gone_by_now_is_not_registered(
+    repository: Repository, job: Job
+) -> None:
+    storing = storing_by(repository, Storing)
+    revision = storing.store(job.drop, job.request, job.watch).committed.revision
+    repository.backend.delete(revision.files()["model"].key)
+    named = replace(revision, experiment="churn")
+
+    with pytest.raises(ArtifactDamaged, match="model"):
+        storing.register(named, Wish("run.toml", "model", ""), job.request)
