@@ -121,7 +121,8 @@ class Journal:
 
         Whole lines are adopted: the writer died before it could acknowledge them. A torn rest is
         cut, and kept under `torn/`. To be called before a request looks whether an earlier
-        attempt of its own is in the journal. Takes no lock where nothing is left.
+        attempt of its own is in the journal: what it finds then lasts, also where the writer died
+        before it had waited for HEAD's name. Takes no lock where nothing is left.
 
         Raises:
             As for `append`.
@@ -135,7 +136,15 @@ class Journal:
                 failed = self._commit(fd, found, reached, adopted) if adopted else None
                 if failed:
                     raise failed(found.offset)
+        self._confirm()
         return self.head()
+
+    def _confirm(self) -> None:
+        """Have the HEAD that is seen be there after a power loss as well."""
+        try:
+            files.sync_folder(self._paths.root)
+        except OSError as error:
+            raise self._fail(error, unknown=True) from error
 
     def check_writable(self) -> Head | None:
         """Return HEAD once it is sure, as far as can be seen, that `append` won't refuse.
