@@ -53,7 +53,7 @@ FATES: Final = st.one_of(
     st.just(Fate()),
     st.just(Fate()),
     st.builds(Fate, dies=st.integers(0, 16), power=st.booleans()),
-    st.builds(Fate, fails=st.integers(0, 5)),
+    st.builds(Fate, fails=st.integers(0, 3)),
 )
 
 
@@ -129,9 +129,9 @@ class Histories(RuleBasedStateMachine):
         if expected:
             assert self.acknowledged[-len(expected) :] == expected
 
-    @rule(by=PROCESSES, fate=FATES, luck=LUCK)
-    def recover(self, by: int, fate: Fate, luck: random.Random) -> None:
-        """Settle what is left past HEAD."""
+    @rule(by=PROCESSES, fate=FATES, luck=LUCK, power=st.booleans())
+    def recover(self, by: int, fate: Fate, luck: random.Random, power: bool) -> None:
+        """Settle what is left past HEAD, and perhaps lose the power right after that."""
         with self.meeting(by, fate, luck, []) as lived:
             self.processes[by].recover()
         self.take_note([])
@@ -139,6 +139,8 @@ class Histories(RuleBasedStateMachine):
             # Whatever isn't there now never will be, and what is there lasts.
             self.doubtful.clear()
             self.lasting = len(self.acknowledged)
+        if lived and power:
+            self.lose_power(luck)
 
     @rule(by=PROCESSES, lengths=LENGTHS, at=st.integers(0, 14))
     def append_while_another_one_does(self, by: int, lengths: list[int], at: int) -> None:
