@@ -31,6 +31,9 @@ from support.behaviours import Plan, is_red, play, play_long
 from support.dying import Died, Disk, dying
 from support.journals import note, opened, paths_in
 
+# A busy machine takes long, and stops now and then.
+pytestmark = pytest.mark.timeout(300)
+
 PLAN: Final = Plan(histories=120, steps=30)
 LONG: Final = Plan(histories=3000, steps=60)
 
