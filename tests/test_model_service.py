@@ -42,7 +42,7 @@ from support.lossy import Lossy, begin_store, join, open_host, unhurried
 # A busy machine takes long, and stops now and then.
 pytestmark = pytest.mark.timeout(300)
 
-PLAN: Final = Plan(histories=100, steps=25)
+PLAN: Final = Plan(histories=120, steps=25)
 LONG: Final = Plan(histories=3000, steps=60)
 
 SETTINGS: Final = ServiceSettings(revision_interval=60.0, retry_most=30.0, reserve=0)
@@ -427,13 +427,12 @@ class Histories(RuleBasedStateMachine):
     def ask_of_a_run(self, number: int, action: str) -> None:
         """Ask the service to leave a run alone, or to try it again."""
         run = self.runs[number]
-        if self.tracked(run) is None:
-            return
-        ask(self.repository.home, action, run.guid)
+        # One that just started has seen nothing yet.
         self.engine.turn()
-        run.ignored = action == IGNORE
-        if action == RETRY:
-            return
+        if self.tracked(run) is not None:
+            ask(self.repository.home, action, run.guid)
+            self.engine.turn()
+            run.ignored = action == IGNORE
 
     # What holds
 
