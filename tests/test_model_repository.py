@@ -27,7 +27,6 @@ from modeldrop.errors import BackendError, ModeldropError, OutcomeUnknown
 from modeldrop.imports import opening
 from modeldrop.imports.carrying import Options, carry
 from modeldrop.imports.packing import pack
-from modeldrop.journal import Journal
 from modeldrop.names import new_guid
 from modeldrop.retirements import Retirements
 from modeldrop.versions import Versions
@@ -446,9 +445,4 @@ def test_if_nobody_looks_whether_a_version_is_retired_it_is_red(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Retirements, "refuse", lambda *_: None)
-    is_red(Histories, PLAN)
-
-
-def test_if_what_is_past_head_is_not_settled_it_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Journal, "recover", Journal.head)
     is_red(Histories, PLAN)

@@ -578,12 +578,6 @@ def test_without_the_last_look_it_is_red(monkeypatch: pytest.MonkeyPatch) -> Non
     is_red(Histories, PLAN)
 
 
-def test_if_digests_of_a_marker_are_not_compared_it_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (storing, together):
-        monkeypatch.setattr(module, "check_digests", lambda *_: None)
-    is_red(Histories, PLAN)
-
-
 def test_if_nothing_is_scanned_it_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("polls", "sweeps"):
         monkeypatch.setattr(Scanner, name, lambda *_: False)
