@@ -38,6 +38,9 @@ AZURITE := $(VENV)/node/.azurite-$(AZURITE_VERSION)
 # An environment of its own: it wants other versions than ours, and nothing of ours imports it.
 MLFLOW_VERSION := 3.17.2
 MLFLOW  := $(VENV)/mlflow/.made-$(MLFLOW_VERSION)
+# The same: Sigstore and what that needs, for a tool that ours is held against.
+MODEL_SIGNING_VERSION := 1.1.1
+MODEL_SIGNING := $(VENV)/model-signing/.made-$(MODEL_SIGNING_VERSION)
 FORMATS := $(VENV)/formats/.made
 # The version that constraints.txt pins, which was the newest on 26 November 2026.
 TINYDB_VERSION := 4.9.0
@@ -79,7 +82,7 @@ demo: $(RUNTIME) $(DEMO_NEEDS_$(BACKEND)) ## show what it does, in a temporary f
 # The data of all processes is put together even when tests failed: it shows what they reached.
 # What a selection covers, if anything, is for information; only the whole suite is held to a floor.
 .PHONY: test
-test: $(DEV) $(AZURITE) $(MLFLOW) $(TINYDB) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
+test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
 	@rm -f .coverage .coverage.*
 	@status=0; \
 	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(TESTS) || status=$$?; \
@@ -120,6 +123,9 @@ peers: $(MADE) ## install what `make bench` compares transfers with, beside .ven
 # What the tests of `modeldrop import mlflow` import is made by MLflow itself.
 .PHONY: mlflow
 mlflow: $(MLFLOW) ## install MLflow for the tests, beside .venv's own
+
+.PHONY: model-signing
+model-signing: $(MODEL_SIGNING) ## install OpenSSF's tool for signatures of models, beside .venv's own
 
 .PHONY: tinydb
 tinydb: $(TINYDB) ## fetch TinyDB's own tests, which ours run on the journal
@@ -178,6 +184,14 @@ $(MLFLOW): | $(MADE)
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
 	    mlflow-skinny==$(MLFLOW_VERSION) sqlalchemy alembic sqlparse
+	@touch $@
+
+# It imports pyOpenSSL, and counts on somebody else to bring it.
+$(MODEL_SIGNING): | $(MADE)
+	@echo "Installing model-signing into $(VENV)/model-signing" >&2
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --quiet --no-input --disable-pip-version-check install \
+	    model-signing==$(MODEL_SIGNING_VERSION) pyopenssl
 	@touch $@
 
 # Its tests are in no wheel. pip builds the metadata of what it downloads.

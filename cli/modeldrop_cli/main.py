@@ -64,6 +64,10 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "push": "Share what this home did.",
         "fetch": "Get what other hosts did.",
     },
+    "Vouch for it": {
+        "key": "Make this home a key, and say whose keys to trust.",
+        "sign": "Sign a version.",
+    },
     "Come and go": {
         "import": "Import from MLflow, MLOps.NET or a bundle.",
         "export": "Write versions and runs into a bundle.",

@@ -44,6 +44,7 @@ from modeldrop.retirements import RETIRED, UNRETIRED
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
 from modeldrop.targets import TARGET_REMOVED, TARGET_SET
+from modeldrop.trust import REBUILT
 from modeldrop.versions import LEFT_VACANT, REGISTERED
 
 # Kind of what is off, where, and what.
@@ -87,6 +88,12 @@ class Account:
     last: Head = EMPTY
     last_at: str = ""
     count: int = 0
+    wanted: frozenset[int] = frozenset()
+    """The numbers of the lines whose digests somebody has vouched for."""
+    lines: dict[int, str] = field(default_factory=dict)
+    """The digests of those."""
+    rebuilt: list[int] = field(default_factory=list)
+    """The numbers of the entries that say that the journal was rebuilt."""
     is_whole: bool = True
     """Whether all of it could be read: what is damaged can't be asked what it doesn't have."""
 
@@ -95,10 +102,14 @@ class Account:
         self.host, self.last_at = entry.host, entry.at
         self.last = Head(entry.seq, entry.start, entry.end, entry.sha256)
         self.count += 1
+        if entry.seq in self.wanted:
+            self.lines[entry.seq] = entry.sha256
         if entry.kind in KINDS and entry.about:
             self.said[entry.about[0]] = entry
         elif entry.kind == "home-copied":
             self.was.add(str(entry.details.get("copied_from")))
+        elif entry.kind == REBUILT:
+            self.rebuilt.append(entry.seq)
 
 
 class Accounts:
@@ -114,11 +125,16 @@ class Accounts:
         # Of what is under way there may be a record and no entry.
         self._under_way = _under_way(home)
         self.all: dict[str, Account] = {}
+        self._wanted: Mapping[str, frozenset[int]] = {}
 
-    def read(self, found: Found) -> None:
-        """Read every journal, and tell what is wrong with it."""
+    def read(self, found: Found, wanted: Mapping[str, frozenset[int]] | None = None) -> None:
+        """Read every journal, and tell what is wrong with it.
+
+        `wanted` are, by the home, the numbers of the lines whose digests are to be kept.
+        """
+        self._wanted = wanted or {}
         self._read_others(found)
-        mine = self.all[self._home.id] = Account(self._home.id, self._home.host)
+        mine = self.all[self._home.id] = self._account(self._home.id, self._home.host)
         try:
             for entry in self._journal.entries():
                 mine.take(entry)
@@ -194,7 +210,7 @@ class Accounts:
             self._read_other(home, found)
 
     def _read_other(self, home: str, found: Found) -> None:
-        account = self.all[home] = Account(home)
+        account = self.all[home] = self._account(home)
         path = self._home.paths.fetched_journal(home)
         try:
             copy = self._copies.record(home)
@@ -206,6 +222,9 @@ class Accounts:
         except RecordDamaged as error:
             account.is_whole = False
             found("home", home, error.message)
+
+    def _account(self, home: str, host: str = "") -> Account:
+        return Account(home, host, wanted=self._wanted.get(home, frozenset()))
 
     def _compare_own(self, mine: Account, found: Found) -> None:
         paths = self._home.paths

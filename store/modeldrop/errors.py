@@ -20,7 +20,9 @@
     │   ├── AliasNotFound          10
     │   ├── TargetNotFound         10
     │   ├── DeploymentNotFound     10
-    │   └── MetricNotFound         10
+    │   ├── MetricNotFound         10
+    │   ├── SignatureNotFound      10
+    │   └── KeyNotFound            10
     ├── Conflict                   11   it exists already, with other content
     │   ├── AliasMoved             11   it isn't on the version that was expected
     │   ├── VersionInUse           11   an alias is on it or it is live, so it can't be retired
@@ -36,6 +38,7 @@
     │   ├── RecordDamaged          20
     │   ├── CounterDamaged         20
     │   ├── ArtifactDamaged        20
+    │   ├── SignatureWrong         20   not signed by whom it should be, or not that
     │   └── SourceChanged          20   a file changed while it was read
     ├── BackendError               30   the store failed
     │   ├── BackendUnreachable     30
@@ -163,6 +166,14 @@ class MetricNotFound(NotFound):
     """No version of the experiment has that metric; the message lists those that there are."""
 
 
+class SignatureNotFound(NotFound):
+    """The version has no signature."""
+
+
+class KeyNotFound(NotFound):
+    """The home has no key, or there is none of that home; the hint says how one is made."""
+
+
 class Conflict(ModeldropError):
     """It exists already with other content, or the state isn't the one that was expected."""
 
@@ -227,6 +238,10 @@ class CounterDamaged(IntegrityError):
 
 class ArtifactDamaged(IntegrityError):
     """Stored bytes don't have the digest that was recorded; the message names the files."""
+
+
+class SignatureWrong(IntegrityError):
+    """A signature isn't that of a trusted key, or is of something else; the message says which."""
 
 
 class SourceChanged(IntegrityError):

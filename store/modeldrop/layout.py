@@ -35,6 +35,7 @@ _MOST_PATH: Final = 700
 
 _RECORD: Final = re.compile(r"([0-9]{8,})\.json")
 _SEGMENT: Final = re.compile(r"([0-9]{8,})\.jsonl")
+_SIGNATURE: Final = re.compile(r"([0-9a-f]{64})\.json")
 _COPY: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{16}")
 _DEPLOYMENTS: Final = re.compile(rf"{re.escape(EXPERIMENTS)}/([^/]+)/deployments/([^/]+)")
 
@@ -209,6 +210,37 @@ def journal_segment(home: str, first: int) -> str:
     return f"{JOURNALS}/{home}/{first:08d}.jsonl"
 
 
+def home_keys(home: str) -> str:
+    """Return the folder of the keys of a home."""
+    return f"{JOURNALS}/{home}/keys"
+
+
+def checkpoints(home: str) -> str:
+    """Return the folder of what a home has signed of its journal."""
+    return f"{JOURNALS}/{home}/checkpoints"
+
+
+def all_signatures(experiment: str) -> str:
+    """Return the folder of the signatures of all versions, each of which is a folder in it."""
+    return f"{EXPERIMENTS}/{experiment}/signatures"
+
+
+def signatures(experiment: str, version: int) -> str:
+    """Return the folder of the signatures of a version."""
+    return f"{all_signatures(experiment)}/{digits(version)}"
+
+
+def signature(experiment: str, version: int, digest: str) -> str:
+    """Return the key of a signature whose bundle has this digest."""
+    return f"{signatures(experiment, version)}/{digest}.json"
+
+
+def signature_digest(name: str) -> str | None:
+    """Return the digest in the name of a signature's record, or None if it is none."""
+    found = _SIGNATURE.fullmatch(name)
+    return found[1] if found else None
+
+
 def segment_number(name: str) -> int | None:
     """Return the number of a segment's first line, or None if no segment has such a name."""
     return _number(_SEGMENT.fullmatch(name))
@@ -248,6 +280,11 @@ class HomePaths:
         self.locks = root / "locks"
         self.pushed = root / "pushed.json"
         self.journals = root / "journals"
+        self.keys = root / "keys"
+        self.key_record = self.keys / "key.json"
+        self.sealed = self.keys / "sealed.json"
+        self.signed = self.keys / "signed.jsonl"
+        self.trusted = root / "trusted"
         self.index = root / "index" / "index.sqlite"
 
     def folders(self) -> tuple[Path, ...]:
@@ -307,6 +344,18 @@ class HomePaths:
     def fetched_head(self, home: str) -> Path:
         """Return how far another home's journal was fetched."""
         return self.journals / f"{home}.json"
+
+    def journal_key(self, number: int) -> Path:
+        """Return the private key for the journal, of the home's key of this number."""
+        return self.keys / f"journal-{number}.pem"
+
+    def model_key(self, number: int) -> Path:
+        """Return the private key for models, of the home's key of this number."""
+        return self.keys / f"models-{number}.pem"
+
+    def trusted_key(self, home: str) -> Path:
+        """Return whose key another home's is taken for."""
+        return self.trusted / f"{home}.json"
 
     def push_lock(self) -> Path:
         """Return the lock of those that share this home's journal."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from modeldrop.metadata import Metadata
 from modeldrop.names import WHOLE_RUN, check_experiment
 from modeldrop.records import AliasMove, Artifact, Revision, Version
 from modeldrop.references import Resolved
-from modeldrop.sharing import Sharing
+from modeldrop.vouching import Vouching
 
 if TYPE_CHECKING:
     from modeldrop.inspecting import Inspected
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 
-class Reading(Sharing):
+class Reading(Vouching):
     """An open home, and what is read of it; the rest of the façade is `Repository`."""
 
     def resolve(self, reference: str) -> Resolved:
@@ -111,21 +111,34 @@ class Reading(Sharing):
         return inspect_artifact(self.backend, artifact, kept(artifact, place), tensors=tensors)
 
     def verify(
-        self, reference: str | None = None, *, deep: bool = False, moved: Progress = lambda _: None
+        self,
+        reference: str | None = None,
+        *,
+        deep: bool = False,
+        signed: bool = False,
+        public_keys: Sequence[Path | str] = (),
+        moved: Progress = lambda _: None,
     ) -> Report:
         """Check one artifact's bytes, or the whole store; return what was found.
 
-        With a reference every byte of it is read. Without one, the journal, the records and the
-        stored sizes are checked; `deep` reads every byte too.
+        With a reference every byte of it is read; if it is to be `signed`, its signatures are
+        judged as well, as by `signatures`. Without one, the journals and what is signed of them,
+        the records and the stored sizes are checked; `deep` reads every byte too.
+
+        Raises:
+            SignatureNotFound: it is to be signed, and has no signature.
         """
         from modeldrop.verify import verify_artifact, verify_store  # noqa: PLC0415 - see above
 
         if reference is None:
-            return verify_store(self, deep=deep, moved=moved)
+            return verify_store(self, deep=deep, moved=moved, signers=self._signers())
         resolved, artifact = self.artifact(reference)
+        judged = self._judged(resolved, artifact, public_keys) if signed else None
         report = verify_artifact(resolved.name, artifact, self.transfer, moved=moved)
         if not report.ok:
             explain(self, resolved, artifact)
+        if judged is not None:
+            report.judge(resolved.name, judged)
         return report
 
     def runs(self, damaged: Damaged | None = None) -> Iterator[Revision]:

@@ -44,10 +44,10 @@ from modeldrop.records import Head
 from modeldrop.rooms import Rooms
 from modeldrop.shared import SharedJournals
 from modeldrop.targets import entry_of as entry_of_target
+from modeldrop.trust import REBUILT
 
 _log = logging.getLogger(__name__)
 
-REBUILT: Final = "home-rebuilt"
 # So many entries are put down at once.
 _BATCH: Final = 500
 

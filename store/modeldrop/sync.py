@@ -15,10 +15,12 @@ import contextlib
 import io
 import json
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from modeldrop import layout, locks
 from modeldrop.admission import check_backend
@@ -40,6 +42,9 @@ from modeldrop.journal.reading import EMPTY
 from modeldrop.journal.segments import Segment, chained, cut, first_difference, is_at, read
 from modeldrop.records import Head
 from modeldrop.shared import SharedJournals
+
+if TYPE_CHECKING:
+    from modeldrop.sealing import Sealing
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +90,13 @@ class Sync:
         self._shared = SharedJournals(backend)
         self._copies = Copies(home.paths)
 
+    @cached_property
+    def sealing(self) -> Sealing:
+        """The key of this home, and what it signs."""
+        from modeldrop.sealing import Sealing  # noqa: PLC0415 - most homes sign nothing
+
+        return Sealing(self._home, self._backend, self._journal)
+
     def unpushed(self) -> int:
         """Return how many bytes of the journal are acknowledged and, as far as known, not shared.
 
@@ -96,6 +108,8 @@ class Sync:
     def push(self, *, timeout: float = locks.TIMEOUT, whole: bool = False) -> Pushed:
         """Share what the journal has acknowledged; one request for each segment, none for none.
 
+        A home that has a key signs what was shared: one request more.
+
         Idempotent: what an earlier attempt has brought to the backend is recognised there. With
         `whole`, or where nobody knows how far it came, every segment is looked at, and those that
         are missing are created again.
@@ -104,6 +118,7 @@ class Sync:
             Locked: another process of this home shared for all of `timeout`.
             JournalForked: the backend has another continuation of this journal.
             JournalChanged: a segment of this home at the backend is damaged.
+            SignatureWrong: somebody else has signed there in the place of this home.
             BackendError: the backend failed, or holds another repository now.
         """
         with locks.hold(self._paths.push_lock(), what="sharing the journal", timeout=timeout):
@@ -123,10 +138,17 @@ class Sync:
                 _log.debug("step: push noted")
                 if is_new:
                     entries, segments = entries + place.seq - before, segments + 1
+            # Asked here: without a key, nothing that signs is loaded.
+            if os.path.exists(self._paths.key_record):
+                if whole:
+                    self.sealing.bring_back()
+                self.sealing.seal(place)
             return Pushed(entries, segments, head.seq)
 
     def fetch(self, *, timeout: float = locks.TIMEOUT) -> list[FetchedJournal]:
         """Bring what other homes have shared into this one; return what is known of each.
+
+        What they have signed is verified, and pinned.
 
         With nothing new it takes one listing of the homes, and two requests for each. What is
         wrong with one home's journal is said of that one, and holds up no other.
@@ -237,6 +259,9 @@ class Sync:
                 last = self._copies.last_segment(found)
                 self._shared.check(home, found.host, found.segment, last)
             self._follow(home, found.host if found else "", found.head if found else EMPTY)
+            now_there = self._copies.record(home)
+            if now_there is not None and now_there.seq > before:
+                self.sealing.trust.follow(home, before)
         except ModeldropError as error:
             trouble = error
         try:

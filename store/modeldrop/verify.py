@@ -6,7 +6,7 @@ leaves behind, bytes that no manifest names or an open intent, is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from modeldrop import layout
@@ -23,6 +23,7 @@ from modeldrop.errors import (
     ModeldropError,
     NotFound,
 )
+from modeldrop.evidence import Evidence, SignedJournal
 from modeldrop.form import Json
 from modeldrop.home import Home
 from modeldrop.inspection import Inspection
@@ -42,6 +43,7 @@ from modeldrop.records import (
 from modeldrop.retirements import Retirements
 from modeldrop.rooms import Rooms
 from modeldrop.runs import Runs
+from modeldrop.signatures import Judged, Signatures
 from modeldrop.transfer import Transfer
 from modeldrop.versions import Versions
 
@@ -54,7 +56,7 @@ class Finding:
 
     kind: str
     """`journal`, `home`, `repository`, `revision`, `version`, `alias`, `deployment`, `target`,
-    `retirement`, `collection` or `file`."""
+    `retirement`, `collection`, `signature` or `file`."""
     where: str
     what: str
 
@@ -70,15 +72,34 @@ class Report:
     deep: bool
     findings: list[Finding] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
+    journals: list[SignedJournal] = field(default_factory=list)
+    """Whether each home's journal is signed; empty where one artifact alone was checked."""
+    signatures: list[Judged] = field(default_factory=list)
+    """What the signatures of the artifact are worth, where that was asked."""
 
     @property
     def ok(self) -> bool:
         """Whether nothing was found."""
         return not self.findings
 
+    def judge(self, name: str, signatures: list[Judged]) -> None:
+        """Note what the signatures of a version are worth: one of a known signer is needed."""
+        self.signatures = signatures
+        self.count("signatures", len(signatures))
+        for each in signatures:
+            if each.trouble:
+                self.add("signature", name, f"{each.digest}: {each.trouble}")
+        if not any(each.signer for each in signatures):
+            self.add("signature", name, "none of its signatures is by a key that is trusted here")
+
     def count(self, what: str, number: int = 1) -> None:
         """Note that so many more were checked."""
         self.checked[what] = self.checked.get(what, 0) + number
+
+    def count_if_any(self, what: str, number: int) -> None:
+        """Note that so many were checked, and nothing where there are none."""
+        if number:
+            self.count(what, number)
 
     def add(self, kind: str, where: str, what: str) -> None:
         """Note what is off."""
@@ -91,6 +112,8 @@ class Report:
             "deep": self.deep,
             "checked": {**self.checked},
             "findings": [each.as_json() for each in self.findings],
+            "journals": [each.as_json() for each in self.journals],
+            "signatures": [each.as_json() for each in self.signatures],
         }
 
 
@@ -104,8 +127,12 @@ def verify_artifact(
     return report
 
 
-def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
+def verify_store(
+    rooms: Rooms, *, deep: bool, moved: Progress, signers: Mapping[str, str]
+) -> Report:
     """Check the whole store, and return what differs; `deep` reads every byte.
+
+    `signers` are those whom this home trusts, by their public keys for models.
 
     Raises:
         BackendError: the backend failed, so nothing is known of what it holds.
@@ -139,11 +166,14 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
             if deep:
                 _check_registration(report, versions, version)
         _check_counter(report, versions, experiment)
+        _check_signatures(report, rooms, experiment, pinned, known, signers)
         others.update(_moves(report, rooms.aliases_at_backend, experiment))
         others.update(inspection.deployments(experiment))
     _check_names(report, rooms, others.values())
-    # Read after the records: what is told by then was there before.
-    accounts.read(report.add)
+    # Read after the records, and the journals after what is signed of them: what is told by then
+    # was there before.
+    evidence = Evidence(rooms.sync.sealing, home.id, report.add)
+    accounts.read(report.add, evidence.wanted)
     report.count("entries", sum(each.count for each in accounts.all.values()))
     # What is damaged is no news, and isn't missing.
     named = {each.where for each in report.findings}
@@ -152,9 +182,9 @@ def verify_store(rooms: Rooms, *, deep: bool, moved: Progress) -> Report:
         if where not in named:
             report.add(kind, where, what)
 
-    waiting = accounts.compare(known, pinned, others, found)
-    if waiting:
-        report.count("not shared yet", waiting)
+    report.count_if_any("not shared yet", accounts.compare(known, pinned, others, found))
+    report.journals = evidence.judge(accounts.all)
+    report.count_if_any("checkpoints", evidence.count)
     _check_home(report, home, runs)
     return report
 
@@ -392,6 +422,34 @@ def _check_version(
         return
     if (artifact.sha256, artifact.size) != (version.sha256, version.size):
         report.add("version", name, "its run's manifest names other bytes than it pins")
+
+
+def _check_signatures(
+    report: Report,
+    rooms: Rooms,
+    experiment: str,
+    pinned: dict[tuple[str, int], Version | VacantVersion],
+    known: dict[tuple[str, int], Revision],
+    signers: Mapping[str, str],
+) -> None:
+    """Check that signatures are of the versions that they stand beside; unknown signers may be."""
+    signatures = Signatures(rooms.home, rooms.backend)
+    for number in signatures.versions_of(experiment):
+        name, version = f"{experiment}/{number}", pinned.get((experiment, number))
+        if not isinstance(version, Version):
+            report.add("signature", name, "it has signatures, and is no version")
+            continue
+        revision = known.get((version.run, version.revision))
+        if revision is None:
+            continue  # it is told already
+        try:
+            artifact = choose_artifact(revision, version.artifact)
+        except ModeldropError:
+            continue  # so is that
+        for each in signatures.judged(version, artifact, signers):
+            report.count("signatures")
+            if each.trouble:
+                report.add("signature", name, f"{each.digest}: {each.trouble}")
 
 
 def _check_registration(

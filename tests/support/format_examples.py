@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
 from unittest import mock
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from modeldrop import keys
 from modeldrop.deployment_records import (
     CopyLetGo,
     Current,
@@ -49,16 +55,48 @@ from modeldrop.records import (
     registration_owner,
     vacant_owner,
 )
+from modeldrop.signed_records import (
+    Checkpoint,
+    HomeKey,
+    ModelSignature,
+    Sealed,
+    Trusted,
+    Witnessed,
+    signed_part,
+)
+
+# Made from 32 bytes of 1, so that whoever wants to can check the examples' signatures.
+_PRIVATE = ed25519.Ed25519PrivateKey.from_private_bytes(bytes([1] * 32)).private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.NoEncryption(),
+)
+_PUBLIC = keys.public_of(_PRIVATE, "the example")
+# The generator of P-256: a public key of which everybody knows the private one, which is 1.
+_MODELS = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8"
+    "D54WK84zV2sxXs7LtkBoN79R9Q=="
+)
 
 RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
 UPLOAD = "20260314T092653Z-9f1c0a7be4d25836"
 COPY = "churn/1/20260314T092653Z-0b8f6a527d1e4f3c"
 HOME = "6c1f4b1a-0d53-4d55-8a43-7c1d0a3f5e21"
+OTHER_HOME = "b2a9e0c4-1f7d-4c36-9a58-3d0e6f1c7b45"
 REPOSITORY = "b7e2a1d4-93f0-4b6e-8a11-2f5c9d7e3061"
 REQUEST = "0b8f6a52-7d1e-4f3c-b9a4-51c2e8d7f603"
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 AT = "2026-03-14T09:26:53.589793Z"
+
+
+S = TypeVar("S", HomeKey, Checkpoint)
+
+
+def _signed(record: S) -> S:
+    """Return a record with the signature of the example's key."""
+    signature = keys.sign(_PRIVATE, signed_part(record.to_bytes()), "the example")
+    return replace(record, signature=keys.to_base64(signature))
 
 
 def _stored(path: str, sha256: str, size: int, key: str) -> StoredFile:
@@ -277,11 +315,70 @@ EXAMPLES: dict[str, Record] = {
         probed_at=AT,
         probed_with="modeldrop 0.1.0",
     ),
+    "key": _signed(
+        HomeKey(
+            home=HOME,
+            host="trainer-1",
+            key=1,
+            public=_PUBLIC,
+            models=_MODELS,
+            before=None,
+            made_by="ada",
+            made_at=AT,
+            signature="",
+            endorsement=None,
+        )
+    ),
+    "checkpoint": _signed(
+        Checkpoint(
+            home=HOME,
+            host="trainer-1",
+            checkpoint=2,
+            key=1,
+            seq=7,
+            sha256=HELLO,
+            before=EMPTY,
+            made_at=AT,
+            signature="",
+            witnessed=(Witnessed(OTHER_HOME, OWNER, 12, EMPTY),),
+        )
+    ),
+    "signature": ModelSignature(
+        experiment="churn",
+        version=1,
+        sha256=HELLO,
+        bundle='{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "...": "..."}',
+        home=HOME,
+        host="trainer-1",
+        added_by="ada",
+        added_at=AT,
+    ),
+    "sealed": Sealed(
+        home=HOME,
+        key=1,
+        checkpoint=2,
+        sha256=EMPTY,
+        seq=7,
+        line=HELLO,
+        witnessed={OTHER_HOME: 12},
+    ),
+    "trusted": Trusted(
+        home=OTHER_HOME,
+        host="trainer-2",
+        key=1,
+        public=_PUBLIC,
+        checkpoint=12,
+        sha256=EMPTY,
+        seq=31,
+        line=HELLO,
+        pinned_by="first use",
+        pinned_at=AT,
+    ),
     "writer": WriterRecord(HOME, "trainer-1", "ada", AT),
     "head": Head(seq=7, start=4096, offset=4871, sha256=HELLO),
     "pushed": PushedRecord(HOME, 7, 4096, 4871, HELLO),
     "fetched": FetchedRecord(
-        home="b2a9e0c4-1f7d-4c36-9a58-3d0e6f1c7b45",
+        home=OTHER_HOME,
         host="trainer-2",
         seq=7,
         start=4096,

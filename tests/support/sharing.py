@@ -45,7 +45,7 @@ def seen(repository: Repository) -> list[tuple[str, int, str]]:
 
 def segments_of(repository: Repository, backend: Path) -> list[Path]:
     """Return the sealed segments of a home on a local backend, in order."""
-    return sorted((backend / journal_segments(repository.home.id)).iterdir())
+    return sorted((backend / journal_segments(repository.home.id)).glob("*.jsonl"))
 
 
 def pushed(repository: Repository) -> PushedRecord:

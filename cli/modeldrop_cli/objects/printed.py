@@ -53,6 +53,7 @@ from modeldrop_cli.objects.using import (
     TargetSetObject,
     TargetsObject,
 )
+from modeldrop_cli.objects.vouching import CreatedKeyObject, KeyObject, KeysObject, SignedObject
 
 # In the order of docs/json.md: what each command prints.
 PRINTED = (
@@ -87,6 +88,10 @@ PRINTED = (
     PushObject,
     FetchObject,
     CloneObject,
+    CreatedKeyObject,
+    KeysObject,
+    KeyObject,
+    SignedObject,
     ImportObject,
     ExportObject,
     RebuildObject,

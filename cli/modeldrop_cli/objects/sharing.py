@@ -18,7 +18,7 @@ class EntryObject(TypedDict):
         str,
         "what happened: home-created, home-copied, home-rebuilt, committed, registered, promoted, "
         "alias-removed, deployed, rolled-back, target-set, target-removed, retired, unretired, "
-        "collection-marked, collection-kept or collected",
+        "collection-marked, collection-kept, collected, key-created, key-trusted or signed",
     ]
     about: Annotated[list[str], "references that it is about"]
     request: Annotated[str, "id of the request"]

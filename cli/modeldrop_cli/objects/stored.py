@@ -182,6 +182,7 @@ class CopyObject(TypedDict):
 
     reference: Annotated[str, "the version, or the run's revision and artifact"]
     path: Annotated[str, "path of the verified copy"]
+    signatures: Annotated[list[str], "with --signature: paths of the signatures' files"]
 
 
 class TensorObject(TypedDict):

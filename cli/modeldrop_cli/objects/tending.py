@@ -10,11 +10,38 @@ class FindingObject(TypedDict):
 
     kind: Annotated[
         str,
-        "journal, home, revision, version, alias, deployment, target, retirement, collection or "
-        "file",
+        "journal, home, repository, revision, version, alias, deployment, target, retirement, "
+        "collection, signature or file",
     ]
     where: Annotated[str, "the record or file, by its reference; in the journal, the byte offset"]
     what: Annotated[str, "what is wrong with it, in words"]
+
+
+class SignedJournalObject(TypedDict):
+    """Whether the journal of a home is signed."""
+
+    home: Annotated[str, "id of the home"]
+    host: Annotated[str, "name of its host"]
+    state: Annotated[
+        str,
+        "signed, unsigned, wrong (findings say why), or not checked: signatures can't be checked "
+        "here",
+    ]
+    seq: Annotated[int, "up to which entry it is signed; 0 if none is"]
+    entries: Annotated[int, "how many entries it has"]
+    key: Annotated[str, "fingerprint of the key; empty if there is none"]
+    pinned: Annotated[bool, "whether this home knew the key before"]
+
+
+class JudgedObject(TypedDict):
+    """A signature of a version, and what it is worth."""
+
+    sha256: Annotated[str, "digest of the signature, which is its name"]
+    signer: Annotated[str, "whose it is, by the keys that were asked for; empty if nobody's"]
+    trouble: Annotated[str, "what is wrong with it; empty if nothing is"]
+    host: Annotated[str, "name of the host that added it"]
+    added_by: Annotated[str, "who added it"]
+    added_at: Annotated[str, "when"]
 
 
 class VerifyObject(TypedDict):
@@ -24,6 +51,10 @@ class VerifyObject(TypedDict):
     deep: Annotated[bool, "whether every byte was read"]
     checked: Annotated[dict[str, int], "how many of what were checked"]
     findings: Annotated[list[FindingObject], "everything that was found"]
+    journals: Annotated[
+        list[SignedJournalObject], "each home's journal; empty where one model is checked"
+    ]
+    signatures: Annotated[list[JudgedObject], "with --signature: each of them"]
 
 
 class CollectedObject(TypedDict):
