@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import random
 import shutil
 import tempfile
@@ -346,19 +345,6 @@ def test_without_waiting_for_lines_before_head_names_them_it_is_red(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batch.Batch, "_wait", lambda *_: None)
-    is_red(Histories, PLAN, ModeldropError)
-
-
-def test_if_a_failed_wait_is_tried_again_it_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    extend = batch.Batch.extend
-
-    def extend_by_what_is_new(self: batch.Batch, fd: int, data: bytes, offset: int) -> None:
-        """Pass over what is in the file already: it was written, and its wait failed."""
-        there = os.pread(fd, len(data), offset)
-        known = len(there) if data.startswith(there) else 0
-        extend(self, fd, data[known:], offset + known)
-
-    monkeypatch.setattr(batch.Batch, "extend", extend_by_what_is_new)
     is_red(Histories, PLAN, ModeldropError)
 
 
