@@ -471,6 +471,23 @@ def test_a_live_version_is_neither_retired_nor_collected_and_a_retired_one_not_d
         assert other.verify(deep=True).ok
 
 
+def test_a_retired_version_is_not_rolled_back_to(tmp_path: Path, local: str) -> None:
+    with two_hosts(tmp_path, local) as (one, other):
+        for text in ("one", "two", "three"):
+            register(one, upload(one, new_guid(), text))
+        one.add_target("production", tmp_path / "live")
+        for number in (1, 2, 3):
+            one.deploy(f"churn/{number}", "production")
+        other.retire("churn/2", reason="trained on the wrong data")
+        with pytest.raises(VersionRetired, match="wrong data") as caught:
+            one.rollback("churn", "production")
+        assert "--to N" in caught.value.hint
+        assert one.deployments_at_backend.live("churn", "production").version == 3
+        assert one.rollback("churn", "production", 1).deployment.version == 1
+        other.unretire("churn/2")
+        assert one.rollback("churn", "production", 2).deployment.version == 2
+
+
 def test_if_aliases_are_not_read_the_same_check_is_red(
     tmp_path: Path, local: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,18 @@ def test_after_a_rebuild_nothing_is_uploaded_again_and_no_version_given_twice(
         assert store(back, "five") == "churn/5"
 
 
+def test_what_a_killed_writer_left_past_head_is_told_once(ada: Repository) -> None:
+    head = ada.home.paths.head.read_bytes()
+    store(ada, "four")
+    said = abouts(ada)
+    # Its lines were on the disk, and HEAD wasn't yet.
+    ada.home.paths.head.write_bytes(head)
+    with lose(ada) as back:
+        assert back.rebuild().recovered == 0
+        assert abouts(back) == said
+        assert back.rebuild() == Rebuilt(None, 0, 0, 0, ())
+
+
 @pytest.mark.parametrize("names", [("HEAD",), ("journal.jsonl",), ("journal.jsonl", "HEAD")])
 def test_whatever_is_lost_of_the_journal_is_made_again(
     ada: Repository, names: tuple[str, ...]

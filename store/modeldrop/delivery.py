@@ -131,10 +131,16 @@ class Delivery(Rooms):
         Raises:
             TargetNotFound: there is no such target.
             DeploymentNotFound: nothing is live there, nothing was before, or `to` never was.
+            VersionRetired: the version that was live before is retired; nothing was changed.
             GateClosed: the target asks for a confirmation; nothing was changed.
         """
+
+        def refuse(version: Version) -> None:
+            hint = f"`modeldrop rollback {experiment} {target} --to N` goes back to another one"
+            self.retirements_at_backend.refuse(version, hint)
+
         ask = self._ask(by, reason, moved, confirmed=confirmed)
-        return self._deployer().roll_back(experiment, target, to, ask)
+        return self._deployer().roll_back(experiment, target, to, ask, refuse)
 
     def deployments(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -114,11 +114,18 @@ class Deployer:
         with self._turn(version.experiment, name, ask) as turn:
             return self._put(turn, version, None, ask)
 
-    def roll_back(self, experiment: str, name: str, to: int | None, ask: Ask) -> Deployed:
+    def roll_back(
+        self,
+        experiment: str,
+        name: str,
+        to: int | None,
+        ask: Ask,
+        refuse: Callable[[Version], None],
+    ) -> Deployed:
         """Have a version live again that was live before; return the deployment that says so.
 
         It is the one before the one that is live, and again the one before that when it is called
-        again; or the version `to`.
+        again; or the version `to`. `refuse` raises where that one may not be deployed any more.
 
         Raises:
             DeploymentNotFound: nothing is live there, or nothing was before, or never `to`.
@@ -132,7 +139,9 @@ class Deployer:
                 )
             back = self._back(last, to)
             # Of the version that is live, or of one that was.
-            return self._put(turn, self._deployments.version(back), back, ask)
+            version = self._deployments.version(back)
+            refuse(version)
+            return self._put(turn, version, back, ask)
 
     # Under the lock
 

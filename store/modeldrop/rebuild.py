@@ -177,6 +177,8 @@ def _keep(home: Home) -> None:
 
 def _recover(journal: Journal, records: Iterable[tuple[str, NewEntry]]) -> int:
     """Give each record that no entry tells of an entry."""
+    # What a writer that died left past HEAD would be adopted by the first append, and told twice.
+    journal.recover()
     told = {entry.about[0] for entry in journal.entries() if entry.kind in KINDS and entry.about}
     untold: list[tuple[str, NewEntry]] = []
     for at, entry in records:

@@ -62,6 +62,15 @@ def before_call(number: int) -> None:
         if left < 0:
             die()
 
+    interpose(step, setattr)
+
+
+def interpose(step: Callable[[], None], put: Callable[[object, str, object], None]) -> None:
+    """Have `step` called before each call that changes a file system, half of a write being one.
+
+    `put` is `setattr`, or one that somebody undoes.
+    """
+
     def mortal(real: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
             step()
@@ -70,9 +79,9 @@ def before_call(number: int) -> None:
         return call
 
     for name in _CHANGING:
-        setattr(os, name, mortal(getattr(os, name)))
-    files.sync_whole = mortal(files.sync_whole)  # type: ignore[assignment] # it returns nothing
-    files.rename_if_free = mortal(files.rename_if_free)  # type: ignore[assignment] # a bool, as it was
+        put(os, name, mortal(getattr(os, name)))
+    for name in ("sync_whole", "rename_if_free"):
+        put(files, name, mortal(getattr(files, name)))
 
     write = os.write
 
@@ -85,4 +94,4 @@ def before_call(number: int) -> None:
         step()
         return done + write(fd, view[done:])
 
-    os.write = write_in_halves  # type: ignore[assignment] # all that is written here is bytes
+    put(os, "write", write_in_halves)

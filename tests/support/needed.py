@@ -149,7 +149,7 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ("register", ALONE): ("modeldrop/counters.py: bring_forward: write_durable",),
     ("register", KILLED): (
         "modeldrop/backend/local.py: LocalBackend.confirm: files.sync_folder",
-        "modeldrop/journal/log.py: Journal.recover: files.sync_folder",
+        "modeldrop/journal/log.py: Journal._confirm: files.sync_folder",
         "modeldrop/sequence.py: Sequence.confirm: self._backend.confirm",
     ),
     ("register", OTHER): ("modeldrop/versions.py: Versions.register: sequence.confirm",),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         20,
         30,
         e10="not found: the home, the target, or anything that was live there before",
-        e11="the target asks for a confirmation; nothing was changed",
+        e11="the version is retired, or the target asks for a confirmation; nothing was changed",
     ),
 )
 @click.argument("experiment", shell_complete=complete_experiments)

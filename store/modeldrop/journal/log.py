@@ -137,11 +137,15 @@ class Journal:
                 if failed:
                     raise failed(found.offset)
         else:
-            try:
-                files.sync_folder(self._paths.root)
-            except OSError as error:
-                raise self._fail(error, unknown=True) from error
+            self._confirm()
         return self.head()
+
+    def _confirm(self) -> None:
+        """Have the HEAD that is seen be there after a power loss as well."""
+        try:
+            files.sync_folder(self._paths.root)
+        except OSError as error:
+            raise self._fail(error, unknown=True) from error
 
     def check_writable(self) -> Head | None:
         """Return HEAD once it is sure, as far as can be seen, that `append` won't refuse.

@@ -1,0 +1,55 @@
+"""Random histories, played against small models: how many, and how a guard is shown to matter.
+
+`play` plays the same histories each time, few enough for `make test`; `play_long` plays others each
+time, for `make soak`. `is_red` plays what `play` does, with something taken out of the product, and
+asks that it be found: a machine that finds nothing then would be no evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+
+# A busy machine makes a history slow, which is no failure.
+_ALWAYS: Final = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many histories of how many steps."""
+
+    histories: int
+    steps: int
+
+
+def play(machine: type[RuleBasedStateMachine], plan: Plan) -> None:
+    """Play the histories of a plan, which are the same each time."""
+    run_machine(machine, settings=_same(plan))
+
+
+def play_long(machine: type[RuleBasedStateMachine], plan: Plan) -> None:
+    """Play as many histories, others each time; one that fails is kept and played again."""
+    run_machine(machine, settings=_many(plan))
+
+
+def is_red(machine: type[RuleBasedStateMachine], plan: Plan, *errors: type[Exception]) -> None:
+    """Fail unless a history of a plan ends with an `AssertionError`, or with one of `errors`.
+
+    It isn't made smaller: that something is found is all that is asked.
+    """
+    generated = settings(_same(plan), phases=[Phase.generate], report_multiple_bugs=False)
+    with pytest.raises((AssertionError, *errors)):
+        run_machine(machine, settings=generated)
+
+
+def _same(plan: Plan) -> settings:
+    return settings(_many(plan), derandomize=True, database=None)
+
+
+def _many(plan: Plan) -> settings:
+    return settings(_ALWAYS, max_examples=plan.histories, stateful_step_count=plan.steps)
