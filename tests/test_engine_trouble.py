@@ -413,3 +413,21 @@ def test_junk_is_reported_and_left_where_it_is(repository: Repository, staging: 
     assert set(found) == {"wandb-run", "loose.bin", "evil\\x1b[2J", upper, upper.upper()}
     assert len(list(staging.iterdir())) == 5
     assert {each.path for each in read_status(repository.home).junk} == set(found)
+
+
+def test_staging_that_couldnt_be_read_once_is_said_and_never_taken_for_empty(
+    repository: Repository, staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(staging, {"model": "weights", "_SUCCESS": ""})
+    runs = walk.runs
+    failing = iter([OSError(errno.EIO, os.strerror(errno.EIO))])
+
+    def fails_once(folder: Path) -> object:
+        for error in failing:
+            raise error
+        return runs(folder)
+
+    monkeypatch.setattr(walk, "runs", fails_once)
+    [junk] = scan(repository).values()
+    assert "can't be read: [Errno 5]" in junk.reason
+    assert scan(repository)[run].state == "committed"

@@ -205,8 +205,10 @@ class Engine:
                 if not self._is_at_work() or self._dispatch.is_stopped:
                     break
                 self.wait(min(pause, _STATUS_INTERVAL))
-            # What vanished meanwhile is no run of whom anything could be said.
-            self._list()
+            # What vanished meanwhile is no run of whom anything could be said. Where staging
+            # couldn't be read, that is what is said, though it can be read by now.
+            if self._scanner.scans:
+                self._list()
         finally:
             self._once, self._takes_new = False, True
         self._write_status(force=True)
