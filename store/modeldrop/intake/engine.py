@@ -81,6 +81,7 @@ class Engine:
         self._watcher = WatcherStatus()
         self._listeners: list[Listener] = []
         self._once = False
+        self._once_since = 0.0
         self._takes_new = True
         self._summary = Summary()
 
@@ -197,7 +198,7 @@ class Engine:
             lease.prepare()
         self.recover()
         self.hint()
-        self._once = True
+        self._once, self._once_since = True, time.monotonic()
         try:
             while True:
                 pause = self.turn()
@@ -224,6 +225,11 @@ class Engine:
             return True
         # What the backend holds up is for the next scan.
         return lanes.waiting() > 0 and not self._dispatch.breaker.is_open
+
+    def _is_left(self, tracked: Tracked) -> bool:
+        """Return whether a single scan has tried a run, and leaves it to the next one."""
+        tried = tracked.looked_at >= self._once_since
+        return self._once and tried and tracked.state is State.BLOCKED
 
     def standing(self, run: str) -> RunStatus | None:
         """Return where a run stands, or None if it hasn't been seen."""
@@ -322,7 +328,7 @@ class Engine:
         if scanner.polls(clock, self.watcher):
             for tracked in self._roster.open.values():
                 # What waits for its turn is looked at when that comes.
-                if not tracked.is_queued:
+                if not (tracked.is_queued or self._is_left(tracked)):
                     self._has_news(tracked, clock)
         sweeps = scanner.sweeps(clock, self.watcher)
         if sweeps:
@@ -382,6 +388,8 @@ class Engine:
             return tracked
         while (tracked := self._scanner.next()) is not None:
             if self._roster.runs.get(tracked.run) is not tracked or tracked.is_queued:
+                continue
+            if self._is_left(tracked):
                 continue
             if tracked.flight is None and tracked.standing.not_before <= clock:
                 return tracked
