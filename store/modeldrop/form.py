@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import Field, field, fields
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import Any, ClassVar, Final, Self
@@ -163,7 +163,7 @@ class Part:
             RecordDamaged: a field is missing or of another type.
         """
         values: dict[str, Any] = {}
-        for each in fields(cls):  # type: ignore[arg-type] # every subclass is a dataclass
+        for each in _fields_of(cls):
             value = found.get(each.name)
             if each.metadata:
                 if each.name in found or "if_any" not in each.metadata:
@@ -177,13 +177,24 @@ class Part:
     def as_json(self) -> Fields:
         """Return the part's fields as JSON."""
         made: Fields = {}
-        for each in fields(self):  # type: ignore[arg-type] # every subclass is a dataclass
+        for each in _fields_of(type(self)):
             value = getattr(self, each.name)
             if not each.metadata:
                 made[each.name] = value
             elif value or "if_any" not in each.metadata:
                 made[each.name] = each.metadata["write"](value)
         return made
+
+
+# Asked of every record; the library puts them together anew each time.
+_fields: Final[dict[type[Part], tuple[Field[Any], ...]]] = {}
+
+
+def _fields_of(part: type[Part]) -> tuple[Field[Any], ...]:
+    found = _fields.get(part)
+    if found is None:
+        found = _fields[part] = fields(part)  # type: ignore[arg-type] # each is a dataclass
+    return found
 
 
 # By how the annotation is spelled: exact types, since a bool is an int to isinstance.

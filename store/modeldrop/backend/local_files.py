@@ -27,6 +27,8 @@ _AWAY: Final = frozenset(
 # What one call copies at most, so that a signal isn't kept waiting.
 _PIECE: Final = 64 * 2**20
 _PIECE_IN_MEMORY: Final = 2**20
+# How many bytes are sent off to the disk at a time.
+_SENT_OFF: Final = 32 * 2**20
 # Two file systems of different kinds, and those that can't.
 _NOT_BY_THE_KERNEL: Final = frozenset(
     {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
@@ -49,6 +51,7 @@ class LocalWriter:
         self._named = named
         self._temp = files.temp_beside(path)
         self._sent = 0
+        self._sent_off = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._temp, flags, 0o644)
 
@@ -60,6 +63,10 @@ class LocalWriter:
                 written = os.write(self._fd, view)
                 self._sent += written
                 view = view[written:]
+        if self._sent - self._sent_off >= _SENT_OFF:
+            # While the next ones are read and hashed; otherwise all of that is waited for at last.
+            files.send_off(self._fd, self._sent_off, self._sent - self._sent_off)
+            self._sent_off = self._sent
         return len(data)
 
     def take(self, fd: int) -> None:
