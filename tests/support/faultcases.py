@@ -27,8 +27,8 @@ _BUG: Final = re.compile(r"Traceback|this is a bug|Exception ignored|Fatal Pytho
 _ENOUGH: Final = 3
 _MOST: Final = 400
 _PAGE: Final = 4096
-# A line of strace's: the process, and the call.
-_TRACED: Final = re.compile(r"\d+ +(\w+)\(")
+# A line of strace's: the process, the call, its first argument, and the rest.
+_TRACED: Final = re.compile(r"\d+ +(\w+)\(([^,]*).*")
 # What Python itself would write is none of the store's.
 _AS_IT_IS: Final = {"PYTHONDONTWRITEBYTECODE": "1"}
 _KIB: Final = 1024
@@ -252,9 +252,13 @@ class Cases:
         follow = [*strace, "-f", "-qq", "-y", "-e", f"trace={calls}", "-o", str(trace)]
         self.snapshot.restore()
         ended = forked.run(lambda: self._anew(_AS_IT_IS, operation, follow))
-        told = trace.read_text("utf-8", "replace").splitlines()
-        ours = [_TRACED.match(line) for line in told if f"{self._root}/" in line]
-        names = Counter(found[1] for found in ours if found)
+        told = map(_TRACED.match, trace.read_text("utf-8", "replace").splitlines())
+        # What is written elsewhere may speak of the store.
+        names = Counter(
+            found[1]
+            for found in told
+            if found and f"{self._root}/" in (found[2] if "write" in found[1] else found[0])
+        )
         return Tally(names, told=[*_well(ended, needs_to=True)])
 
     def meddled(self, operation: str, strace: list[str], inject: str) -> Tally:
