@@ -64,9 +64,18 @@ def note(tried: Tried, operation: str, kind: str, tally: Tally) -> None:
     assert not tally.told, "\n".join(tally.told)
 
 
+# Where a thread that begins has no memory for its first steps, Python waits for it for ever; so
+# memory is scarce only where no thread is begun.
 @pytest.mark.scenario(41)
-@pytest.mark.parametrize("limit", LIMITS)
-@pytest.mark.parametrize("operation", faultstore.OPERATIONS)
+@pytest.mark.parametrize(
+    ("operation", "limit"),
+    [
+        (operation, limit)
+        for operation in faultstore.OPERATIONS
+        for limit in LIMITS
+        if limit != "memory" or operation in {"journal append", "register"}
+    ],
+)
 def test_however_little_there_is_the_promises_hold(
     forge: Forge, tried: Tried, operation: str, limit: str
 ) -> None:
