@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from modeldrop import config
 from modeldrop.config import SECTIONS, BackendSettings, Config, ServiceSettings
-from modeldrop.errors import ConfigError
+from modeldrop.errors import ConfigError, ModeldropError
 
 
 @pytest.fixture
@@ -123,6 +123,15 @@ def test_file_that_is_a_folder_is_refused(path: Path) -> None:
 
     with pytest.raises(ConfigError, match="can't be read"):
         config.load(path)
+
+
+def test_file_that_cant_be_read_just_now_is_no_mistake_of_the_users(path: Path) -> None:
+    # As good as an error of the disk: no file is reached.
+    path.symlink_to(path)
+
+    with pytest.raises(ModeldropError, match="can't be read: Too many levels") as caught:
+        config.load(path)
+    assert caught.value.exit_code == ModeldropError.exit_code
 
 
 @pytest.mark.scenario(53)

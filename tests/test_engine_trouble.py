@@ -413,3 +413,48 @@ def test_junk_is_reported_and_left_where_it_is(repository: Repository, staging: 
     assert set(found) == {"wandb-run", "loose.bin", "evil\\x1b[2J", upper, upper.upper()}
     assert len(list(staging.iterdir())) == 5
     assert {each.path for each in read_status(repository.home).junk} == set(found)
+
+
+def test_staging_that_couldnt_be_read_once_is_said_and_never_taken_for_empty(
+    repository: Repository, staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(staging, {"model": "weights", "_SUCCESS": ""})
+    runs = walk.runs
+    failing = iter([OSError(errno.EIO, os.strerror(errno.EIO))])
+
+    def fails_once(folder: Path) -> object:
+        for error in failing:
+            raise error
+        return runs(folder)
+
+    monkeypatch.setattr(walk, "runs", fails_once)
+    [junk] = scan(repository).values()
+    assert "can't be read: [Errno 5]" in junk.reason
+    assert scan(repository)[run].state == "committed"
+
+
+def test_single_scan_that_takes_long_tries_what_is_blocked_once_and_ends(tmp_path: Path) -> None:
+    with make_home(
+        tmp_path / "home", quiet_time=0.5, quiet_time_without_lease=0.5, retry_first=0.2
+    ) as made:
+        staging = made.home.staging
+        blocked = make_run(staging, {"model": "weights", "_SUCCESS": ""})
+        settles = make_run(staging, {"model": "others"})
+        tries: list[str] = []
+
+        def fails(key: str, data: bytes) -> bytes:
+            if key.startswith(blocked) and data:
+                tries.append(key)
+                if len(tries) == 10:
+                    engine.interrupt()
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return data
+
+        meddle(made, fails)
+        engine = made.engine()
+        try:
+            found = {each.run: each.state for each in engine.scan_once()}
+        finally:
+            engine.close()
+        assert found == {blocked: "blocked", settles: "committed"}
+        assert len(tries) == 1

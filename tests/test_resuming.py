@@ -270,6 +270,38 @@ def test_what_came_to_no_end_is_kept_for_two_weeks(
     assert left.exists() == (days < 14)
 
 
+def died_with_its_name_given(backend: Backend, artifact: Artifact, target: Path) -> Path:
+    """Pull as one does that dies between giving the final name and putting its things away."""
+    pull(backend, artifact, target)
+    left = target.parent / f"{PREFIX}{artifact.sha256}-1"
+    left.mkdir(0o700)
+    (left / "content").hardlink_to(target)
+    return left
+
+
+def test_what_a_pull_left_that_died_once_its_file_was_there_goes_with_the_next_one(
+    local: Backend, tmp_path: Path
+) -> None:
+    artifact = Artifact.of_file(put(local, KEY, b"weights"))
+    died_with_its_name_given(local, artifact, tmp_path / "out" / "model")
+    pull(local, artifact, tmp_path / "out" / "model")
+    assert left_in(tmp_path / "out") == ["model"]
+
+
+def test_a_file_that_was_given_its_name_is_never_written_to_again(
+    local: Backend, tmp_path: Path
+) -> None:
+    artifact = Artifact.of_file(put(local, KEY, b"weights"))
+    target = tmp_path / "out" / "model"
+    died_with_its_name_given(local, artifact, target)
+    target.rename(tmp_path / "mine")
+    (tmp_path / "mine").write_bytes(b"tuned further")
+    pull(local, artifact, target)
+    assert (tmp_path / "mine").read_bytes() == b"tuned further"
+    assert target.read_bytes() == b"weights"
+    assert not target.samefile(tmp_path / "mine")
+
+
 def test_a_failure_of_the_backend_says_that_what_has_arrived_is_kept(
     local: Backend, tmp_path: Path
 ) -> None:

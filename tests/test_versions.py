@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -454,6 +455,25 @@ def test_counter_that_cant_be_read_is_an_error(repository: Repository, home: Pat
 
     with pytest.raises(CounterDamaged, match="can't be read"):
         repository.register(RUN, "churn")
+
+
+def test_counter_that_cant_be_read_just_now_is_not_called_damaged(
+    repository: Repository, home: Path
+) -> None:
+    path = repository.home.paths.counter("churn")
+    path.unlink(missing_ok=True)
+    # As good as an error of the disk: no file is reached.
+    path.symlink_to(path)
+
+    with pytest.raises(OSError, match="symbolic links") as caught:
+        repository.register(RUN, "churn")
+    assert caught.value.errno == errno.ELOOP
+    # Whoever only reads needs no hint of where to look.
+    path.unlink()
+    repository.register(RUN, "churn")
+    path.unlink()
+    path.symlink_to(path)
+    assert [each.version for each in repository.versions("churn")] == [1]
 
 
 def test_counter_of_a_later_format_is_refused(repository: Repository, home: Path) -> None:

@@ -28,9 +28,9 @@ from modeldrop.errors import (
     EXIT_DONE,
     BackendError,
     BackendUnreachable,
-    ConfigError,
     Interrupted,
     Locked,
+    ModeldropError,
 )
 from modeldrop.intake import Engine, Summary, WatcherStatus, prepare_leases
 from modeldrop.names import printable
@@ -275,7 +275,7 @@ class Service:
         try:
             found = config.load(self._home.paths.config)
             metrics_address = address_of(found.service.metrics)
-        except ConfigError as error:
+        except ModeldropError as error:
             _log.error("the settings are kept as they were: %s (%s)", error, error.hint)
         else:
             lasting = replace(found, backend=before.backend, staging=before.staging)

@@ -199,7 +199,7 @@ class Aliases:
         sequence = self.sequence(experiment, alias)
         try:
             seen = self.counter(experiment, alias) or 0
-        except CounterDamaged:
+        except (CounterDamaged, OSError):
             # Readers need no hint.
             seen = 0
         number = sequence.last(seen)

@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from modeldrop.errors import ConfigError
+from modeldrop.errors import ConfigError, ModeldropError
 from modeldrop.files import others_can_write, write_durable
 from modeldrop.formats import KINDS, PARK, VERDICTS, WARN
 from modeldrop.names import printable
@@ -244,11 +244,16 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 }
 
 
+NOT_TO_BE_READ: Final = (PermissionError, IsADirectoryError)
+"""What the system says of a file that is in the way or isn't this user's, whenever it is asked."""
+
+
 def load(path: Path) -> Config:
     """Return the settings in `path`; a file that isn't there means the defaults.
 
     Raises:
-        ConfigError: it can't be read, others may write to it, or a setting isn't valid.
+        ConfigError: it mustn't be read, others may write to it, or a setting isn't valid.
+        ModeldropError: it can't be read now, which says nothing of it.
     """
     try:
         text = path.read_text("utf-8")
@@ -257,9 +262,11 @@ def load(path: Path) -> Config:
             raise ConfigError(message, hint=f"run `chmod o-w {path}`")
     except FileNotFoundError:
         return Config()
-    except (OSError, UnicodeDecodeError) as error:
+    except (*NOT_TO_BE_READ, UnicodeDecodeError) as error:
         message = f"{path} can't be read: {error}"
         raise ConfigError(message, hint="make it a UTF-8 file that you may read") from error
+    except OSError as error:
+        raise ModeldropError(f"{path} can't be read: {error.strerror}") from error
     try:
         found = tomllib.loads(text)
     except ValueError as error:

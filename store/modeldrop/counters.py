@@ -24,7 +24,8 @@ def seen(home: Home, kind: type[AnyCounter], name: str) -> int | None:
     """Return how far a home has seen a sequence, or None if it never looked.
 
     Raises:
-        CounterDamaged: the counter can't be read.
+        CounterDamaged: the counter isn't what was written.
+        OSError: it can't be read now, which says nothing of it.
     """
     path = home.paths.counter(name)
     try:
@@ -33,7 +34,7 @@ def seen(home: Home, kind: type[AnyCounter], name: str) -> int | None:
             raise damaged(str(path), f"it counts {counter.name!r}")
     except FileNotFoundError:
         return None
-    except (RecordDamaged, OSError) as error:
+    except (RecordDamaged, IsADirectoryError) as error:
         message = f"the {kind.counts} counter of {name} can't be read: {error}"
         raise CounterDamaged(
             message,
@@ -48,7 +49,7 @@ def bring_forward(home: Home, counter: AnyCounter) -> None:
     """Move a counter up to what was seen in the sequence; never back.
 
     Raises:
-        CounterDamaged: what is there can't be read.
+        CounterDamaged: what is there isn't what was written.
     """
     before = seen(home, type(counter), counter.name)
     if before is None or before < counter.number:

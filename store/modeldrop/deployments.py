@@ -74,7 +74,7 @@ class Deployments:
         sequence = self.sequence(check_experiment(experiment), check_target(target))
         try:
             seen = self.counter(experiment, target) or 0
-        except CounterDamaged:
+        except (CounterDamaged, OSError):
             # Readers need no hint.
             seen = 0
         number = sequence.last(seen)

@@ -120,7 +120,8 @@ def _temporary(home: Home) -> Iterator[Path]:
     while folders:
         folder = folders.pop()
         entries = []
-        with contextlib.suppress(OSError), os.scandir(folder) as listed:
+        # What is gone or another user's has nothing of ours; any other error is one.
+        with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(folder) as listed:
             entries = list(listed)
         for entry in entries:
             path = Path(entry.path)

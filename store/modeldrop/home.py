@@ -16,7 +16,7 @@ from typing import Final
 
 from modeldrop import config, locks
 from modeldrop.config import Config
-from modeldrop.errors import ConfigError, HomeNotFound
+from modeldrop.errors import ConfigError, HomeNotFound, ModeldropError
 from modeldrop.files import make_folders, others_can_write, rename, write_durable
 from modeldrop.form import now
 from modeldrop.home_records import HomeRecord, Probe
@@ -191,6 +191,7 @@ def open_home(root: Path | None = None) -> Home:
         NewerFormat: a later modeldrop made it.
         ConfigError: its settings aren't valid, others may write to it, or it was found and is
             another user's.
+        ModeldropError: it can't be read now, which says nothing of it.
     """
     is_named = root is not None or bool(os.environ.get(VARIABLE))
     paths = HomePaths((root or find()).absolute())
@@ -248,9 +249,11 @@ def _read_record(paths: HomePaths) -> HomeRecord:
     except (FileNotFoundError, NotADirectoryError):
         message = f"{paths.root} is no home"
         raise HomeNotFound(message, hint="`modeldrop init` makes one") from None
-    except OSError as error:
+    except config.NOT_TO_BE_READ as error:
         message = f"{paths.record} can't be read: {error.strerror}"
         raise ConfigError(message, hint="make it a file that you may read") from error
+    except OSError as error:
+        raise ModeldropError(f"{paths.record} can't be read: {error.strerror}") from error
     return HomeRecord.from_bytes(data, str(paths.record))
 
 

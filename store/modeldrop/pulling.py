@@ -69,7 +69,10 @@ def pull(
     """
     check_names(artifact)
     if os.path.lexists(target):
-        return same(target, artifact)
+        there = same(target, artifact)
+        # The pull that brought it may have died before it had put its things away.
+        unfinished.clean(target.parent, artifact.sha256)
+        return there
     files.make_folders(target.parent)
     with unfinished.gather(target, artifact) as gathered:
         _Pull(backend, artifact, gathered).fetch(moved)

@@ -277,7 +277,7 @@ def _mend_counter(home: Home, name: str, read: Callable[[], object]) -> None:
     """Remove a counter that can't be read: what it counts is counted at the backend then."""
     try:
         read()
-    except CounterDamaged:
+    except (CounterDamaged, OSError):
         remove_durable(home.paths.counter(name))
 
 

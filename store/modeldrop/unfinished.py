@@ -50,6 +50,7 @@ class Unfinished:
         """Take a folder that nobody else is at."""
         self.folder = folder
         self.content = folder / _CONTENT
+        _let_go_of_what_was_given(self.content)
         self.fresh = not os.path.lexists(self.content)
         """Whether nothing has arrived before."""
         self._notes = -1
@@ -204,6 +205,17 @@ def _remove(folder: Path) -> None:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
+
+
+def _let_go_of_what_was_given(content: Path) -> None:
+    """Remove the name of a file that has its final one, too: whoever has that may change the file.
+
+    A pull that dies between the two leaves both.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = content.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            content.unlink()
 
 
 def _read(notes: Path) -> dict[int, list[Interval]]:

@@ -368,8 +368,8 @@ def _check_move_counter(
     name = f"{experiment}@{alias}"
     try:
         seen = aliases.counter(experiment, alias)
-    except CounterDamaged as error:
-        report.add("home", name, error.message)
+    except (CounterDamaged, OSError) as error:
+        report.add("home", name, str(error))
         return
     if seen is not None and seen > last:
         report.add("alias", name, f"the counter says {seen}, and the backend has {last} moves")
@@ -466,8 +466,8 @@ def _check_registration(
 def _check_counter(report: Report, versions: Versions, experiment: str) -> None:
     try:
         seen = versions.counter(experiment)
-    except CounterDamaged as error:
-        report.add("home", experiment, error.message)
+    except (CounterDamaged, OSError) as error:
+        report.add("home", experiment, str(error))
         return
     last = max(versions.numbers(experiment), default=0)
     if seen is not None and seen > last:

@@ -375,7 +375,7 @@ class Versions:
         """Return the counter as a hint for readers, who need none."""
         try:
             return self.counter(experiment) or 0
-        except CounterDamaged:
+        except (CounterDamaged, OSError):
             return 0
 
     def _sequence(self, experiment: str) -> Sequence:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -69,6 +69,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Count where all reports arrive."""
     if config.getoption("--count-faults") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Count(), "fault-count")
+
+
+@pytest.fixture(scope="session")
+def missing(required: bool) -> Callable[[str], NoReturn]:
+    """End a test for want of something: it is skipped, or fails where nothing may be missing."""
+
+    def end(why: str) -> NoReturn:
+        if required:
+            pytest.fail(why, pytrace=False)
+        pytest.skip(why)
+
+    return end
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ class Engine:
         self._watcher = WatcherStatus()
         self._listeners: list[Listener] = []
         self._once = False
+        self._once_since = 0.0
         self._takes_new = True
         self._summary = Summary()
 
@@ -197,7 +198,7 @@ class Engine:
             lease.prepare()
         self.recover()
         self.hint()
-        self._once = True
+        self._once, self._once_since = True, time.monotonic()
         has_begun = False
         try:
             while True:
@@ -208,8 +209,10 @@ class Engine:
                 if (has_begun and not self._is_at_work()) or self._dispatch.is_stopped:
                     break
                 self.wait(min(pause, _STATUS_INTERVAL))
-            # What vanished meanwhile is no run of whom anything could be said.
-            self._list()
+            # What vanished meanwhile is no run of whom anything could be said. Where staging
+            # couldn't be read, that is what is said, though it can be read by now.
+            if self._scanner.scans:
+                self._list()
         finally:
             self._once, self._takes_new = False, True
         self._write_status(force=True)
@@ -225,6 +228,11 @@ class Engine:
             return True
         # What the backend holds up is for the next scan.
         return lanes.waiting() > 0 and not self._dispatch.breaker.is_open
+
+    def _is_left(self, tracked: Tracked) -> bool:
+        """Return whether a single scan has tried a run, and leaves it to the next one."""
+        tried = tracked.looked_at >= self._once_since
+        return self._once and tried and tracked.state is State.BLOCKED
 
     def standing(self, run: str) -> RunStatus | None:
         """Return where a run stands, or None if it hasn't been seen."""
@@ -323,7 +331,7 @@ class Engine:
         if scanner.polls(clock, self.watcher):
             for tracked in self._roster.open.values():
                 # What waits for its turn is looked at when that comes.
-                if not tracked.is_queued:
+                if not (tracked.is_queued or self._is_left(tracked)):
                     self._has_news(tracked, clock)
         sweeps = scanner.sweeps(clock, self.watcher)
         if sweeps:
@@ -383,6 +391,8 @@ class Engine:
             return tracked
         while (tracked := self._scanner.next()) is not None:
             if self._roster.runs.get(tracked.run) is not tracked or tracked.is_queued:
+                continue
+            if self._is_left(tracked):
                 continue
             if tracked.flight is None and tracked.standing.not_before <= clock:
                 return tracked
