@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from modeldrop import Repository, keys, layout
+from modeldrop.checkpoints import superseded
 from modeldrop.errors import (
     JournalForked,
     SignatureWrong,
@@ -353,6 +354,30 @@ def test_no_field_of_a_checkpoint_can_be_changed(
     }
     path.write_bytes(replace(record, **{field: others[field]}).to_bytes())  # type: ignore[arg-type] # by its name
     assert findings(bob)[ada.home.id]
+
+
+def test_only_a_line_that_the_journal_has_says_that_an_earlier_one_was_lost(
+    ada: Repository, backend: Path
+) -> None:
+    first, last = (
+        Checkpoint.from_bytes(path.read_bytes(), "") for path in checkpoints_of(ada, backend)
+    )
+    lost = [first.seq]
+
+    assert superseded(first.seq, [last], {last.seq: last.sha256}, lost)
+    assert not superseded(first.seq, [last], {last.seq: first.sha256}, lost)
+
+
+def test_home_that_has_lost_its_notes_signs_up_to_its_last_line_again(
+    ada: Repository, backend: Path
+) -> None:
+    store(ada, "three")
+    ada.home.paths.sealed.unlink()
+
+    ada.push()
+
+    newest = Checkpoint.from_bytes(checkpoints_of(ada, backend)[-1].read_bytes(), "")
+    assert newest.seq == [entry.seq for entry in ada.journal.entries()][-1]
 
 
 def test_checkpoint_by_a_key_that_was_replaced_is_refused(

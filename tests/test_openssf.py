@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from modeldrop.errors import (
     SignatureWrong,
 )
 from modeldrop.names import new_guid
+from modeldrop.openssf import read, uncovered
+from modeldrop.records import Artifact
 from support import openssf
 from support.sharing import host, store
 from support.signing import key_pair
@@ -173,3 +178,37 @@ def test_git_files_that_the_tool_leaves_out_by_itself_are_missed(
     public = tmp_path / "home.pub"
     public.write_text(keys.pem_of(ada.create_key().key.models))
     assert openssf.verify(path, public, ours, "--no-ignore-git-paths")[0]
+
+
+def signed(ada: Repository, tmp_path: Path) -> tuple[bytes, Artifact]:
+    """Return a signature of a folder, and what it is over."""
+    name = registered(ada, folder_of(tmp_path))
+    ada.sign(name)
+    resolved, artifact = ada.artifact(name)
+    (data,) = ada.signature_files(resolved, artifact).values()
+    return data, artifact
+
+
+def test_signature_that_leaves_a_file_of_the_model_out_is_not_over_it(
+    ada: Repository, tmp_path: Path
+) -> None:
+    data, artifact = signed(ada, tmp_path)
+    bundle = read(data, "")
+    fewer = {path: digest for path, digest in bundle.files.items() if path != "config.json"}
+
+    assert uncovered(bundle, artifact) == ""
+    assert uncovered(replace(bundle, files=fewer), artifact) == "it doesn't name config.json"
+
+
+def test_signature_whose_files_lack_the_digest_of_all_of_them_is_refused(
+    ada: Repository, tmp_path: Path
+) -> None:
+    data, _ = signed(ada, tmp_path)
+    found = json.loads(data)
+    statement = json.loads(base64.b64decode(found["dsseEnvelope"]["payload"]))
+    statement["predicate"]["resources"][0]["digest"] = "0" * 64
+    payload = base64.b64encode(json.dumps(statement).encode()).decode()
+    found["dsseEnvelope"]["payload"] = payload
+
+    with pytest.raises(SignatureWrong, match="the digest that it gives for all of them"):
+        read(json.dumps(found).encode(), "")

@@ -175,6 +175,10 @@ def sharing_the_journal(repository: Repository) -> Prepared:
     return repository.home.paths.push_lock(), lambda: repository.sync.push(timeout=0)
 
 
+def making_a_key(repository: Repository) -> Prepared:
+    return repository.home.paths.push_lock(), repository.create_key
+
+
 def fetching_journals(repository: Repository) -> Prepared:
     return repository.home.paths.fetch_lock(), lambda: repository.sync.fetch(timeout=0)
 
@@ -232,6 +236,7 @@ EACH: Final = (
     deploying,
     appending_to_the_journal,
     sharing_the_journal,
+    making_a_key,
     fetching_journals,
     taking_a_new_id,
     giving_an_id_up,
@@ -239,6 +244,22 @@ EACH: Final = (
     making_the_journal_anew,
     pulling_into_the_cache,
 )
+
+
+def test_a_fetch_leaves_the_counter_that_somebody_else_is_bringing_forward(
+    repository: Repository, tmp_path: Path
+) -> None:
+    with repository, host(tmp_path / "bob", str(tmp_path / "store")) as bob:
+        store(repository, "one")
+        store(bob, "two")
+        bob.push()
+        counter = repository.home.paths.counter("churn")
+        before = counter.read_bytes()
+
+        with locks.hold(repository.home.paths.counter_lock("churn"), what="the same"):
+            repository.fetch()
+
+        assert counter.read_bytes() == before
 
 
 @pytest.mark.parametrize("prepare", EACH, ids=[each.__name__ for each in EACH])
