@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,6 +79,9 @@ def _as_of(_: World, home: Repository) -> object:
 
 @_question
 def _pull(world: World, home: Repository) -> object:
+    # What a question before it left there would not be pulled again.
+    for each in world.pulled.iterdir():
+        shutil.rmtree(each)
     return [
         _digests(home.pull(f"churn/{number}", world.pulled / f"{number}")) for number in (1, 2, 3)
     ]
