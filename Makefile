@@ -107,7 +107,7 @@ test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests an
 
 # In memory alone: the files of the product stay as they are.
 .PHONY: mutants
-mutants: $(DEV) $(AZURITE) ## take out each guard of the product, and see tests go red: TESTS="WORD...", JOBS=2
+mutants: $(DEV) $(AZURITE) $(MLFLOW) ## take out each guard of the product, and see tests go red: TESTS="WORD...", JOBS=2
 	@$(COMPILE)
 	@$(BIN)/python tests/mutations/run.py --jobs $(JOBS) $(TESTS)
 
