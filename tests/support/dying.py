@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop import files
+from modeldrop import batch, files
 from support.killing import interpose
 
 
@@ -82,6 +82,8 @@ class Disk:
         for name in ("fsync", "fdatasync"):
             patch.setattr(os, name, self._wait)
         patch.setattr(files, "sync_whole", self._wait_whole)
+        # Not by how much the machine has to write, and what it has loaded: that differs each time.
+        patch.setattr(batch, "go_together", lambda *_: False)
         for name in ("pwrite", "write"):
             patch.setattr(os, name, self._writing(getattr(os, name), at_offset=name == "pwrite"))
         self._note_all()

@@ -120,8 +120,8 @@ class Journal:
         """Settle what a writer that died left past HEAD, and return HEAD as it is then.
 
         Whole lines are adopted: the writer died before it could acknowledge them. A torn rest is
-        cut, and kept under `torn/`. Where nothing is left, no lock is taken; but HEAD lasts then,
-        which its writer may have died before. To be called before a request looks whether an
+        cut, and kept under `torn/`. Where nothing is left, no lock is taken. Either way HEAD lasts
+        then, which its writer may have died before. To be called before a request looks whether an
         earlier attempt of its own is in the journal.
 
         Raises:
@@ -136,8 +136,7 @@ class Journal:
                 failed = self._commit(fd, found, reached, adopted) if adopted else None
                 if failed:
                     raise failed(found.offset)
-        else:
-            self._confirm()
+        self._confirm()
         return self.head()
 
     def _confirm(self) -> None:
