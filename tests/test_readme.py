@@ -55,8 +55,3 @@ def test_every_page_that_security_names_is_there() -> None:
         links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
         assert links
         assert [link for link in links if not (page.parent / link).exists()] == []
-
-
-def test_the_one_test_that_the_promises_name_is_there() -> None:
-    [negative] = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text())
-    assert any(f"def {negative}(" in path.read_text() for path in (ROOT / "tests").glob("*.py"))

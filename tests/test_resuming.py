@@ -53,7 +53,16 @@ class Watching:
         self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the backend has
-        return getattr(self._backend, name)
+        found = getattr(self._backend, name)
+        if name != "part":
+            return found
+
+        def part(key: str, start: int, end: int) -> object:
+            self.asked.append(key)
+            source = found(key, start, end)
+            return None if source is None else _Watched(self, key, source)
+
+        return part
 
     def source(self, key: str, start: int = 0) -> object:
         self.asked.append(key)
