@@ -31,6 +31,7 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/interrupted.py: Interrupted.note: files.make_folders",
         "modeldrop/interrupted.py: Interrupted.note: files.write_durable",
     ),
+    ("deploy", KILLED): ("modeldrop/placement.py: Place._switch: self._backend.confirm",),
     ("deploy", OTHER): ("modeldrop/deploying.py: Deployer._live: turn.sequence.confirm",),
     ("deploy, undone", KILLED): (
         "modeldrop/backend/local.py: LocalBackend._remove_empty: files.sync_folder",
