@@ -62,6 +62,11 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/journal/copies.py: Copies.append: files.sync_folder",
         "modeldrop/journal/copies.py: Copies.append: batch.finish",
     ),
+    ("fetch", KILLED): (
+        "modeldrop/journal/copies.py: Copies.confirm: files.sync_folder",
+        "modeldrop/sync.py: Sync.fetch: self._copies.confirm",
+        "modeldrop/sync.py: Sync._keep: self._backend.confirm",
+    ),
     ("fetch", WHOLE): (
         "modeldrop/batch.py: Batch._wait: files.sync_whole",
         "modeldrop/files.py: sync_whole: _libc().syncfs",
