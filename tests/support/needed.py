@@ -115,6 +115,13 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/journal/log.py: Journal._keep: files.make_folders",
         "modeldrop/journal/log.py: Journal._keep: files.write_durable",
     ),
+    ("key", ALONE): (
+        "modeldrop/sealing.py: Sealing._make: make_folders",
+        "modeldrop/sealing.py: Sealing._make: write_durable",
+        "modeldrop/sealing.py: Sealing._make: write_durable (2)",
+        "modeldrop/sealing.py: Sealing._make: write_durable (3)",
+        "modeldrop/sealing.py: Sealing.create: remove_durable",
+    ),
     ("leave, deleted", ALONE): (
         "modeldrop/intake/afterwards.py: _remove: files.sync_file",
         "modeldrop/intake/removal.py: note: files.write_durable",
@@ -170,7 +177,15 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/ledger.py: begin_sequences: batch.sync",
         "modeldrop/ledger.py: begin_sequences: batch.finish",
     ),
+    ("signatures", ALONE): (
+        "modeldrop/vouching.py: Vouching.put_signatures: create_durable",
+        "modeldrop/vouching.py: Vouching.put_signatures: make_folders",
+    ),
     ("target", OTHER): ("modeldrop/targets.py: Targets._append: sequence.confirm",),
+    ("trust", ALONE): (
+        "modeldrop/trust.py: Trust._write: make_folders",
+        "modeldrop/trust.py: Trust._write: write_durable",
+    ),
     ("upload", OTHER): ("modeldrop/runs.py: Runs.commit: self._sequence(draft.run).confirm",),
     ("upload, no links", ALONE): (
         "modeldrop/backend/local.py: LocalBackend.create: files.write_durable",
@@ -239,12 +254,6 @@ NOT_NEEDED: Final[dict[str, str]] = {
     "modeldrop/pulling.py: _Pull._complete: files.sync_file": (
         "every file is waited for once more before its name is given; this tells of a bad "
         "disk sooner"
-    ),
-    "modeldrop/ranges.py: _Saving.hash_behind: self._sync": (
-        "a store is read so, not a folder; and it only begins what is waited for at the end"
-    ),
-    "modeldrop/ranges.py: _Saving._sync: files.sync_data": (
-        "a store is read so, not a folder; and it only begins what is waited for at the end"
     ),
     "modeldrop/rebuild.py: _keep: make_folders": ("`init` has made that folder"),
     "modeldrop/sequence.py: Sequence.append: self.confirm": (
