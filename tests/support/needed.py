@@ -186,6 +186,9 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/trust.py: Trust._write: make_folders",
         "modeldrop/trust.py: Trust._write: write_durable",
     ),
+    ("trust, new", KILLED): (
+        "modeldrop/checkpoints.py: SharedCheckpoints.confirm: self._backend.confirm",
+    ),
     ("upload", OTHER): ("modeldrop/runs.py: Runs.commit: self._sequence(draft.run).confirm",),
     ("upload, no links", ALONE): (
         "modeldrop/backend/local.py: LocalBackend.create: files.write_durable",

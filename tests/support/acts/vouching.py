@@ -102,8 +102,45 @@ def _keys_are_whole(root: Path) -> None:
             assert keys.public_of(sealing.model_key(key), "") == key.models
 
 
+def _begin_sealing(root: Path) -> None:
+    _begin_trust(root)
+    with Repository.open(root / "other") as other:
+        note(other, "b")
+
+
+def _push_sealed(root: Path, say: Say) -> None:
+    with Repository.open(root / "other") as other:
+        other.push()
+
+
+def _fetch_sealed(root: Path, say: Say) -> None:
+    with opened(root) as repository:
+        [fetched] = repository.fetch()
+        if fetched.trouble is not None:
+            raise fetched.trouble
+        say(["fetched", fetched.seq])
+
+
+def _check_sealing(root: Path, told: list[Fact]) -> None:
+    """See that a home which goes on after its power loss is believed by those who have fetched."""
+    holds(root, told)
+    _fetch_sealed(root, lambda _: None)
+    with Repository.open(root / "other") as other:
+        note(other, "c")
+    _push_sealed(root, lambda _: None)
+    again: list[Fact] = []
+    _fetch_sealed(root, again.append)
+    holds(root, again)
+    with opened(root) as repository:
+        report = repository.verify()
+        assert not [each for each in report.findings if each.kind == "signature"]
+
+
 VOUCHING: Final = {
     "key": Act(begin_registered, _sign, _check_sign),
     "trust": Act(_begin_trust, _trust, _check_trust, whole=False),
+    "trust, new": Act(
+        _begin_sealing, _fetch_sealed, _check_sealing, whole=False, killed=True, dies=_push_sealed
+    ),
     "signatures": Act(_begin_signed, _put_signatures, _check_put, whole=False),
 }
