@@ -116,6 +116,10 @@ class SharedCheckpoints:
         """
         return self._read(Checkpoint, home, layout.checkpoints(home), number)
 
+    def confirm(self, home: str, number: int) -> None:
+        """Make sure that a checkpoint that was read lasts, before it is relied on."""
+        self._backend.confirm(layout.numbered(layout.checkpoints(home), number))
+
     def last(self, folder: str) -> int:
         """Return the highest number in a folder, by a listing; 0 if there is none."""
         return max(filter(None, map(layout.number_of, self._backend.children(folder))), default=0)

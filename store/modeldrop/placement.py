@@ -134,7 +134,8 @@ class Place:
     ) -> bool:
         """Have `current` say what the sequence says; return whether it had to be changed.
 
-        `described` gives the artifact that a deployment made live, as the registry has it.
+        It lasts when this returns, whoever has written it. `described` gives the artifact that a
+        deployment made live, as the registry has it.
 
         Raises:
             BackendError: the place failed; `current` may be behind.
@@ -162,6 +163,8 @@ class Place:
         experiment = wanted.experiment
         if self._backend.capabilities.leads:
             if self.live(experiment) == wanted.copy:
+                # Whoever wrote it may have died before it was on the disk.
+                self._backend.confirm(layout.current_link(experiment))
                 return False
             to = wanted.copy.removeprefix(f"{experiment}/")
             self._backend.lead(layout.current_link(experiment), to)

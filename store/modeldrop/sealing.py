@@ -137,9 +137,11 @@ class Sealing:
                 return CreatedKey(there, created=False)
             made = self._make(there, renew=renew)
             self._publish(made)
-            if there is not None:
-                for path in (self._paths.journal_key, self._paths.model_key):
-                    remove_durable(path(there.key))
+            # Also those that a renewal left which was cut short.
+            for number in range(1, made.key if there is not None else 1):
+                for path in (self._paths.journal_key(number), self._paths.model_key(number)):
+                    if path.exists():
+                        remove_durable(path)
             return CreatedKey(made, created=True)
 
     def seal(self, place: Head) -> bool:

@@ -165,6 +165,8 @@ class Sync:
         """
         with locks.hold(self._paths.fetch_lock(), what="fetching journals", timeout=timeout):
             check_backend(self._home, self._backend, to_write=False)
+            # What a fetch that died has kept is answered from, where nothing new follows it.
+            self._copies.confirm()
             homes = {*self._shared.homes(), *self._copies.homes()} - {self._home.id}
             began = now()
             with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
@@ -294,6 +296,8 @@ class Sync:
 
     def _keep(self, home: str, segments: Sequence[Segment]) -> None:
         """Keep segments, and bring the counters that this home has up to what they tell of."""
+        # One that its home is still at could go in a power loss, and would then be missed here.
+        self._backend.confirm(layout.journal_segment(home, segments[-1].first))
         self._copies.append(home, segments)
         newest: dict[str, int] = {}
         for segment in segments:

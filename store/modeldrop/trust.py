@@ -124,6 +124,9 @@ class Trust:
             )
         if key is None or (pin is not None and newest is None):
             return
+        if newest is not None:
+            # Its home makes another one of that number, should a power loss take it.
+            self._shared.confirm(home, newest.record.checkpoint)
         self._write(
             Trusted(
                 home=home,

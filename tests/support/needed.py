@@ -31,6 +31,7 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/interrupted.py: Interrupted.note: files.make_folders",
         "modeldrop/interrupted.py: Interrupted.note: files.write_durable",
     ),
+    ("deploy", KILLED): ("modeldrop/placement.py: Place._switch: self._backend.confirm",),
     ("deploy", OTHER): ("modeldrop/deploying.py: Deployer._live: turn.sequence.confirm",),
     ("deploy, undone", KILLED): (
         "modeldrop/backend/local.py: LocalBackend._remove_empty: files.sync_folder",
@@ -60,6 +61,11 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/journal/copies.py: Copies.append: files.make_folders",
         "modeldrop/journal/copies.py: Copies.append: files.sync_folder",
         "modeldrop/journal/copies.py: Copies.append: batch.finish",
+    ),
+    ("fetch", KILLED): (
+        "modeldrop/journal/copies.py: Copies.confirm: files.sync_folder",
+        "modeldrop/sync.py: Sync.fetch: self._copies.confirm",
+        "modeldrop/sync.py: Sync._keep: self._backend.confirm",
     ),
     ("fetch", WHOLE): (
         "modeldrop/batch.py: Batch._wait: files.sync_whole",
@@ -108,6 +114,13 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/files.py: make_folders: sync_folder",
         "modeldrop/journal/log.py: Journal._keep: files.make_folders",
         "modeldrop/journal/log.py: Journal._keep: files.write_durable",
+    ),
+    ("key", ALONE): (
+        "modeldrop/sealing.py: Sealing._make: make_folders",
+        "modeldrop/sealing.py: Sealing._make: write_durable",
+        "modeldrop/sealing.py: Sealing._make: write_durable (2)",
+        "modeldrop/sealing.py: Sealing._make: write_durable (3)",
+        "modeldrop/sealing.py: Sealing.create: remove_durable",
     ),
     ("leave, deleted", ALONE): (
         "modeldrop/intake/afterwards.py: _remove: files.sync_file",
@@ -164,7 +177,18 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/ledger.py: begin_sequences: batch.sync",
         "modeldrop/ledger.py: begin_sequences: batch.finish",
     ),
+    ("signatures", ALONE): (
+        "modeldrop/vouching.py: Vouching.put_signatures: create_durable",
+        "modeldrop/vouching.py: Vouching.put_signatures: make_folders",
+    ),
     ("target", OTHER): ("modeldrop/targets.py: Targets._append: sequence.confirm",),
+    ("trust", ALONE): (
+        "modeldrop/trust.py: Trust._write: make_folders",
+        "modeldrop/trust.py: Trust._write: write_durable",
+    ),
+    ("trust, new", KILLED): (
+        "modeldrop/checkpoints.py: SharedCheckpoints.confirm: self._backend.confirm",
+    ),
     ("upload", OTHER): ("modeldrop/runs.py: Runs.commit: self._sequence(draft.run).confirm",),
     ("upload, no links", ALONE): (
         "modeldrop/backend/local.py: LocalBackend.create: files.write_durable",
@@ -233,12 +257,6 @@ NOT_NEEDED: Final[dict[str, str]] = {
     "modeldrop/pulling.py: _Pull._complete: files.sync_file": (
         "every file is waited for once more before its name is given; this tells of a bad "
         "disk sooner"
-    ),
-    "modeldrop/ranges.py: _Saving.hash_behind: self._sync": (
-        "a store is read so, not a folder; and it only begins what is waited for at the end"
-    ),
-    "modeldrop/ranges.py: _Saving._sync: files.sync_data": (
-        "a store is read so, not a folder; and it only begins what is waited for at the end"
     ),
     "modeldrop/rebuild.py: _keep: make_folders": ("`init` has made that folder"),
     "modeldrop/sequence.py: Sequence.append: self.confirm": (

@@ -26,7 +26,7 @@ _METHODS: Final = frozenset(
         *("batch.finish", "batch.sync", "self._wait", "self._sync", "self._named"),
         *("sequence.confirm", "self._sequence.confirm", "self._backend.confirm"),
         *("self._versions.confirm", "turn.sequence.confirm", "self.confirm"),
-        "self._sequence(draft.run).confirm",
+        *("self._sequence(draft.run).confirm", "self._copies.confirm"),
         "self._sequence(version.experiment).confirm",
     }
 )

@@ -14,7 +14,16 @@ from support.acts.journals import JOURNALS
 from support.acts.naming import NAMING
 from support.acts.staging import STAGING
 from support.acts.storing import STORING
+from support.acts.vouching import VOUCHING
 from support.acts.world import Act
 
-ACTS: Final[dict[str, Act]] = {**JOURNALS, **HOMES, **STORING, **STAGING, **NAMING, **COPIES}
+ACTS: Final[dict[str, Act]] = {
+    **JOURNALS,
+    **HOMES,
+    **STORING,
+    **STAGING,
+    **NAMING,
+    **COPIES,
+    **VOUCHING,
+}
 """Everything that writes to a home, a local backend, staging or a target."""

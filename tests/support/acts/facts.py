@@ -99,6 +99,26 @@ def _fetched(root: Path, repository: Repository, entries: list[str], seq: int) -
     assert sum(1 for _ in repository.sync._copies.entries(home)) >= seq
 
 
+def _key(
+    root: Path, repository: Repository, entries: list[str], number: int, fingerprint: str
+) -> None:
+    found = repository.sync.sealing.require()
+    assert found.key >= number
+    assert (found.key > number) or found.fingerprint == fingerprint
+    # Whoever has read the disk since can sign by the newest one alone.
+    for earlier in range(1, number):
+        assert not repository.home.paths.journal_key(earlier).exists()
+        assert not repository.home.paths.model_key(earlier).exists()
+
+
+def _trusted(
+    root: Path, repository: Repository, entries: list[str], home: str, fingerprint: str
+) -> None:
+    pin = repository.sync.sealing.trust.pin(home)
+    assert pin is not None
+    assert pin.fingerprint == fingerprint
+
+
 def _is_home(root: Path, repository: Repository, entries: list[str], home: str) -> None:
     assert repository.home.id == home
     assert repository.home.staging.is_dir()
@@ -135,6 +155,8 @@ _KINDS: Final[dict[str, Callable[..., None]]] = {
     "entries": _entries,
     "pushed": _pushed,
     "fetched": _fetched,
+    "key": _key,
+    "trusted": _trusted,
     "home": _is_home,
     "dropped": _dropped,
     "asked": _asked,

@@ -6,11 +6,12 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from modeldrop import Repository
 from modeldrop.errors import RunNotFound, VersionNotFound
 from modeldrop.form import now
 from modeldrop.records import Registration, registration_owner
 from support.acts.facts import act, going_on, holds, is_clean
-from support.acts.world import RUNS, TARGET, Act, Fact, Say, new_home, opened
+from support.acts.world import HOME, RUNS, TARGET, Act, Fact, Say, new_home, opened
 from support.deploying import read_current
 from support.letting import collect
 from support.stores import model
@@ -135,6 +136,9 @@ def _check_deploy(root: Path, told: list[Fact]) -> None:
     with opened(root) as repository:
         repository.deploy("churn/2", TARGET)
         last = repository.deployments("churn", TARGET)[-1]
+    # What one that was killed has begun in another home, that home knows of.
+    with Repository.open(root / HOME) as first:
+        first.settle_deployments()
     named = {each.copy for each in last.kept} | {each.copy for each in last.let_go}
     there = (root / "target" / "churn").glob("*/*")
     # Nobody knows of any other one, so nobody would ever remove it.
