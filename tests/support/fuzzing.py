@@ -71,10 +71,11 @@ def named(data: bytes) -> str:
 
 
 def bound() -> None:
-    """Bound what this process may take from here on."""
+    """Bound what this process may take from here on, until it is bound anew."""
     with open("/proc/self/statm", encoding="ascii") as file:
         has = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (has + _MOST_MEMORY, has + _MOST_MEMORY))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (has + _MOST_MEMORY, hard))
 
 
 def _main(name: str, seconds: float) -> int:
@@ -97,6 +98,8 @@ def _main(name: str, seconds: float) -> int:
             start += 1
             # Of a batch, since hypothesis catches what comes of each.
             signal.alarm(_MOST_SECONDS * 10)
+            # What hypothesis keeps from one batch to the next is none of the reader's.
+            bound()
             count += given_each(reader, _BATCH, start)
     except BaseException:  # noqa: BLE001 - whatever it is, it was not documented
         traceback.print_exc()

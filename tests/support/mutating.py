@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -66,7 +67,9 @@ def changed(draw: st.DrawFn, seeds: Sequence[Any]) -> Any:  # noqa: ANN401 - JSO
         elif how == 2 and isinstance(inside, list):
             inside.append(inside[key])
         else:
-            inside[key] = draw(st.sampled_from(NASTY) | st.text(max_size=12) | st.integers())
+            value = draw(st.sampled_from(NASTY) | st.text(max_size=12) | st.integers())
+            # A copy: what is put in may be changed in turn.
+            inside[key] = copy.deepcopy(value)
     return found
 
 
