@@ -47,8 +47,6 @@ class _Count:
             if counted or faulttable.read(suite):
                 whole = suite not in self._incomplete
                 self._fell += faulttable.update(suite, counted, whole=whole)
-        if self._fell:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._fell:
