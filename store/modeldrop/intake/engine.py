@@ -29,11 +29,12 @@ from modeldrop.errors import NotFound, SourceChanged
 from modeldrop.home import Home
 from modeldrop.intake import lease, machine
 from modeldrop.intake.agenda import Tracked, is_worth_waiting
+from modeldrop.intake.answering import Answering
 from modeldrop.intake.board import Board, junk_status, status_of, wall_time
 from modeldrop.intake.dispatch import Dispatch
 from modeldrop.intake.looking import Looked, look, next_step
 from modeldrop.intake.machine import Standing
-from modeldrop.intake.requests import IGNORE, Inbox, RunRequest
+from modeldrop.intake.requests import Inbox
 from modeldrop.intake.roster import Roster
 from modeldrop.intake.scanning import Scanner
 from modeldrop.intake.settling import State, Step
@@ -77,6 +78,7 @@ class Engine:
         self._roster = Roster(home.paths, self._dispatch.standings)
         self._scanner = Scanner(home.staging, self._settings)
         self._inbox = Inbox(home.paths)
+        self._answering = Answering(self._roster, self._dispatch, self._become)
         self._board = Board(home)
         self._watcher = WatcherStatus()
         self._listeners: list[Listener] = []
@@ -176,7 +178,7 @@ class Engine:
         self._take_hints(began)
         self._dispatch.harvest()
         self._scan(began)
-        self._inbox.take(self._answer)
+        self._inbox.take(self._answering.answer)
         has_more = self._dispatch.leave_words()
         until = time.monotonic() + _SLICE
         while (tracked := self._next()) is not None:
@@ -298,31 +300,6 @@ class Engine:
         when = max(clock, tracked.standing.not_before, tracked.rests_until)
         if tracked.flight is None and (tracked.due is None or when < tracked.due):
             self._roster.agenda.put(tracked, when)
-
-    def _answer(self, request: RunRequest) -> None:
-        """Do what a person asked for."""
-        guid = parse_guid(request.run)
-        tracked = self._roster.runs.get(guid) if guid is not None else None
-        action, who = printable(request.action), printable(request.asked_by)
-        if tracked is None:
-            shown = printable(request.run)
-            _log.warning("%s asked to %s run %s, which isn't in staging", who, action, shown)
-            return
-        _log.info("%s asked to %s run %s", who, action, tracked.run, extra={"run": tracked.run})
-        clock = time.monotonic()
-        if request.action == IGNORE:
-            self._dispatch.lanes.leave(tracked)
-            tracked.is_ignored = True
-            reason = f"ignored on request of {who}"
-            self._dispatch.standings.keep(tracked.run, reason=reason, ignored=True)
-            if tracked.flight is None and not tracked.standing.is_stored:
-                self._become(tracked, machine.ignored(tracked.standing, reason, clock))
-            return
-        tracked.is_ignored = False
-        self._dispatch.breaker.try_now(clock)
-        if tracked.flight is None and not tracked.standing.is_stored:
-            self._dispatch.standings.drop(tracked.run)
-            self._become(tracked, machine.retried(tracked.standing, clock))
 
     # Scanning
 

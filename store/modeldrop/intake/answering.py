@@ -1,0 +1,49 @@
+"""What a person asks of a run, done: it is tried again now, or left alone from now on."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from modeldrop.intake import machine
+from modeldrop.intake.dispatch import Become, Dispatch
+from modeldrop.intake.requests import IGNORE, RunRequest
+from modeldrop.intake.roster import Roster
+from modeldrop.names import parse_guid, printable
+
+_log = logging.getLogger(__name__)
+
+
+class Answering:
+    """Does what was asked for. For the loop's thread."""
+
+    def __init__(self, roster: Roster, dispatch: Dispatch, become: Become) -> None:
+        """Answer for the runs of a roster; `become` is told each new standing."""
+        self._roster = roster
+        self._dispatch = dispatch
+        self._become = become
+
+    def answer(self, request: RunRequest) -> None:
+        """Do what a person asked for."""
+        guid = parse_guid(request.run)
+        tracked = self._roster.runs.get(guid) if guid is not None else None
+        action, who = printable(request.action), printable(request.asked_by)
+        if tracked is None:
+            shown = printable(request.run)
+            _log.warning("%s asked to %s run %s, which isn't in staging", who, action, shown)
+            return
+        _log.info("%s asked to %s run %s", who, action, tracked.run, extra={"run": tracked.run})
+        clock = time.monotonic()
+        if request.action == IGNORE:
+            self._dispatch.lanes.leave(tracked)
+            tracked.is_ignored = True
+            reason = f"ignored on request of {who}"
+            self._dispatch.standings.keep(tracked.run, reason=reason, ignored=True)
+            if tracked.flight is None and not tracked.standing.is_stored:
+                self._become(tracked, machine.ignored(tracked.standing, reason, clock))
+            return
+        tracked.is_ignored = False
+        self._dispatch.breaker.try_now(clock)
+        if tracked.flight is None and not tracked.standing.is_stored:
+            self._dispatch.standings.drop(tracked.run)
+            self._become(tracked, machine.retried(tracked.standing, clock))
