@@ -4,7 +4,8 @@ A pin is a file of the home. Without it, what a backend says of a key is believe
 history that was signed by another key, or goes back behind what was seen, is noticed. Pins move
 forward when journals are fetched; `verify` only reads them.
 
-What a crash leaves: a pin that lags, and is brought forward by the next fetch.
+What a crash leaves: a pin that lags, and is brought forward by the next fetch that brings something
+new of that home.
 """
 
 from __future__ import annotations
