@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.errors import FlakyStrategyDefinition
+from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 from hypothesis.stateful import RuleBasedStateMachine
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
@@ -22,8 +22,9 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 _ALWAYS: Final = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
-# How many times as many histories may be needed to find what was taken out.
-_MORE: Final = 3
+# How many times as many histories may be needed to find what was taken out. What is hardest to find
+# takes forty histories on average, so that this many miss it less than once in a million times.
+_MORE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ def play(machine: type[RuleBasedStateMachine], plan: Plan) -> None:
 
 
 def play_long(machine: type[RuleBasedStateMachine], plan: Plan) -> None:
-    """Play as many histories, others each time; one that fails is kept and played again."""
-    run_machine(machine, settings=_many(plan))
+    """Play as many histories, others each time."""
+    run_machine(machine, settings=_others(plan))
 
 
 def is_red(machine: type[RuleBasedStateMachine], plan: Plan, *errors: type[Exception]) -> None:
@@ -60,6 +61,12 @@ def is_red(machine: type[RuleBasedStateMachine], plan: Plan, *errors: type[Excep
             run_machine(machine, settings=generated)
         except found:
             return
+        except FlakyFailure as error:
+            # It was found, but isn't found each time: real files have real times.
+            _, others = error.split(found)
+            if others is not None:
+                raise
+            return
         except FlakyStrategyDefinition:
             continue
     pytest.fail("nothing was found, though something was taken out")
@@ -70,7 +77,8 @@ def _same(plan: Plan) -> settings:
 
 
 def _others(plan: Plan) -> settings:
-    return settings(_many(plan), database=None)
+    # Said here, since Hypothesis plays the same ones again wherever it takes a machine for CI's.
+    return settings(_many(plan), derandomize=False, database=None)
 
 
 def _many(plan: Plan) -> settings:
