@@ -429,3 +429,13 @@ def test_object_stores_hold_keys_checkpoints_and_signatures_as_a_folder_does(
         assert (report.checked["checkpoints"], report.checked["signatures"]) == (2, 1)
         made.backend.delete(layout.numbered(layout.checkpoints(made.home.id), 2))
         assert "checkpoint 2, which was seen here, is gone" in str(findings(other))
+
+
+def test_many_checkpoints_are_read_at_once_and_judged_in_order(
+    ada: Repository, bob: Repository, tmp_path: Path, backend: Path
+) -> None:
+    for number in range(8):
+        store(ada, f"more {number}")
+        ada.push()
+
+    assert findings(clone(tmp_path, backend)) == findings(bob) == {}

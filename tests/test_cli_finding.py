@@ -293,6 +293,28 @@ def test_diff_shows_what_is_said_and_which_files_differ(
     assert len(told["files"]) == 3
 
 
+def test_diff_shows_experiments_switches_and_data_sets(
+    repository: Repository, run: Program
+) -> None:
+    digests = ("a" * 64, "b" * 64)
+    runs = [
+        stored(
+            repository,
+            {"model": digest.encode()},
+            experiment=f"churn-{digest[0]}",
+            datasets=[{"name": "train", "sha256": digest}],
+            code={"commit": digest[:40], "dirty": digest[0] == "a"},
+        )
+        for digest in digests
+    ]
+
+    told = run("diff", *(f"run:{each}" for each in runs), "--json").json
+
+    changes = {each["name"]: (each["a"], each["b"]) for each in told["changes"]}
+    assert changes["datasets.train"] == digests
+    assert changes["code.dirty"] == ("true", "false")
+
+
 def test_diff_of_the_same_says_so(repository: Repository, run: Program) -> None:
     one = stored(repository, {"a.txt": b"same"}, metrics={"auc": 1})
     two = stored(repository, {"a.txt": b"same"}, metrics={"auc": 2})
@@ -398,6 +420,28 @@ def test_plot_draws_in_the_terminal(world: Repository, run: Program) -> None:
     plain = as_process("plot", "churn", "auc", env={"PYTHONIOENCODING": "ascii"})
     assert plain.out.isascii()
     assert plain.out.count("*") == 9
+
+
+def test_plot_of_what_is_infinite_names_what_prints_it(
+    repository: Repository, run: Program
+) -> None:
+    repository.register(stored(repository, {"a": b"1"}, metrics={"loss": float("inf")}), "churn")
+
+    told = run("plot", "churn", "loss")
+
+    assert (told.code, told.out) == (10, "")
+    assert "`--json` prints the values" in told.err
+
+
+def test_plot_without_a_direction_marks_no_best(repository: Repository, run: Program) -> None:
+    for number in (1, 2):
+        one = stored(repository, {"a": b"%d" % number}, metrics={"area": number})
+        repository.register(one, "churn")
+
+    told = run("plot", "churn", "area")
+
+    assert told.code == 0
+    assert "is the best" not in told.err
 
 
 def test_plot_writes_an_svg(world: Repository, run: Program, tmp_path: Path) -> None:

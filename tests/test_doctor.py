@@ -16,6 +16,7 @@ from modeldrop.backend import open_backend
 from modeldrop.doctor import OK, PROBLEM, WARNING, Check, at_home, at_staging, diagnose
 from modeldrop.doctor.permissions import Access, DefaultAcl, access_of, parse
 from modeldrop.home_records import Intent
+from modeldrop.intake.lease import Writers
 from modeldrop.intents import Intents
 from modeldrop.layout import FORMAT_KEY
 from modeldrop_cli.main import main
@@ -385,3 +386,113 @@ def test_command_tells_and_exits_by_what_was_found(
 
 def test_command_without_a_home_says_so(tmp_path: Path) -> None:
     assert main(["--home", str(tmp_path), "doctor"]) == 10
+
+
+# What is seldom so
+
+
+def test_network_file_systems_are_named_and_the_lease_is_not_tried(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (at_home, at_staging):
+        monkeypatch.setattr(module, "is_network", lambda _: True)
+
+    checks = found(root_of(repository))
+
+    assert checks["home disk"].result == WARNING
+    assert checks["staging disk"].result == WARNING
+    assert "lease" not in checks
+
+
+def test_kernel_that_tells_nothing_of_writers_is_said(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_staging, "probe", lambda _: Writers.UNKNOWN)
+
+    assert "quiet_time_without_lease" in found(root_of(repository))["lease"].todo
+
+
+def test_kernel_that_says_nothing_of_its_watches_is_not_held_to_any(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_staging, "_LIMIT", tmp_path / "nowhere")
+
+    assert "events" not in found(root_of(repository))
+
+
+def test_clock_of_before_modeldrop_is_a_problem(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_home, "_FIRST_YEAR", 9999)
+
+    assert found(root_of(repository))["clock"].todo == "set it: `timedatectl`"
+
+
+def test_journal_without_an_entry_is_in_order(repository: Repository) -> None:
+    for path in (repository.home.paths.head, repository.home.paths.journal):
+        path.unlink()
+
+    assert found(root_of(repository))["journal"].what == "it has no entry yet"
+
+
+def test_backend_of_another_repository_is_a_problem(repository: Repository, tmp_path: Path) -> None:
+    with make_home(tmp_path / "other" / ".mlops") as other:
+        theirs = root_of(other) / "model-repository" / FORMAT_KEY
+    (root_of(repository) / "model-repository" / FORMAT_KEY).write_bytes(theirs.read_bytes())
+
+    checks = found(root_of(repository))
+
+    assert checks["backend"].result == PROBLEM
+    assert "and this home belongs to" in checks["backend"].what
+
+
+def test_store_that_was_never_tried_is_said(repository: Repository) -> None:
+    repository.home.paths.probe.unlink()
+
+    assert "`modeldrop doctor --probe`" in found(root_of(repository))["create if absent"].todo
+
+
+def test_room_that_comes_near_the_reserve_is_said(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.statvfs(root_of(repository))
+    near = int(repository.home.config.service.reserve * 1.5) // real.f_frsize
+
+    class Near:
+        f_bavail, f_frsize = near, real.f_frsize
+
+    monkeypatch.setattr(os, "statvfs", lambda _: Near)
+
+    assert found(root_of(repository))["space: home"].todo == "make room soon"
+
+
+def test_runs_that_are_parked_or_blocked_are_counted(tmp_path: Path) -> None:
+    home = Home(tmp_path, most_files=1)
+    run = home.drop(b"1", "a/1")
+    (home.staging / run / "a" / "2").write_bytes(b"more than one file")
+    home.start_ready()
+    assert home.is_in(run, "parked")
+
+    checks = found(home.root)
+
+    assert checks["runs"].what == "1 parked"
+    home.close()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a home another user's")
+def test_service_that_may_not_look_into_staging_is_a_problem(
+    repository: Repository, staging: Path
+) -> None:
+    os.chown(root_of(repository), NOBODY, NOBODY)
+    staging.chmod(0o700)
+
+    checks = {each.name: each for each in at_staging.sharing(repository.home)}
+
+    assert checks["sharing"].result == PROBLEM
+    assert "usermod -aG GROUP" in checks["sharing"].todo
+
+
+def test_user_without_a_name_is_told_by_number() -> None:
+    assert at_home.user_name(4_000_000) == "4000000"
+    assert access_of(4_000_000) == Access(4_000_000, frozenset())

@@ -16,11 +16,12 @@ from modeldrop import Repository, layout
 from modeldrop.errors import (
     IntegrityError,
     InvalidName,
+    Locked,
     MetricNotFound,
     UsageError,
     VersionNotFound,
 )
-from modeldrop.finding import forward
+from modeldrop.finding import forward, index
 from modeldrop.metadata import Metadata
 from modeldrop.names import new_guid
 from modeldrop.records import Revision, VacantVersion
@@ -658,3 +659,16 @@ def test_each_answer_of_a_large_store_comes_within_ten_times_its_bar(tmp_path: P
         began = time.monotonic()
         assert as_process(*call).code == 0
         assert time.monotonic() - began < 10, call
+
+
+def test_index_that_another_process_writes_to_for_too_long_is_said(
+    world: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert searched(world, HIGH)
+    monkeypatch.setattr(index, "_TIMEOUT", 0.05)
+    with contextlib.closing(sqlite3.connect(world.home.paths.index, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store(world)
+
+        with pytest.raises(Locked, match="another process has been writing"):
+            searched(world, HIGH)

@@ -16,6 +16,7 @@ from modeldrop.errors import (
     KeyNotFound,
     RecordDamaged,
     SignatureWrong,
+    UsageError,
 )
 from modeldrop.signed_records import HomeKey, Trusted
 from support.children import dies
@@ -284,3 +285,39 @@ def test_pin_is_of_the_home_that_it_names(ada: Repository, bob: Repository) -> N
     path.write_bytes(replace(record, home=bob.home.id).to_bytes())
     with pytest.raises(RecordDamaged, match="it is of the home"):
         bob.sync.sealing.trust.record(ada.home.id)
+
+
+def test_private_key_that_is_gone_or_another_ones_is_said(ada: Repository) -> None:
+    private = ada.home.paths.journal_key(1)
+    store(ada, "three")
+    private.write_bytes(ada.home.paths.model_key(1).read_bytes())
+    with pytest.raises(UsageError, match="no key that journals are signed by"):
+        ada.push()
+
+    private.unlink()
+    with pytest.raises(KeyNotFound, match="the private key of this home, is gone"):
+        ada.push()
+
+
+def test_key_that_somebody_put_there_for_this_home_is_not_taken_over(
+    ada: Repository, backend: Path, tmp_path: Path
+) -> None:
+    with host(tmp_path / "eve", str(tmp_path / "elsewhere")) as eve:
+        theirs = eve.create_key().key
+    forged = replace(theirs, home=ada.home.id)
+    where = backend / layout.numbered(layout.home_keys(ada.home.id), 1)
+    where.write_bytes(forged.to_bytes())
+
+    with pytest.raises(SignatureWrong, match="a key for this home that it didn't make"):
+        ada.create_key(renew=True)
+
+
+def test_what_is_no_key_and_no_signature_vouches_for_nothing() -> None:
+    journal = keys.public_of(keys.new_journal_key(), "a key")
+
+    assert not keys.model_signed_by(journal, b"signature", b"message")
+    assert not keys.signed_by("no base64!", "no base64!", b"message")
+    assert not keys.signed_by(keys.to_base64(b"no key"), "", b"message")
+    assert not keys.signed_by(journal, "no base64!", b"message")
+    with pytest.raises(UsageError):
+        keys.read_model_key(keys.pem_of(journal).encode(), "a key")

@@ -498,3 +498,86 @@ def test_what_is_no_such_database_is_said(repository: Repository, tmp_path: Path
     made.database.write_text("no database")
     with pytest.raises(UsageError, match="no SQLite database"):
         bring(repository, made)
+
+
+def changed(made: MadeNet, *statements: str) -> None:
+    """Have somebody else write to a database."""
+    with sqlite3.connect(made.database) as connection:
+        for each in statements:
+            connection.execute(each)
+    connection.close()
+
+
+def test_rows_that_lead_nowhere_are_told_and_the_others_are_brought(
+    repository: Repository, tmp_path: Path
+) -> None:
+    made, _ = usual(tmp_path / "net")
+    changed(
+        made,
+        "UPDATE RegisteredModel SET ExperimentId = '11111111-1111-1111-1111-111111111111' "
+        "WHERE Version = 1",
+        "UPDATE RegisteredModel SET Version = 0 WHERE Version = 3",
+        "UPDATE Metric SET RunId = 'none' WHERE rowid = 1",
+        "UPDATE RunArtifact SET Name = '_SUCCESS' WHERE rowid = 4",
+        "INSERT INTO DeploymentTarget VALUES ('no id', 'odd', 'x', 0)",
+        "INSERT INTO Deployment SELECT '22222222-2222-2222-2222-222222222222', DeploymentTargetId, "
+        "'gone', DeploymentDate, DeployedBy, DeploymentUri FROM Deployment",
+        "UPDATE Deployment SET DeploymentTargetId = '11111111-1111-1111-1111-111111111111'",
+        "UPDATE Deployment SET RegisteredModelId = (SELECT RegisteredModelId FROM RegisteredModel "
+        "WHERE Version = 2) WHERE rowid = 1",
+    )
+    (made.folder / "_SUCCESS").write_bytes(b"no model")
+
+    report = bring(repository, made)
+
+    told = [(each.kind, each.reason) for each in report.left]
+    assert ("version", "its experiment isn't in the database") in told
+    assert ("version", "0 is no number of a version") in told
+    assert ("file", "its name has a meaning of its own in a run") in told
+    assert ("DeploymentTarget", "its id is no GUID") in told
+    assert ("deployment", "what was deployed isn't in the database") in told
+    assert any(reason.endswith("its target isn't in the database") for _, reason in told)
+    assert [each.version for each in repository.versions("churn")] == [2]
+
+
+def test_experiment_that_can_have_no_name_here_is_told(
+    repository: Repository, tmp_path: Path
+) -> None:
+    made, _ = usual(tmp_path / "net")
+    changed(made, "UPDATE Experiment SET ExperimentName = '***'")
+
+    report = bring(repository, made)
+
+    assert "can't be the name of an experiment here" in str(report)
+    assert list(repository.versions_at_backend.experiments()) == []
+
+
+def test_folder_of_models_that_is_not_there_is_said(repository: Repository, tmp_path: Path) -> None:
+    made, _ = usual(tmp_path / "net")
+    made.folder.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(NotFound, match="there is no folder"):
+        bring(repository, made)
+
+
+def test_model_that_is_unpacked_by_somebody_is_no_file(
+    repository: Repository, tmp_path: Path
+) -> None:
+    made, _ = usual(tmp_path / "net")
+    made.database.chmod(0o600)
+    model = made.folder / f"{made.runs[0]}.zip"
+    model.unlink()
+    model.mkdir()
+
+    report = bring(repository, made)
+
+    assert [each.name for each in report.waiting] == ["churn/1"]
+
+
+def test_database_that_is_a_folder_can_not_be_read(repository: Repository, tmp_path: Path) -> None:
+    made = empty(tmp_path / "net")
+    made.database.unlink()
+    made.database.mkdir()
+
+    with pytest.raises(UsageError, match="can't be read"):
+        bring(repository, made)

@@ -19,6 +19,7 @@ from modeldrop.intake import drop
 from modeldrop.metadata import NOTHING, Code, Dataset, Environment, Metadata
 from modeldrop.names import new_guid
 from modeldrop.records import Revision
+from modeldrop.statements import Unclear, understood
 from support.format_examples import EXAMPLES
 from support.intake import make_home, make_run, opened_files, revisions, scan, uploads
 
@@ -329,3 +330,28 @@ def test_the_python_of_the_docs_does_what_it_says(
     exec(block, {"run": new_guid()})  # noqa: S102 - our own page
     assert capsys.readouterr().out == "0.912\n"
     assert modeldrop.captured is not None
+
+
+def nested(depth: int) -> dict[str, object]:
+    found: dict[str, object] = {"p": 1}
+    for _ in range(depth):
+        found = {"p": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        pytest.param(
+            {"datasets": [{"name": "a", "sha256": SHA}, {"name": "a", "sha256": "cd" * 32}]},
+            "is there twice, with two digests",
+            id="digests",
+        ),
+        pytest.param({"params": nested(30)}, "nested more than 20 deep", id="depth"),
+        pytest.param({"metrics": {"auc": 10**500}}, "too large a number", id="metric"),
+        pytest.param({"params": {"n": 10**500}}, "too large a number", id="param"),
+    ],
+)
+def test_what_says_too_much_is_refused_with_the_reason(found: dict[str, object], why: str) -> None:
+    with pytest.raises(Unclear, match=why):
+        understood(found)

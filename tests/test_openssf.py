@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,7 +17,7 @@ from modeldrop.errors import (
     SignatureWrong,
 )
 from modeldrop.names import new_guid
-from modeldrop.openssf import read, uncovered
+from modeldrop.openssf import MOST, read, uncovered
 from modeldrop.records import Artifact
 from support import openssf
 from support.sharing import host, store
@@ -212,3 +213,50 @@ def test_signature_whose_files_lack_the_digest_of_all_of_them_is_refused(
 
     with pytest.raises(SignatureWrong, match="the digest that it gives for all of them"):
         read(json.dumps(found).encode(), "")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        pytest.param(lambda said: said.update(mediaType="x"), "another kind", id="kind"),
+        pytest.param(
+            lambda said: said["dsseEnvelope"].update(payload="no base64!"),
+            "isn't what was signed",
+            id="payload",
+        ),
+        pytest.param(
+            lambda said: said["verificationMaterial"]["publicKey"].update(hint=7),
+            "isn't what was signed",
+            id="hint",
+        ),
+        pytest.param(
+            lambda said: said["dsseEnvelope"].update(
+                payload=base64.b64encode(
+                    json.dumps(
+                        {
+                            **json.loads(base64.b64decode(said["dsseEnvelope"]["payload"])),
+                            "predicate": 7,
+                        }
+                    ).encode()
+                ).decode()
+            ),
+            "isn't such a bundle",
+            id="predicate",
+        ),
+    ],
+)
+def test_bundle_that_is_none_says_why(
+    ada: Repository, spoil: Callable[[dict[str, Any]], None], why: str
+) -> None:
+    name = store(ada, "weights")
+    bundle = ada.sign(name).record.bundle
+    said = json.loads(bundle)
+    spoil(said)
+
+    with pytest.raises(SignatureWrong, match=why):
+        read(json.dumps(said).encode(), "theirs.sig")
+
+
+def test_signature_too_large_to_be_one_is_refused() -> None:
+    with pytest.raises(SignatureWrong, match="too large"):
+        read(b" " * (MOST + 1), "theirs.sig")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop import Repository
+from modeldrop import Repository, sync
 from modeldrop.errors import (
     BackendError,
     ConfigError,
@@ -721,3 +721,16 @@ def test_what_a_note_says_was_shared_holds_only_for_the_line_that_it_names(
     assert segments.is_at(ada.home.paths.journal, head, head)
     other = dataclasses.replace(head, sha256="0" * 64)
     assert not segments.is_at(ada.home.paths.journal, other, head)
+
+
+def test_history_longer_than_is_kept_at_once_is_fetched_whole(
+    ada: Repository, bob: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("one", "two", "three"):
+        note(ada, text)
+        ada.push()
+    monkeypatch.setattr(sync, "_BATCH", 1)
+
+    bob.fetch()
+
+    assert [each for each in seen(bob) if each[0] == ada.home.id] == seen(ada)

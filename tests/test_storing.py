@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
-from modeldrop.errors import ArtifactDamaged, BackendError, SourceChanged
+from modeldrop.errors import ArtifactDamaged, BackendError, DropRefused, SourceChanged
 from modeldrop.intake import Storing, walk
 from modeldrop.intake.declared import Wish
 from modeldrop.intake.drops import Job
+from modeldrop.names import new_guid
 from modeldrop.transfer import Transfer
 from support.intake import jobs_of, make_run, storing_by
 
@@ -93,3 +94,31 @@ def test_a_run_whose_bytes_are_gone_by_now_is_not_registered(
 
     with pytest.raises(ArtifactDamaged, match="model"):
         storing.register(named, Wish("run.toml", "model", ""), job.request)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        pytest.param("nothing", "there is nothing at that path", id="nothing"),
+        pytest.param("/", "the root of the file system is at that path", id="root"),
+        pytest.param("pipe", "neither a regular file nor a folder", id="pipe"),
+        pytest.param("_SUCCESS", "its name has a meaning of its own", id="marker"),
+        pytest.param("links", "link", id="link"),
+        pytest.param("unfinished", "a temporary file", id="temporary"),
+        pytest.param("empty", "it has no file", id="empty"),
+    ],
+)
+def test_what_can_not_be_an_artifact_is_refused_with_its_reason(
+    repository: Repository, tmp_path: Path, name: str, why: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "_SUCCESS").touch()
+    for folder in ("links", "unfinished", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "links" / "model").symlink_to("/etc/passwd")
+    (tmp_path / "unfinished" / "model.part").write_bytes(b"half")
+
+    with pytest.raises(DropRefused, match=why):
+        repository.upload(new_guid(), tmp_path / name)
+
+    assert list(repository.runs()) == []

@@ -37,6 +37,9 @@ QUICK = {
     "stop_time": 20.0,
 }
 
+# Seconds that a service may take to end at the end of its test.
+_PATIENCE = 3.0
+
 
 class Manager:
     """What systemd is to the service: a socket that takes its messages."""
@@ -109,6 +112,18 @@ class Service:
         self.signal(signal.SIGTERM)
         return self.wait()
 
+    def end(self) -> None:
+        """See that it ends that was asked to: it is asked once more, and then killed.
+
+        What is killed leaves no word of the lines that it went through.
+        """
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_PATIENCE)
+                return
+            self.signal(number)
+        self.process.wait()
+
 
 class Home:
     """A home in a temporary folder, with the services that it had."""
@@ -125,10 +140,12 @@ class Home:
 
     def close(self) -> None:
         """End its services; what they said is shown with a test that failed."""
+        running = [each for each in self._services if each.process.poll() is None]
+        for service in running:
+            service.signal(signal.SIGTERM)
+        for service in running:
+            service.end()
         for service in self._services:
-            if service.process.poll() is None:
-                service.process.kill()
-                service.process.wait()
             service.manager.close()
             sys.stderr.write(f"--- {service.log_name}\n{service.log}")
 

@@ -261,17 +261,3 @@ class Cursor:
         """
         big = order == "big"
         return int.from_bytes(self.take(count), "big" if big else "little", signed=signed)
-
-    def line(self, most: int) -> bytes:
-        """Return what comes before the next newline, and pass over that.
-
-        Raises:
-            DamagedError: there is none within `most` bytes.
-        """
-        data = self.source.upto(self.at, min(most, self.end - self.at))
-        stop = data.find(b"\n")
-        if stop < 0:
-            message = f"no line ends within {most} bytes after byte {self.at}"
-            raise DamagedError(message)
-        self.at += stop + 1
-        return data[:stop]
