@@ -509,6 +509,34 @@ def test_what_is_damaged_hides_nothing_else(
         assert all(each in told.out for each in shown)
 
 
+def test_log_of_one_revision_is_of_that_alone(run: Program, guid: str, model: Path) -> None:
+    assert run("log", f"run:{guid}~1", "-q").lines != []
+    assert run("log", f"run:{guid}~2", "-q").lines == []
+
+
+def test_scan_quietly_names_what_is_stored_and_nothing_else(
+    run: Program, home: Path, model: Path
+) -> None:
+    settle_soon(home)
+    refused = run("run", "new").out.strip()
+    os.mkfifo(home / "staging" / refused / "pipe")
+    good = run("drop", model).out.strip()
+
+    told = run("scan", "--once", "-q")
+
+    assert told.lines == [good]
+
+
+def test_inspect_tells_what_a_person_should_know(run: Program, tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "../a.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    told = run("inspect", "./model.safetensors.index.json")
+
+    assert "warning: it names a shard outside of its folder" in told.out
+    assert run("inspect", "./nothing.bin").code == 10
+
+
 def test_log_tells_what_happened_newest_first(run: Program, guid: str, version: str) -> None:
     told = run("log")
     assert [line.split()[3] for line in told.lines] == ["registered", "committed", "home-created"]

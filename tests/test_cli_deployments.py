@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from modeldrop_cli.main import main
 from support import deploying
 from support.children import dies
 from support.deploying import store_folder
+from support.program import command, environment
 from support.sharing import host
 
 
@@ -100,3 +104,39 @@ def test_next_command_settles_what_died_and_says_so(
     said = capsys.readouterr()
     assert outcome in said.err
     assert ("churn@production~1" in said.out) == (outcome == "finished")
+
+
+def deployed_on_a_terminal(answer: bytes, target: str) -> tuple[int, bytes]:
+    """Deploy as a person does who is asked; return the exit code and what was asked."""
+    leading, following = pty.openpty()
+    os.write(leading, answer)
+    with subprocess.Popen(
+        command("deploy", "churn/1", target),
+        env=environment(),
+        stdin=following,
+        stdout=subprocess.DEVNULL,
+        stderr=following,
+    ) as process:
+        code = process.wait(60)
+    os.set_blocking(leading, False)
+    said = os.read(leading, 65536)
+    os.close(following)
+    os.close(leading)
+    return code, said
+
+
+def test_person_is_asked_before_a_deployment_that_wants_to_be_confirmed(
+    repository: Repository, tmp_path: Path
+) -> None:
+    repository.add_target("production", tmp_path / "serving", confirm=True)
+    repository.add_target("trial", tmp_path / "trial")
+
+    code, said = deployed_on_a_terminal(b"n\n", "production")
+    assert (code, repository.deployments("churn")) == (11, [])
+    assert b"to production?" in said
+    code, said = deployed_on_a_terminal(b"y\n", "production")
+    assert (code, repository.deployments("churn")[0].version) == (0, 1)
+    # Whoever needs no confirmation isn't asked for one.
+    code, said = deployed_on_a_terminal(b"", "trial")
+    assert code == 0
+    assert b"?" not in said

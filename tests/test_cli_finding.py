@@ -444,6 +444,33 @@ def test_plot_without_a_direction_marks_no_best(repository: Repository, run: Pro
     assert "is the best" not in told.err
 
 
+def test_best_of_a_direction_that_was_asked_for_says_nothing_of_its_runs(
+    repository: Repository, run: Program
+) -> None:
+    repository.register(stored(repository, {"a": b"1"}, metrics={"area": 1}), "churn")
+
+    told = run("best", "churn", "area", "--max")
+
+    assert told.code == 0
+    assert "declare" not in told.err
+
+
+def test_data_sets_are_a_column_by_their_names(repository: Repository, run: Program) -> None:
+    datasets = [{"name": each, "sha256": "a" * 64} for each in ("train", "test")]
+    repository.register(stored(repository, {"a": b"1"}, datasets=datasets), "churn")
+
+    told = run("list", "churn", "--columns", "version,dataset")
+
+    assert "test, train" in told.out
+
+
+def test_a_version_of_a_whole_run_is_listed_and_found(repository: Repository, run: Program) -> None:
+    repository.register(stored(repository, {"a": b"1", "b": b"2"}), "churn", artifact=".")
+
+    assert run("list", "churn", "-q").lines == ["churn/1"]
+    assert run("search", "experiment=churn", "-q").lines == ["churn/1"]
+
+
 def test_plot_writes_an_svg(world: Repository, run: Program, tmp_path: Path) -> None:
     told = run("plot", "churn", "auc", "-o", "auc.svg")
     assert (told.code, told.out) == (0, "auc.svg\n")

@@ -193,3 +193,19 @@ def test_every_default_is_itself_a_valid_setting(path: Path, section: str) -> No
     defaults = dataclasses.asdict(getattr(Config(), section))
 
     assert config.parse({section: defaults}, str(path)) == Config()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "why"),
+    [
+        pytest.param('pickel = "park"', "pickle", id="kind"),
+        pytest.param('pickle = "perhaps"', "has to be", id="verdict"),
+    ],
+)
+def test_kinds_of_files_and_what_is_said_of_them_are_checked(
+    path: Path, verdict: str, why: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        loaded(path, f"[formats.kinds]\n{verdict}\n")
+
+    assert why in f"{refused.value.message} {refused.value.hint}"

@@ -430,3 +430,15 @@ def test_copied_home_settles_the_originals_open_intent_without_taking_it_for_its
     assert not late.upload(run, tmp_path / "m").created
     assert [entry.kind for entry in late.log()] == ["committed", "home-created"]
     assert late.runs_at_backend.open_intents() == []
+
+
+def test_home_on_a_network_file_system_is_made_only_by_who_accepts_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modeldrop.intake.is_network", lambda _: True)
+
+    with pytest.raises(ConfigError, match="is on a network file system"):
+        Repository.init(tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+    Repository.init(tmp_path / "home", network_home=True)[0].close()

@@ -12,6 +12,7 @@ from modeldrop import Repository
 from modeldrop.errors import NotFound, UsageError
 from modeldrop.imports import opening
 from modeldrop.imports.carrying import Options, carry
+from modeldrop.imports.elsewhere import from_milliseconds, from_text
 from modeldrop.imports.report import Report
 from support.sharing import host
 
@@ -264,3 +265,9 @@ def test_what_names_no_store_is_said(
 ) -> None:
     with pytest.raises(error, match=says):
         bring(repository, where)
+
+
+@pytest.mark.parametrize("value", [None, True, -1, "1", 10**18])
+def test_what_is_no_time_is_none(value: object) -> None:
+    assert from_milliseconds(value) is None
+    assert from_text(7) is None

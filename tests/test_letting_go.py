@@ -35,7 +35,7 @@ from support import mlopsnet, work
 from support.children import dies, run
 from support.letting import at_step, collect, collect_at, gone, retire_at
 from support.program import Program, in_process
-from support.sharing import host
+from support.sharing import host, store
 from support.stores import model
 
 RETIRED: Final = 15.0
@@ -976,3 +976,15 @@ def test_another_process_sees_what_was_let_go(tmp_path: Path, local: str) -> Non
         backend = open_backend(local, {}, None)
         with contextlib.closing(backend):
             assert backend.stat(layout.numbered(layout.collections(guid), 1)) is not None
+
+
+def test_nothing_goes_where_a_version_is_missing(repository: Repository) -> None:
+    for number in (1, 2):
+        store(repository, f"version {number}", "gappy")
+    key = layout.numbered(layout.versions("gappy"), 1)
+    (repository.home.paths.root / "model-repository" / key).unlink()
+
+    [nothing] = collect(repository, 60)
+
+    assert nothing.kind == STORE
+    assert "versions of gappy are missing" in nothing.trouble

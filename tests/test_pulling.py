@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from modeldrop import batch, files
+from modeldrop import Repository, batch, files, unfinished
 from modeldrop.backend import Backend
 from modeldrop.copies import is_copy
 from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, InvalidName
+from modeldrop.names import new_guid
 from modeldrop.pulling import pull
 from modeldrop.records import Artifact, StoredFile
 from modeldrop.transfer import Transfer
@@ -23,6 +24,7 @@ from modeldrop.unfinished import PREFIX
 from support.artifacts import KEY, MIB, data_of, digest, folder_of, left_in, put
 from support.children import started
 from support.intake import Meddling, die_pulling
+from support.stores import model
 from support.waiting import comes_true
 
 
@@ -274,3 +276,15 @@ def test_what_appears_under_the_name_meanwhile_is_kept(local: Backend, tmp_path:
     with pytest.raises(Conflict):
         pull(local, artifact, target, appear)
     assert target.read_text() == "somebody's"
+
+
+def test_where_all_places_for_what_is_unfinished_are_taken_a_pull_works_alone(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfinished, "_MOST", 0)
+    run = new_guid()
+    repository.upload(run, model(tmp_path / "model", "weights"))
+
+    pulled = repository.pull(f"run:{run}", tmp_path / "out")
+
+    assert pulled.read_text() == "weights"

@@ -14,12 +14,13 @@ import pytest
 
 from modeldrop import Repository
 from modeldrop.errors import ArtifactDamaged, BackendError, DropRefused, SourceChanged
-from modeldrop.intake import Storing, walk
+from modeldrop.intake import Storing, inspection, notation, walk
 from modeldrop.intake.declared import Wish
 from modeldrop.intake.drops import Job
 from modeldrop.names import new_guid
 from modeldrop.transfer import Transfer
-from support.intake import jobs_of, make_run, storing_by
+from support import modelfiles
+from support.intake import jobs_of, make_home, make_run, storing_by
 
 
 @pytest.fixture
@@ -122,3 +123,33 @@ def test_what_can_not_be_an_artifact_is_refused_with_its_reason(
         repository.upload(new_guid(), tmp_path / name)
 
     assert list(repository.runs()) == []
+
+
+def test_of_very_many_files_that_are_known_those_that_run_code_are_kept(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "_MOST_FORMATS", 2)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.npy").write_bytes(modelfiles.npy())
+    (folder / "z.pkl").write_bytes(modelfiles.pickled())
+    run = new_guid()
+
+    repository.upload(run, folder)
+
+    formats = repository.resolve(f"run:{run}").revision.formats
+    assert [each.path for each in formats] == ["model/0.npy", "model/z.pkl"]
+
+
+def test_small_runs_go_one_by_one_where_no_wait_can_be_shared(s3_url: str, tmp_path: Path) -> None:
+    with make_home(tmp_path / "home" / ".mlops", s3_url) as repository:
+        run = make_run(repository.home.staging, {"model": b"weights"})
+        storing = storing_by(repository, Storing)
+
+        assert storing.store_together(jobs_of(repository, [run])) == [None]
+
+
+def test_what_a_run_says_in_too_many_bytes_is_not_read() -> None:
+    with pytest.raises(notation.NotUnderstood, match="larger than"):
+        notation.read("run.toml", b"#" * (notation.MOST_BYTES + 1))
