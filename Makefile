@@ -94,7 +94,8 @@ demo: $(RUNTIME) $(DEMO_NEEDS_$(BACKEND)) ## show what it does, in a temporary f
 # --- check -------------------------------------------------------------------------------------
 
 # The data of all processes is put together even when tests failed: it shows what they reached.
-# What a selection covers, if anything, is for information; only the whole suite is held to a floor.
+# What a selection covers, if anything, is for information; only the whole suite is held to a floor,
+# and what it doesn't reach to the reasons in tests/covering/uncovered.toml.
 .PHONY: test
 test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
 	@rm -f .coverage .coverage.*
@@ -103,6 +104,8 @@ test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests an
 	$(BIN)/python -m coverage combine --quiet && \
 	$(BIN)/python -m coverage report $(if $(strip $(TESTS)),--fail-under=0) || \
 	$(if $(strip $(TESTS)),:,[ $$status -ne 0 ] || status=1); \
+	$(if $(strip $(TESTS)),,PYTHONPATH=tests $(BIN)/python tests/covering/check.py || \
+	[ $$status -ne 0 ] || status=1;) \
 	exit $$status
 
 # In memory alone: the files of the product stay as they are.

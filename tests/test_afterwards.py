@@ -687,6 +687,22 @@ def test_a_run_that_is_to_be_moved_is_moved_once_it_is_stored(tmp_path: Path) ->
         assert stored_revisions(repository, run)[1] == {"model": b"second"}
 
 
+def test_a_run_that_can_not_be_moved_says_why_and_is_moved_once_it_can(tmp_path: Path) -> None:
+    with make_home(tmp_path / "home", afterwards="move", retry_first=0.1) as repository:
+        staging = repository.home.staging
+        (staging / "done").write_text("in the way")
+        run = make_run(staging, {**CONTENTS, "_SUCCESS": ""})
+        with running(repository) as engine:
+            assert turns(
+                engine,
+                lambda: is_in(engine, run, "committed") and bool(tracked(engine, run).reason),
+            )
+            assert "no folder" in tracked(engine, run).reason
+            (staging / "done").unlink()
+            assert turns(engine, (staging / "done" / run).is_dir)
+        assert len(revisions(repository, run)) == 1
+
+
 def test_a_run_that_is_to_be_deleted_is_deleted_after_its_grace_and_not_before(
     tmp_path: Path,
 ) -> None:

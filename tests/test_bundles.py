@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeldrop import Repository
+from modeldrop import Repository, layout
 from modeldrop.errors import (
     ArtifactDamaged,
     Conflict,
@@ -485,3 +485,35 @@ def test_a_pipe_and_a_file_that_is_not_there_are_refused(
         bring(repository, tmp_path / "pipe")
     with pytest.raises(NotFound, match="no bundle"):
         bring(repository, tmp_path / "nowhere")
+
+
+def test_bytes_that_two_versions_pin_are_in_a_bundle_once(
+    origin: Repository, repository: Repository, tmp_path: Path
+) -> None:
+    run = origin.resolve("churn/3").revision.run
+    origin.register(f"run:{run}", "churn", again=True)
+
+    report = bring(repository, export(origin, ["churn"], tmp_path / "all", history=True))
+
+    assert report.complete
+    assert [each.version for each in repository.versions("churn")] == [1, 2, 3, 4]
+
+
+def test_what_is_damaged_or_missing_at_the_origin_makes_no_bundle(
+    origin: Repository, tmp_path: Path
+) -> None:
+    root = tmp_path / "origin store"
+    [stored] = origin.artifact("churn/3")[1].files
+    whole = (root / stored.key).read_bytes()
+
+    (root / stored.key).chmod(0o600)
+    (root / stored.key).write_bytes(whole + b"more")
+    with pytest.raises(ArtifactDamaged):
+        export(origin, ["churn/3"], tmp_path / "longer")
+    (root / stored.key).unlink()
+    with pytest.raises(ArtifactDamaged):
+        export(origin, ["churn/3"], tmp_path / "gone")
+    (root / layout.numbered(layout.versions("churn"), 1)).unlink()
+    with pytest.raises(VersionNotFound, match="version churn/1 isn't there"):
+        export(origin, ["churn/2"], tmp_path / "gap", history=True)
+    assert not [*tmp_path.glob("longer*"), *tmp_path.glob("gone*"), *tmp_path.glob("gap*")]
