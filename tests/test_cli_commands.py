@@ -98,6 +98,14 @@ def test_init_makes_a_home_like_git_and_says_what_it_made(run: Program, tmp_path
     assert run("--home", root, "status").code == 0
 
 
+def test_two_places_for_a_home_are_a_wrong_call(run: Program, tmp_path: Path) -> None:
+    told = run("--home", tmp_path / "one", "init", tmp_path / "two")
+
+    assert told.code == 2
+    assert "both say where the home is to be" in told.err
+    assert not (tmp_path / "two").exists()
+
+
 def test_init_again_changes_nothing(run: Program, tmp_path: Path) -> None:
     first = run("init", "--json").json
     assert documented(first, InitObject)

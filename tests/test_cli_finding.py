@@ -26,7 +26,7 @@ from modeldrop_cli.objects.finding import (
     VersionsObject,
 )
 from modeldrop_cli.objects.stored import RunObject
-from support import reference, worlds
+from support import modelfiles, reference, worlds
 from support.program import Program, Ran, as_process, in_process
 from support.stores import model
 
@@ -469,6 +469,36 @@ def test_a_version_of_a_whole_run_is_listed_and_found(repository: Repository, ru
 
     assert run("list", "churn", "-q").lines == ["churn/1"]
     assert run("search", "experiment=churn", "-q").lines == ["churn/1"]
+
+
+def test_runs_that_are_searched_are_named_and_say_whether_they_run_code(
+    repository: Repository, run: Program
+) -> None:
+    plain = stored(repository, {"a.npy": modelfiles.npy()}, tags={"team": "risk"})
+    pickled = stored(repository, {"a.pkl": modelfiles.pickled()}, tags={"team": "risk"})
+
+    told = run("search", "--runs", "tags.team=risk", "-q")
+
+    assert sorted(told.lines) == sorted((plain, pickled))
+    found = repository.finding.search_runs("tags.team=risk").found
+    assert sorted(each.reference for each in found) == [
+        f"run:{each}~1" for each in sorted(told.lines)
+    ]
+    lines = run("runs", "--columns", "run,runs_code").lines
+    assert {line.split()[0]: line.split()[1:] for line in lines[1:]}[pickled] == ["true"]
+
+
+def test_inspect_tells_of_what_is_stored_and_of_its_copy_here(
+    repository: Repository, run: Program
+) -> None:
+    one = stored(repository, {"a.npy": modelfiles.npy(), "b.txt": b"no model"})
+    repository.register(one, "churn")
+
+    told = run("inspect", "churn/1")
+    assert "a.npy: numpy" in told.out
+    assert run("path", "churn/1").code == 0
+    again = run("inspect", "churn/1", "--tensors", "--json").json
+    assert again["files"][0]["tensors"][0]["shape"] == [3, 4]
 
 
 def test_plot_writes_an_svg(world: Repository, run: Program, tmp_path: Path) -> None:

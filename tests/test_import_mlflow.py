@@ -322,3 +322,19 @@ def test_what_may_hold_secrets_is_taken_out_of_a_url() -> None:
         "postgresql://db:5432/mlflow"
     )
     assert hide_userinfo("/srv/mlruns") == "/srv/mlruns"
+
+
+def test_database_from_before_last_values_were_kept_apart_says_the_same(
+    repository: Repository, made: MadeStore, tmp_path: Path
+) -> None:
+    if made.kind != "database":
+        pytest.skip("of databases")
+    old = copied(made, tmp_path / "old")
+    with sqlite3.connect(old.where) as connection:
+        connection.execute("DROP TABLE latest_metrics")
+    connection.close()
+
+    assert bring(repository, old.where, artifacts=(made.root / "mlruns",)).complete
+
+    for guid, said in made.says["runs"].items():
+        assert repository.metadata(f"run:{parse_guid(guid)}").metrics == said["metrics"]

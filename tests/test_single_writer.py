@@ -11,12 +11,12 @@ from typing import Final
 
 import pytest
 
-from modeldrop import Repository, founding
+from modeldrop import Repository, founding, layout
 from modeldrop.admission import require_writer, writer_of
 from modeldrop.backend import Backend, open_backend
 from modeldrop.backend.local import LocalBackend
 from modeldrop.doctor import diagnose
-from modeldrop.errors import ConditionNotHeld, NotTheWriter
+from modeldrop.errors import ConditionNotHeld, Conflict, NotTheWriter
 from modeldrop.form import now
 from modeldrop.layout import FORMAT_KEY, WRITER_KEY
 from modeldrop.records import RepositoryRecord, WriterRecord
@@ -231,3 +231,19 @@ def test_of_two_that_begin_a_repository_at_once_both_join_the_same(tmp_path: Pat
     backend = Late(tmp_path / "store", FORMAT_KEY, other.to_bytes())
 
     assert founding._join(backend) == RUN
+
+
+def test_key_of_a_single_writer_is_shared_once(tmp_path: Path, webdav_url: str) -> None:
+    made, _ = Repository.init(tmp_path / "home", backend=webdav_url, single_writer=True)
+    with made:
+        key = made.create_key().key
+        where = layout.numbered(layout.home_keys(made.home.id), 1)
+        assert made.backend.read(where) == key.to_bytes()
+        made.home.paths.key_record.unlink()
+
+        with pytest.raises(Conflict, match="had a key and has lost it"):
+            made.create_key()
+        renewed = made.create_key(renew=True).key
+
+        assert made.backend.read(where) == key.to_bytes()
+        assert renewed.key == 2

@@ -218,13 +218,6 @@ class Deployments:
         return Sequence(self._backend, layout.deployments(experiment, target))
 
 
-def told(deployment: Deployment) -> str:
-    """Return who deployed it, when and why, for people."""
-    what = "rolled back to it" if deployment.rolled_back else "deployed it"
-    why = f" ({deployment.reason})" if deployment.reason else ""
-    return f"{deployment.deployed_by}@{deployment.host} {what} at {deployment.deployed_at}{why}"
-
-
 def entry_of(deployment: Deployment, home: str, request: Request) -> NewEntry | None:
     """Return the entry that says that a home made a deployment; None if another one did."""
     if deployment.home != home:
