@@ -20,6 +20,8 @@ from modeldrop.backend.direct import Direct, NotDirect
 from modeldrop.backend.objects import ObjectBackend
 from modeldrop.backend.sftp import SftpDriver
 from modeldrop.backend.urls import parse
+from modeldrop.errors import BackendError
+from modeldrop.transfer import Transfer
 
 RUN = "3f2b8c1e-0000-4000-8000-000000000001"
 DATA = os.urandom(100_000)
@@ -229,3 +231,23 @@ def test_host_of_sftp_alone_is_enough() -> None:
 
     assert driver._arguments["host"] == "models.example"
     assert not {"username", "port"} & driver._arguments.keys()
+
+
+def test_file_that_fills_its_parts_exactly_is_whole_and_finished_once(s3_url: str) -> None:
+    data = os.urandom(32 << 20)
+    with opened(s3_url) as backend:
+        key = key_of()
+        writer = backend.writer(key, len(data))
+        writer.write(data)
+        writer.finish()
+
+        assert backend.read(key) == data
+        with pytest.raises(BackendError, match="was finished or aborted before"):
+            writer.finish()
+
+
+def test_upload_that_the_store_has_forgotten_is_ended_already(s3_url: str) -> None:
+    with opened(s3_url) as backend:
+        Transfer(backend).end(key_of(), "an upload that never was", 40 << 20)
+
+        assert list(backend.walk(RUN)) == []

@@ -375,7 +375,7 @@ def test_completes_commands_options_experiments_and_runs(
 
 
 def test_completing_without_a_home_or_with_a_broken_one_offers_nothing(tmp_path: Path) -> None:
-    assert complete("modeldrop list ") == []
+    assert complete("modeldrop list ") == complete("modeldrop register ") == []
     broken = tmp_path / ".mlops"
     broken.mkdir()
     (broken / "home.json").write_bytes(b"\xff")

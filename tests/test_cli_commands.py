@@ -522,6 +522,17 @@ def test_log_of_one_revision_is_of_that_alone(run: Program, guid: str, model: Pa
     assert run("log", f"run:{guid}~2", "-q").lines == []
 
 
+def test_diff_of_two_runs_says_for_which_experiments_they_were(
+    run: Program, guid: str, model: Path
+) -> None:
+    model.write_bytes(b"others")
+    other = run("drop", "--wait", model, "-e", "fraud").out.strip()
+
+    told = run("diff", guid, other, "--json").json
+
+    assert {"name": "experiment", "a": "churn", "b": "fraud"} in told["changes"]
+
+
 def test_scan_quietly_names_what_is_stored_and_nothing_else(
     run: Program, home: Path, model: Path
 ) -> None:

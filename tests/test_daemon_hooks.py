@@ -450,3 +450,12 @@ def test_stop_waits_for_a_hook_that_is_nearly_done(hooked: Hooked) -> None:
     hooked.home.start_ready()
     other = hooked.commit()
     assert hooked.is_told(f"run:{run}~1", f"run:{other}~1")
+
+
+def test_hook_that_ends_by_a_signal_is_told_with_its_number(hooked: Hooked) -> None:
+    hooked.configure(committed=("sh", "-c", "kill -KILL $$"))
+    service = hooked.home.start_ready()
+
+    hooked.commit()
+
+    assert service.logs("was ended by signal 9")

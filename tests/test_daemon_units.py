@@ -260,3 +260,15 @@ def test_wheel_has_the_units(tmp_path: Path) -> None:
     )
 
     assert "Type=notify" in said.stdout
+
+
+def test_unit_of_a_home_where_system_services_keep_theirs_has_its_folder_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "_STATE", tmp_path)
+    made = Home(tmp_path)
+    made.close()
+
+    assert "StateDirectory=modeldrop" in units.print_unit("system", made.root)
+    monkeypatch.undo()
+    assert "StateDirectory=modeldrop" not in units.print_unit("system", made.root)

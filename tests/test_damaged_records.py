@@ -12,6 +12,7 @@ import pytest
 
 from modeldrop import Repository, layout
 from modeldrop.errors import (
+    AliasNotFound,
     DeploymentNotFound,
     IntegrityError,
     InvalidName,
@@ -309,3 +310,14 @@ def test_target_that_can_not_be_reached_from_here_is_counted(
 
     assert report.ok
     assert report.checked["targets not reached"] == 1
+
+
+def test_what_was_removed_leads_nowhere(repository: Repository) -> None:
+    removed = repository.remove_target("target-a").target
+    with pytest.raises(TargetNotFound, match="the target target-a was removed"):
+        repository.targets_at_backend.open(removed)
+
+    repository.remove_alias("churn@alias-a")
+    move = repository.alias_moves("churn@alias-a")[-1]
+    with pytest.raises(AliasNotFound, match="is on no version"):
+        repository.aliases_at_backend.version(move)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-from modeldrop import Repository
+from modeldrop import Repository, locks
 from modeldrop.backend import open_backend
 from modeldrop.doctor import OK, PROBLEM, WARNING, Check, at_home, at_staging, diagnose
 from modeldrop.doctor.permissions import Access, DefaultAcl, access_of, parse
@@ -496,3 +496,25 @@ def test_service_that_may_not_look_into_staging_is_a_problem(
 def test_user_without_a_name_is_told_by_number() -> None:
     assert at_home.user_name(4_000_000) == "4000000"
     assert access_of(4_000_000) == Access(4_000_000, frozenset())
+
+
+def test_pipes_in_staging_are_no_drops_that_somebody_has_to_read(
+    repository: Repository, staging: Path
+) -> None:
+    os.mkfifo(staging / "pipe", 0o000)
+
+    assert found(root_of(repository))["drops"].result == OK
+
+
+def test_service_of_another_user_asks_who_writes_only_with_a_capability(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, service = repository.home, Access(NOBODY, frozenset())
+    monkeypatch.setattr(at_staging, "_CAP_LEASE", 0 if os.geteuid() == 0 else 63)
+    with locks.hold(home.paths.service_lock(), what="the service"):
+        [with_it] = at_staging._lease_for_others(home, service)
+        monkeypatch.setattr(at_staging, "_CAP_LEASE", 63)
+        [without] = at_staging._lease_for_others(home, service)
+
+    assert with_it.result == (OK if os.geteuid() == 0 else WARNING)
+    assert "without CAP_LEASE" in without.what

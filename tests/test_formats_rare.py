@@ -133,7 +133,9 @@ def test_onnx_tells_the_same_where_there_is_more_than_is_asked_for() -> None:
     more = (20, "nobody asks for this")
     dimension = message(more, (1, 4))
     symbol = message(more, (2, "N"))
-    tensor = message((1, 1), (2, message((1, dimension), (1, symbol), (1, message(more)))))
+    tensor = message(
+        (1, 1), (7, "more"), (2, message((1, dimension), (1, symbol), (1, message(more))))
+    )
     port = message(more, (1, "x"), (2, message((1, 7), (1, tensor))))
     entry = message((1, "offset"), (2, "0"), more)
     weight = message((1, 2), (2, 1), (8, "w"), (13, entry))
@@ -318,6 +320,12 @@ def test_number_of_thousands_of_digits_is_passed_over() -> None:
     assert "os.system" in str(found.summary["imports"])
 
 
+def test_imports_that_are_called_with_keywords_are_seen() -> None:
+    found = told(b"\x80\x04cos\nsystem\n)}\x92.", "model.pkl")
+
+    assert "os.system" in str(found.summary["imports"])
+
+
 def test_of_very_many_imports_the_number_is_told() -> None:
     names = b"".join(f"cbuiltins\nname{each}\n".encode() for each in range(60))
 
@@ -496,6 +504,13 @@ def test_data_sets_of_whole_numbers_and_those_with_two_names_are_listed_once() -
     found = told(hdf5_of(fill), "data.h5")
 
     assert listed(found) == [("a", "int16", (2,)), ("b", "uint8", (3,))]
+
+
+def test_configuration_of_keras_that_is_none_is_damage() -> None:
+    found = told(modelfiles.hdf5({"model_config": "[nonsense"}), "model.h5")
+
+    assert found.damaged
+    assert found.warnings == ["its model_config is no JSON object"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from modeldrop.errors import (
     NotFound,
 )
 from modeldrop.journal import Copies, segments
+from modeldrop.journal.reading import EMPTY
 from modeldrop.layout import journal_segment, journal_segments, numbered, versions
 from modeldrop.sync import FetchedJournal, Pushed
 from support import sharing
@@ -734,3 +735,15 @@ def test_history_longer_than_is_kept_at_once_is_fetched_whole(
     bob.fetch()
 
     assert [each for each in seen(bob) if each[0] == ada.home.id] == seen(ada)
+
+
+def test_place_of_a_line_is_one_only_where_that_line_stands(ada: Repository) -> None:
+    note(ada, "one")
+    head = ada.journal.head()
+    assert head is not None
+    path = ada.home.paths.journal
+
+    assert segments.is_at(path, EMPTY, head)
+    assert segments.is_at(path, head, head)
+    assert not segments.is_at(path, dataclasses.replace(head, offset=head.offset + 1), head)
+    assert not segments.is_at(path, dataclasses.replace(head, offset=head.offset - 7), head)
