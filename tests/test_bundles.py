@@ -514,6 +514,8 @@ def test_what_is_damaged_or_missing_at_the_origin_makes_no_bundle(
     with pytest.raises(ArtifactDamaged):
         export(origin, ["churn/3"], tmp_path / "gone")
     (root / layout.numbered(layout.versions("churn"), 1)).unlink()
+    with pytest.raises(UsageError, match="can't be written"):
+        export(origin, ["churn/2"], tmp_path / "no" / "such" / "folder")
     with pytest.raises(VersionNotFound, match="version churn/1 isn't there"):
         export(origin, ["churn/2"], tmp_path / "gap", history=True)
     assert not [*tmp_path.glob("longer*"), *tmp_path.glob("gone*"), *tmp_path.glob("gap*")]

@@ -7,11 +7,14 @@ import os
 import pty
 import re
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from modeldrop.gc import ARTIFACT, MARK, STORE, UPLOAD, Collected
 from modeldrop_daemon import logs
+from modeldrop_daemon.collecting import Collecting
 from modeldrop_daemon.main import main
 from support.service import Home
 
@@ -210,3 +213,24 @@ def test_help_and_version_need_no_home(option: str, capsys: pytest.CaptureFixtur
     assert main([option]) == 0
 
     assert "modeldropd" in capsys.readouterr().out
+
+
+def test_what_is_collected_marked_or_stays_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "modeldrop_daemon")
+    at = datetime.now(UTC)
+
+    Collecting._tell(
+        [
+            Collected(UPLOAD, "s3://b/upload", at, None),
+            Collected(MARK, "run:a~1/model", at, 5),
+            Collected(ARTIFACT, "run:b~1/model", at, 5),
+            Collected(STORE, "s3://b", at, None, "a version is missing"),
+        ]
+    )
+
+    assert [each.getMessage() for each in caplog.records] == [
+        "collected the unfinished upload s3://b/upload",
+        "marked, to be collected: run:a~1/model",
+        "collected run:b~1/model",
+        "s3://b stays: a version is missing",
+    ]

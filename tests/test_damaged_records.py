@@ -13,15 +13,18 @@ import pytest
 from modeldrop import Repository, layout
 from modeldrop.errors import (
     AliasNotFound,
+    ArtifactDamaged,
     DeploymentNotFound,
     IntegrityError,
     InvalidName,
     RecordDamaged,
     TargetNotFound,
 )
+from modeldrop.records import Collection
 from modeldrop_cli.main import main
 from support import letting
 from support.deploying import store_folder
+from support.format_examples import EXAMPLES
 from support.sharing import host, store
 from support.stores import RUN, commit
 
@@ -321,3 +324,46 @@ def test_what_was_removed_leads_nowhere(repository: Repository) -> None:
     move = repository.alias_moves("churn@alias-a")[-1]
     with pytest.raises(AliasNotFound, match="is on no version"):
         repository.aliases_at_backend.version(move)
+
+
+# Records that are whole, and say what no modeldrop writes
+
+
+def test_deployment_whose_first_copy_is_another_versions_is_refused(
+    repository: Repository,
+) -> None:
+    rewrite(repository, version=1)
+
+    with pytest.raises(RecordDamaged, match="isn't that of its version"):
+        repository.deployments_at_backend.deployment("churn", "target-a", 2)
+
+
+def test_mark_in_a_state_that_there_is_not_is_refused(repository: Repository) -> None:
+    mark = EXAMPLES["collection"]
+    assert isinstance(mark, Collection)
+
+    with pytest.raises(RecordDamaged, match="is no state of a collection"):
+        Collection.from_bytes(replace(mark, state="forgotten").to_bytes(), "a record")
+
+
+def test_version_that_pins_what_its_run_has_not_is_found(
+    repository: Repository, backend: Path
+) -> None:
+    version = repository.versions("churn")[1]
+    (backend / VERSION).write_bytes(replace(version, artifact="another").to_bytes())
+
+    assert "another" in found_by_verify(repository)["churn/2"]
+
+
+def test_version_whose_bytes_are_gone_is_deployed_nowhere(
+    repository: Repository, backend: Path, tmp_path: Path
+) -> None:
+    _, artifact = repository.artifact("fraud/2")
+    lost = backend / artifact.files[0].key
+    lost.unlink()
+
+    with pytest.raises(ArtifactDamaged) as refused:
+        repository.deploy("fraud/2", "target-a")
+
+    assert artifact.files[0].path in refused.value.message
+    assert not (tmp_path / "a" / "fraud" / "current").exists()

@@ -506,6 +506,12 @@ def test_data_sets_of_whole_numbers_and_those_with_two_names_are_listed_once() -
     assert listed(found) == [("a", "int16", (2,)), ("b", "uint8", (3,))]
 
 
+def test_text_of_a_fixed_length_is_read_as_well() -> None:
+    data = hdf5_of(lambda file: file.attrs.update({"keras_version": np.bytes_("2.1")}))
+
+    assert told(data, "model.h5").summary["keras_version"] == "2.1"
+
+
 def test_configuration_of_keras_that_is_none_is_damage() -> None:
     found = told(modelfiles.hdf5({"model_config": "[nonsense"}), "model.h5")
 

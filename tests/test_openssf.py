@@ -260,3 +260,14 @@ def test_bundle_that_is_none_says_why(
 def test_signature_too_large_to_be_one_is_refused() -> None:
     with pytest.raises(SignatureWrong, match="too large"):
         read(b" " * (MOST + 1), "theirs.sig")
+
+
+def test_signature_that_names_a_file_which_the_model_lacks_is_not_over_it(
+    ada: Repository, tmp_path: Path
+) -> None:
+    name = registered(ada, folder_of(tmp_path))
+    record = ada.sign(name).record
+    _, artifact = ada.artifact(name)
+    lacking = replace(artifact, files=artifact.files[1:])
+
+    assert "which isn't there" in uncovered(read(record.bundle.encode(), "a"), lacking)
