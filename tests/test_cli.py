@@ -340,6 +340,11 @@ def test_completion_prints_a_script_that_asks_the_program(shell: str, run: Progr
     assert f"_MODELDROP_COMPLETE={shell}_complete" in told.out
 
 
+def test_completion_tells_a_person_where_to_put_it(tmp_path: Path) -> None:
+    assert "To use it from now on" in on_a_terminal("completion", "bash")
+    assert as_process("completion", "bash").err == ""
+
+
 def complete(words: str, **more: str) -> list[str]:
     """Return what bash would be offered for the last word."""
     told = as_process(

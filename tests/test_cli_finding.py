@@ -464,6 +464,13 @@ def test_data_sets_are_a_column_by_their_names(repository: Repository, run: Prog
     assert "test, train" in told.out
 
 
+def test_the_run_that_a_run_came_from_is_a_column(repository: Repository, run: Program) -> None:
+    first = stored(repository, {"a": b"1"})
+    repository.register(stored(repository, {"a": b"2"}, parent=first), "churn")
+
+    assert first in run("list", "churn", "--columns", "version,parent").out
+
+
 def test_a_version_of_a_whole_run_is_listed_and_found(repository: Repository, run: Program) -> None:
     repository.register(stored(repository, {"a": b"1", "b": b"2"}), "churn", artifact=".")
 

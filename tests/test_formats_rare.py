@@ -562,6 +562,12 @@ def test_gguf_of_a_version_to_come_is_not_guessed_at() -> None:
     assert "which isn't known" in found.warnings[0]
 
 
+def test_gguf_of_a_machine_with_the_other_order_of_bytes_is_read() -> None:
+    found = told(b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "model.gguf")
+
+    assert found.summary == {"format_version": 3}
+
+
 def test_gguf_of_the_first_version_is_read() -> None:
     key = gguf_key("general.name", 8, struct.pack("<I", 4) + b"tiny", "I")
 

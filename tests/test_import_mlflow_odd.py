@@ -148,11 +148,12 @@ def test_logged_models_are_artifacts_of_their_runs_or_runs_of_their_own(
     logged(f"m-{OTHER}", name="a/path")
     add_version(store, 1, (store / "1" / "models" / "m-of-run" / "artifacts").as_uri())
     add_version(store, 2, "models:/m-same-name")
+    add_version(store, 3, f"models:/m-{OTHER}")
 
     report = bring(repository, store)
 
     assert ("logged model", "m-of-nobody") in left(report)
-    assert pinned(repository) == {1: "forest", 2: "m-same-name"}
+    assert pinned(repository) == {1: "forest", 2: "m-same-name", 3: f"m-{OTHER}"}
     alone = repository.resolve(f"run:{OTHER}").revision
     assert [each.artifact for each in alone.artifacts] == [f"m-{OTHER}"]
 
