@@ -27,6 +27,7 @@ from modeldrop.ledger import Ledger, Request
 from modeldrop.metadata import NOTHING
 from modeldrop.names import new_guid
 from modeldrop.records import registration_owner
+from modeldrop.registrar import asked as ask_for
 from modeldrop.sequence import Sequence
 from support import worlds
 from support.behaviours import Plan, is_red, play, play_long
@@ -171,14 +172,16 @@ class Histories(RuleBasedStateMachine):
         backend.faults, backend.faults_of_creating = ([*each] for each in losses)
         try:
             with dying(dies):
-                answer = self.hosts[by].versions_at_backend.register(
-                    EXPERIMENT,
-                    revision,
-                    revision.artifacts[0],
-                    asked.request,
-                    by="ada",
-                    description="",
-                    again=asked.again,
+                answer = self.hosts[by].registrar.register(
+                    ask_for(
+                        EXPERIMENT,
+                        revision,
+                        revision.artifacts[0],
+                        asked.request,
+                        by="ada",
+                        description="",
+                        again=asked.again,
+                    )
                 )
         except Died:
             self.hosts[by] = self.opened(by)
