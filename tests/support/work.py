@@ -269,7 +269,7 @@ def claim_and_die_everywhere(home: str) -> int:
 
 
 @contextlib.contextmanager
-def _no_lock(path: Path, *, what: str, timeout: float = 0) -> Iterator[None]:
+def _no_lock(path: Path, *, what: str, timeout: float = 0, **_: object) -> Iterator[None]:
     del path, what, timeout
     yield
 
