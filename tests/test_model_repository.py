@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from modeldrop import Repository, cache
+from modeldrop.asked import Asked
 from modeldrop.backend import probe
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, ModeldropError, OutcomeUnknown
@@ -28,7 +29,7 @@ from modeldrop.imports import opening
 from modeldrop.imports.carrying import Options, carry
 from modeldrop.imports.packing import pack
 from modeldrop.names import new_guid
-from modeldrop.registrar import Asked, Registrar
+from modeldrop.registrar import Registrar
 from modeldrop.retirements import Retirements
 from support.behaviours import Plan, is_red, play, play_long
 from support.dying import Died, dying

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from modeldrop import Repository, layout, sequence
+from modeldrop.asked import asked as ask_for
 from modeldrop.backend import Backend
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, ModeldropError, OutcomeUnknown
@@ -27,7 +28,6 @@ from modeldrop.ledger import Ledger, Request
 from modeldrop.metadata import NOTHING
 from modeldrop.names import new_guid
 from modeldrop.records import registration_owner
-from modeldrop.registrar import asked as ask_for
 from modeldrop.sequence import Sequence
 from support import worlds
 from support.behaviours import Plan, is_red, play, play_long

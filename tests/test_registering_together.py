@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
 from modeldrop.errands import Errand, Errands
 from modeldrop.errors import ArtifactCollected, RunNotFound
+from modeldrop.form import Fields, canonical
 from modeldrop.home_records import VersionWanted
 from modeldrop.names import new_guid
 from modeldrop.records import Registration
@@ -319,13 +323,13 @@ class Line:
         self.errands = Errands(str(repository.home.paths.errands / "churn"))
         self.repository = repository
 
-    def join(self, run: str, until: int = 2**53) -> Errand:
+    def join(self, run: str, until: int = 2**53, experiment: str = "churn") -> Errand:
         """Wait for a run to be registered."""
         _, artifact = self.repository.artifact(f"run:{run}")
         wanted = VersionWanted(
             request=new_guid(),
             user="ada",
-            experiment="churn",
+            experiment=experiment,
             run=run,
             revision=1,
             artifact=artifact.artifact,
@@ -395,12 +399,18 @@ def test_what_cannot_go_together_its_owner_is_told_to_do_alone(
 
 def test_what_cannot_be_read_is_left_to_its_owner(repository: Repository, line: Line) -> None:
     torn, other = line.errands.join(new_guid(), b"half of a"), stored(repository)
-    strange = line.errands.join(new_guid(), b'{"kind": "errand"}\n')
+    later: Fields = {"format": 2, "kind": "errand"}
+    digest = hashlib.sha256(canonical(later)).hexdigest()
+    strange = [
+        line.errands.join(new_guid(), b'{"kind": "errand"}\n'),
+        line.errands.join(new_guid(), canonical({**later, "record_sha256": digest}) + b"\n"),
+        line.join(stored(repository), experiment="fraud"),
+    ]
     good = line.join(other)
 
     repository.register(stored(repository), "churn")
 
-    assert torn.answer() is strange.answer() is None
+    assert [each.answer() for each in (torn, *strange)] == [None] * 4
     assert good.answer() is not None
     is_whole(repository, 3)
 
@@ -426,4 +436,24 @@ def test_who_is_told_a_version_that_is_another_ones_looks_for_itself(
         found = waiting.result()
 
     assert (found.version.run, found.version.version) == (run, 2)
+    is_whole(repository, 2)
+
+
+def test_who_cannot_hand_over_what_it_wants_waits_for_its_turn(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, refused = stored(repository), threading.Event()
+
+    def join(*_: object) -> Errand:
+        refused.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Errands, "join", join)
+    path = repository.home.paths.counter_lock("churn")
+    with ThreadPoolExecutor(1) as pool:
+        with locks.hold(path, what="the experiment"):
+            waiting = pool.submit(repository.register, run, "churn")
+            assert refused.wait(30)
+        assert waiting.result().version.version == 2
+
     is_whole(repository, 2)

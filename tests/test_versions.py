@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from modeldrop import Repository
+from modeldrop.asked import asked
 from modeldrop.crowd import Crowd
 from modeldrop.errors import (
     AmbiguousArtifact,
@@ -30,7 +31,6 @@ from modeldrop.layout import numbered, registration, registration_done, versions
 from modeldrop.ledger import Request
 from modeldrop.names import new_guid
 from modeldrop.records import RegistrationDone
-from modeldrop.registrar import asked
 from support import work
 from support.children import together
 from support.stores import (

@@ -16,11 +16,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, Self
+from dataclasses import dataclass
+from typing import Final
 
 from modeldrop import counters, layout, locks
 from modeldrop.admission import check_backend
+from modeldrop.asked import Asked
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
 from modeldrop.batch import Batch, Pending
@@ -30,21 +31,17 @@ from modeldrop.errors import (
     BackendError,
     IntegrityError,
     ModeldropError,
+    NewerFormat,
     OutcomeUnknown,
     RecordDamaged,
 )
 from modeldrop.form import now
 from modeldrop.home import Home
 from modeldrop.home_records import Counter, VersionWanted
-from modeldrop.ledger import Ledger, Next, Request
-from modeldrop.names import check_text
+from modeldrop.ledger import Ledger, Next
 from modeldrop.records import (
-    Artifact,
-    Registration,
     RegistrationDone,
-    Revision,
     Version,
-    registration_owner,
 )
 from modeldrop.versions import Meaning, Versions, registered
 
@@ -54,8 +51,6 @@ _log = logging.getLogger(__name__)
 _MOST: Final = 64
 # What the holder of the lock says of an errand that is to be done alone.
 _ALONE: Final = b"-"
-# Until when what needn't be looked at again may be registered.
-_ALWAYS: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,138 +60,6 @@ class Registered:
     version: Version
     created: bool
     """Whether this call registered it; False if it had been registered before."""
-
-
-class Look(Protocol):
-    """A look at what is to be registered, whether it is kept."""
-
-    def look(self) -> float:
-        """Look now, unless that was done; return until when that counts, by CLOCK_BOOTTIME.
-
-        Raises:
-            ArtifactCollected: it was let go.
-        """
-        ...
-
-    def claimed(self) -> None:
-        """Look again if it doesn't count any more, once the claim keeps the artifact.
-
-        Raises:
-            ArtifactCollected: it was let go.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is to be registered, and by whom."""
-
-    wanted: VersionWanted
-    owner: str
-    """The owner of the registration."""
-    look: Look | None = None
-
-    @classmethod
-    def of(cls, wanted: VersionWanted, look: Look | None = None) -> Self:
-        """Return what is asked for by what is wanted."""
-        content = (wanted.experiment, wanted.run, wanted.artifact, wanted.sha256)
-        return cls(wanted, registration_owner(*content, wanted.nonce), look)
-
-    def claimed(self) -> None:
-        """Be told that the claim keeps the artifact.
-
-        Raises:
-            ModeldropError: that came too late, or may have.
-        """
-        if self.look is not None:
-            self.look.claimed()
-        elif not _counts(self.wanted.until):
-            message = f"whether run {self.wanted.run} is there was looked at too long ago"
-            raise ModeldropError(message, hint="register it again")
-
-    def as_errand(self) -> bytes:
-        """Return what another process is to know.
-
-        Raises:
-            ArtifactCollected: see `Look.look`.
-        """
-        until = self.wanted.until if self.look is None else int(self.look.look())
-        return replace(self.wanted, until=until).to_bytes()
-
-    @property
-    def request(self) -> Request:
-        """Who asks."""
-        return Request(self.wanted.request, self.wanted.user)
-
-    def claim(self, starts_at: int, at: str) -> Registration:
-        """Return the claim that says that its version stands at a number, or above."""
-        return Registration(
-            owner=self.owner,
-            experiment=self.wanted.experiment,
-            run=self.wanted.run,
-            artifact=self.wanted.artifact,
-            sha256=self.wanted.sha256,
-            nonce=self.wanted.nonce,
-            starts_at=starts_at,
-            claimed_by=self.wanted.by,
-            claimed_at=at,
-        )
-
-    def version(self, number: int, home: Home, at: str) -> Version:
-        """Return the version under a number."""
-        return Version(
-            owner=self.owner,
-            experiment=self.wanted.experiment,
-            version=number,
-            run=self.wanted.run,
-            revision=self.wanted.revision,
-            artifact=self.wanted.artifact,
-            sha256=self.wanted.sha256,
-            size=self.wanted.size,
-            description=self.wanted.description,
-            home=home.id,
-            host=home.host,
-            registered_by=self.wanted.by,
-            registered_at=at,
-        )
-
-
-def asked(
-    experiment: str,
-    revision: Revision,
-    artifact: Artifact,
-    request: Request,
-    *,
-    by: str,
-    description: str,
-    again: bool = False,
-    look: Look | None = None,
-) -> Asked:
-    """Return what to ask of `Registrar`.
-
-    The caller has checked that revision and artifact are at the backend; `look` is how, if they
-    were there for long enough to be let go meanwhile.
-
-    Raises:
-        InvalidName: the description or `by` is no text that can be stored.
-    """
-    check_text("description", description)
-    check_text("name of who registers", by)
-    wanted = VersionWanted(
-        request=request.id,
-        user=request.user,
-        experiment=experiment,
-        run=revision.run,
-        revision=revision.revision,
-        artifact=artifact.artifact,
-        sha256=artifact.sha256,
-        size=artifact.size,
-        nonce=request.id if again else None,
-        by=by,
-        description=description,
-        until=0 if look else _ALWAYS,
-    )
-    return Asked.of(wanted, look)
 
 
 @dataclass
@@ -264,17 +127,21 @@ class Registrar:
         experiment = mine.wanted.experiment
         errands = Errands(str(self._home.paths.errands / experiment))
         with contextlib.ExitStack() as stack:
-            handed: list[Errand] = []
+            handed: list[Errand | None] = []
+
+            def answered() -> bytes | None:
+                return handed[0].answer() if handed and handed[0] else None
 
             def served() -> bool:
                 if not handed:
-                    handed.append(errands.join(mine.wanted.request, mine.as_errand()))
-                    stack.callback(handed[0].leave)
-                return bool(handed) and handed[0].answer() is not None
+                    handed.append(_joined(errands, mine))
+                    if handed[0]:
+                        stack.callback(handed[0].leave)
+                return answered() is not None
 
             path = self._home.paths.counter_lock(experiment)
             with locks.hold_unless(path, what=_named(experiment), served=served) as held:
-                answer = handed[0].answer() if handed else None
+                answer = answered()
                 if not held or answer is not None:
                     return self._told(mine, answer or _ALONE)
                 ready = self._ready(mine)
@@ -288,9 +155,10 @@ class Registrar:
         theirs: list[tuple[Errand, Asked]] = []
         for errand in others[: _MOST - 1]:
             # One that can't be read is its owner's to do.
-            with contextlib.suppress(RecordDamaged):
+            with contextlib.suppress(RecordDamaged, NewerFormat):
                 wanted = VersionWanted.from_bytes(errand.wanted, "an errand")
-                theirs.append((errand, Asked.of(wanted)))
+                if wanted.experiment == mine.wanted.experiment:
+                    theirs.append((errand, Asked.of(wanted)))
         made = self._together([mine, *(each for _, each in theirs)], ready)
         if not made:
             return None
@@ -414,7 +282,8 @@ class Registrar:
             if isinstance(found, Version):
                 self._versions.confirm(found)
                 self._versions.bring_forward(experiment, found.version)
-                return Registered(found, created=False)
+                # With a nonce nobody else can have asked for it.
+                return Registered(found, created=its.nonce is not None)
             starts_at = found
         ready.meaning.first = first
 
@@ -487,9 +356,14 @@ def _named(experiment: str) -> str:
     return f"the experiment {experiment}"
 
 
-def _counts(until: int) -> bool:
-    """Return whether a look still counts."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) <= until
+def _joined(errands: Errands, mine: Asked) -> Errand | None:
+    """Hand over what is asked for, or return None: then it waits for its own turn."""
+    wanted = mine.as_errand()
+    try:
+        return errands.join(mine.wanted.request, wanted)
+    except OSError as error:
+        _log.info("%s: waiting for the lock alone: %s", mine.wanted.experiment, error)
+        return None
 
 
 @contextlib.contextmanager

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from modeldrop import founding, references
+from modeldrop.asked import Asked, asked
 from modeldrop.departures import Wanted
 from modeldrop.errors import HomeNotFound
 from modeldrop.home import open_home
 from modeldrop.names import check_alias, check_guid
 from modeldrop.reading import Reading
 from modeldrop.records import Version
-from modeldrop.registrar import Asked, Registered, asked
+from modeldrop.registrar import Registered
 from modeldrop.runs import Committed
 
 if TYPE_CHECKING:

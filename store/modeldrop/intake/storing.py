@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from modeldrop import layout
+from modeldrop.asked import asked
 from modeldrop.choosing import choose_artifact
 from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused, InvalidName, RunNotFound
@@ -41,7 +42,7 @@ from modeldrop.ledger import Request
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import is_artifact_name, printable, refuse_component
 from modeldrop.records import Revision, StoredFile
-from modeldrop.registrar import Registered, Registrar, asked
+from modeldrop.registrar import Registered, Registrar
 from modeldrop.runs import Committed, Runs
 from modeldrop.transfer import Transfer, damage
 
