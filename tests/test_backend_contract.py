@@ -171,9 +171,31 @@ def test_what_is_created_with_a_batch_appears_with_all_of_its_folder(backend: Ba
     assert backend.read(first) == backend.read(second) == b"two\n"
 
 
+def test_a_record_is_created_with_a_batch_among_others_if_it_is_absent(backend: Backend) -> None:
+    assert backend.create(RECORD, b"one\n")
+    beside = RECORD.replace("1.json", "2.json")
+    with Batch() as batch:
+        made = [backend.create_among(batch, key, b"two\n") for key in (beside, RECORD)]
+        pending = [each for each in made if each is not None]
+        batch.sync()
+        assert backend.stat(beside) is None
+        batch.give(pending)
+    assert backend.read(RECORD) == b"one\n"
+    if backend.capabilities.shares_waits:
+        assert [each.created for each in pending] == [True, False]
+        assert backend.read(beside) == b"two\n"
+    else:
+        # It says so, and nothing was done.
+        assert made == [None, None]
+        assert backend.read(beside) is None
+
+
 def test_what_was_read_can_be_made_to_last(backend: Backend) -> None:
     assert backend.create(RECORD, b"one\n")
     backend.confirm(RECORD)
+    with Batch() as batch:
+        backend.confirm_in(batch, RECORD)
+        batch.sync()
     assert backend.read(RECORD) == b"one\n"
 
 

@@ -477,3 +477,54 @@ def test_a_group_can_wait_on_two_disks_at_once(tmp_path: Path, waits: list[str])
         for name in os.listdir(other):
             (other / name).unlink()
         other.rmdir()
+
+
+def test_what_is_only_created_leaves_what_has_its_name_and_ends_the_row(
+    tmp_path: Path, waits: list[str]
+) -> None:
+    (tmp_path / "01").write_bytes(b"another's")
+    with Batch() as batch:
+        pending = [batch.create(str(tmp_path / f"{each:02d}"), DATA) for each in range(3)]
+        batch.sync()
+        assert names(tmp_path) == ["01"]
+        batch.give(pending)
+
+    assert [each.created for each in pending] == [True, False, False]
+    assert sorted(os.listdir(tmp_path)) == ["00", "01"]
+    assert (tmp_path / "00").read_bytes() == DATA
+    assert (tmp_path / "01").read_bytes() == b"another's"
+    # Its name lasts as well, before anybody is told of it.
+    assert waits[-1] == tmp_path.name
+
+
+def test_names_are_given_and_wait_in_the_order_that_is_asked_for(
+    tmp_path: Path, waits: list[str]
+) -> None:
+    for each in ("claims", "records", "counters"):
+        (tmp_path / each).mkdir()
+    with Batch() as batch:
+        counter = batch.replace(str(tmp_path / "counters" / "0"), DATA)
+        record = batch.create(str(tmp_path / "records" / "0"), DATA)
+        claim = batch.create(str(tmp_path / "claims" / "0"), DATA)
+        batch.sync()
+        waits.clear()
+        batch.give([claim])
+        assert [names(each) for each in sorted(tmp_path.iterdir())] == [["0"], [], []]
+        batch.give([record])
+        batch.give([counter], waits=False)
+    assert waits == ["claims", "records"]
+    assert [names(each) for each in sorted(tmp_path.iterdir())] == [["0"]] * 3
+
+
+def test_names_that_are_there_wait_with_the_bytes_of_a_batch(
+    tmp_path: Path, waits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    (tmp_path / "there").mkdir()
+    with Batch() as batch:
+        batch.confirm(str(tmp_path / "there"))
+        assert waits == []
+        batch.sync()
+    assert waits == ["there"]
+    with Batch() as batch, pytest.raises(FileNotFoundError):
+        batch.confirm(str(tmp_path / "gone"))

@@ -216,3 +216,53 @@ def test_two_who_ask_at_once_do_not_take_each_other_for_the_holder(path: Path) -
         answers = [pool.submit(ask) for _ in range(4)]
 
         assert set().union(*(each.result(30) for each in answers)) == {None}
+
+
+def test_who_is_served_by_the_holder_needs_the_lock_no_more(path: Path) -> None:
+    asked = 0
+
+    def served() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 2
+
+    with started(work.hold, path) as child:
+        holds(child)
+        with locks.hold_unless(path, what="the thing", served=served) as held:
+            assert not held
+            assert locks.holder(path) == child.pid
+    assert asked > 2
+
+
+def test_who_is_not_served_gets_the_lock_or_is_told_who_has_it(path: Path) -> None:
+    with locks.hold_unless(path, what="the thing", served=lambda: False) as held:
+        assert held
+        assert locks.holder(path) == os.getpid()
+    assert locks.holder(path) is None
+    with started(work.hold, path) as child:
+        holds(child)
+        with (
+            pytest.raises(Locked, match=f"locked by process {child.pid}"),
+            locks.hold_unless(path, what="the thing", served=lambda: False, timeout=0.2),
+        ):
+            pass
+
+
+def test_a_thread_is_served_by_another_one_of_its_process(path: Path) -> None:
+    served = threading.Event()
+
+    def wait() -> bool:
+        with locks.hold_unless(path, what="the thing", served=served.is_set) as held:
+            return held
+
+    def wait_in_vain() -> None:
+        with locks.hold_unless(path, what="it", served=lambda: False, timeout=0.1):
+            pass
+
+    with ThreadPoolExecutor(2) as pool, locks.hold(path, what="the thing"):
+        waiter, other = pool.submit(wait), pool.submit(wait_in_vain)
+        with pytest.raises(Locked):
+            other.result(30)
+        assert not waiter.done()
+        served.set()
+        assert not waiter.result(30)

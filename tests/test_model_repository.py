@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from modeldrop import Repository, cache
+from modeldrop.asked import Asked
 from modeldrop.backend import probe
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, ModeldropError, OutcomeUnknown
@@ -28,8 +29,8 @@ from modeldrop.imports import opening
 from modeldrop.imports.carrying import Options, carry
 from modeldrop.imports.packing import pack
 from modeldrop.names import new_guid
+from modeldrop.registrar import Registrar
 from modeldrop.retirements import Retirements
-from modeldrop.versions import Versions
 from support.behaviours import Plan, is_red, play, play_long
 from support.dying import Died, dying
 from support.ideal import (
@@ -431,13 +432,13 @@ def test_without_the_condition_it_is_red(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_if_claims_are_not_looked_at_it_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    look_up: Callable[..., object] = Versions._look_up
+    look_up: Callable[..., object] = Registrar._look_up
 
-    def count(self: Versions, experiment: str, *more: object) -> object:
-        found = look_up(self, experiment, *more)
-        return found if isinstance(found, int) else self.last(experiment) + 1
+    def count(self: Registrar, asked: Asked, starts_at: int) -> object:
+        found = look_up(self, asked, starts_at)
+        return found if isinstance(found, int) else self._newest(asked.wanted.experiment) + 1
 
-    monkeypatch.setattr(Versions, "_look_up", count)
+    monkeypatch.setattr(Registrar, "_look_up", count)
     is_red(Histories, PLAN, ModeldropError)
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from modeldrop import Repository, layout, sequence
+from modeldrop.asked import asked as ask_for
 from modeldrop.backend import Backend
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, ModeldropError, OutcomeUnknown
@@ -171,14 +172,16 @@ class Histories(RuleBasedStateMachine):
         backend.faults, backend.faults_of_creating = ([*each] for each in losses)
         try:
             with dying(dies):
-                answer = self.hosts[by].versions_at_backend.register(
-                    EXPERIMENT,
-                    revision,
-                    revision.artifacts[0],
-                    asked.request,
-                    by="ada",
-                    description="",
-                    again=asked.again,
+                answer = self.hosts[by].registrar.register(
+                    ask_for(
+                        EXPERIMENT,
+                        revision,
+                        revision.artifacts[0],
+                        asked.request,
+                        by="ada",
+                        description="",
+                        again=asked.again,
+                    )
                 )
         except Died:
             self.hosts[by] = self.opened(by)

@@ -16,7 +16,7 @@ from modeldrop import Repository, locks
 from modeldrop.errors import BackendUnreachable
 from modeldrop.intake import memory, read_status
 from modeldrop.records import Version
-from modeldrop.versions import Registered, Versions
+from modeldrop.registrar import Registered, Registrar
 from support.children import dies, run
 from support.intake import (
     is_in,
@@ -187,16 +187,16 @@ def test_it_holds_up_no_other_run_and_is_done_once_the_lock_is_free(
 def test_what_may_pass_is_tried_again_by_itself_and_said_meanwhile(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    register, failing = Versions.register, [3]
+    register, failing = Registrar.register, [3]
 
-    def sometimes(self: Versions, *arguments: Any, **more: Any) -> Registered:  # noqa: ANN401
+    def sometimes(self: Registrar, *arguments: Any, **more: Any) -> Registered:  # noqa: ANN401
         if failing[0]:
             failing[0] -= 1
             message = "the store is away"
             raise BackendUnreachable(message, hint="wait")
         return register(self, *arguments, **more)
 
-    monkeypatch.setattr(Versions, "register", sometimes)
+    monkeypatch.setattr(Registrar, "register", sometimes)
     wishing = make_run(repository.home.staging, {"model": "1", **WISH})
     with caplog.at_level(logging.WARNING), running(repository) as engine:
         assert turns(

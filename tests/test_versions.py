@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from modeldrop import Repository
+from modeldrop.asked import asked
 from modeldrop.crowd import Crowd
 from modeldrop.errors import (
     AmbiguousArtifact,
@@ -290,14 +291,16 @@ def test_outcome_that_is_unknown_says_of_again_that_it_gives_one_more(
             set_backend(repository, backend)
             backend.unreadable = BackendUnreachable("no answer")
             with pytest.raises(OutcomeUnknown) as caught:
-                repository.versions_at_backend.register(
-                    f"churn{again}",
-                    revision := repository.runs_at_backend.committed(RUN),
-                    revision.artifacts[0],
-                    Request(new_guid(), "ada"),
-                    by="ada",
-                    description="",
-                    again=again,
+                repository.registrar.register(
+                    asked(
+                        f"churn{again}",
+                        revision := repository.runs_at_backend.committed(RUN),
+                        revision.artifacts[0],
+                        Request(new_guid(), "ada"),
+                        by="ada",
+                        description="",
+                        again=again,
+                    )
                 )
             hints.append(caught.value.hint)
 
@@ -326,14 +329,16 @@ def test_nothing_is_registered_where_the_backend_is_another_one_now(
     unmount(tmp_path / "store")
 
     with pytest.raises(BackendError, match="holds no repository now") as caught:
-        repository.versions_at_backend.register(
-            "churn",
-            revision,
-            revision.artifacts[0],
-            Request(new_guid(), "ada"),
-            by="ada",
-            description="",
-            again=True,
+        repository.registrar.register(
+            asked(
+                "churn",
+                revision,
+                revision.artifacts[0],
+                Request(new_guid(), "ada"),
+                by="ada",
+                description="",
+                again=True,
+            )
         )
 
     assert caught.value.exit_code == 30

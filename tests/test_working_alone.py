@@ -37,6 +37,8 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nobody wait for a lock for as long as people would."""
     inner: Any = locks.hold
     monkeypatch.setitem(inner.__wrapped__.__kwdefaults__, "timeout", 0.05)
+    waiting: Any = locks.hold_unless
+    monkeypatch.setitem(waiting.__wrapped__.__kwdefaults__, "timeout", 0.05)
     monkeypatch.setattr(runs, "_GROUP_TIMEOUT", 0.05)
 
 
@@ -112,6 +114,14 @@ def registering(repository: Repository) -> Prepared:
     return (
         repository.home.paths.counter_lock("churn"),
         lambda: repository.register(f"run:{run}", "churn"),
+    )
+
+
+def registering_several(repository: Repository) -> Prepared:
+    run = uploaded(repository)
+    return (
+        repository.home.paths.counter_lock("churn"),
+        lambda: repository.register_all([run], "churn"),
     )
 
 
@@ -228,6 +238,7 @@ EACH: Final = (
     saying_what_is_kept,
     settling_what_was_let_go,
     registering,
+    registering_several,
     leaving_a_number_vacant,
     promoting,
     retiring,

@@ -3,12 +3,13 @@
 Purpose: what belongs to many small runs is written at the price of one. A file by itself waits
 twice, for its bytes and for its name. A batch waits twice as well, however many files it has.
 
-Calling sequence: `replace` puts a file down under a temporary name, `create_within` in a temporary
-folder that is to appear whole, with all that was put into it; `extend` writes to a file that has
-its name, and `write` to a new one that may be torn. `finish` waits for all the bytes, gives the
-names in the order of the calls, and waits for all the names. Where something is to be looked at in
-between, `sync` is the first of these waits alone. `close` drops what has no name yet, and what was
-written and not waited for. For one thread.
+Calling sequence: `replace` and `create` put a file down under a temporary name, `create_within` in
+a temporary folder that is to appear whole, with all that was put into it; `extend` writes to a file
+that has its name, and `write` to a new one that may be torn; `confirm` takes a folder along.
+`finish` waits for all the bytes, gives the names in the order of the calls, and waits for all the
+names. Where something is to be looked at in between, `sync` is the first of these waits alone;
+where some names have to last before others are given, `give` is the rest for those. `close` drops
+what has no name yet, and what was written and not waited for. For one thread.
 
 What readers see: of what has a temporary name, nothing before `finish`, then one whole file or
 folder after the other. What a crash leaves: temporary files, any part of what was written, and any
@@ -54,13 +55,15 @@ _FOLDER_MODE: Final = 0o755
 class Pending:
     """A file that gets its name, or lasts under it, with its batch."""
 
-    __slots__ = ("created", "path", "temp")
+    __slots__ = ("created", "path", "replaces", "temp")
 
-    def __init__(self, path: str, temp: str) -> None:
+    def __init__(self, path: str, temp: str, *, replaces: bool = True) -> None:
         """Be written under a temporary name, or under its own."""
         self.path = path
         self.temp = temp
         """Where it is until it has its name."""
+        self.replaces = replaces
+        """Whether it takes the place of a file of its name; if not, that one keeps it out."""
         self.created = False
         """Whether it has its name by this batch; a folder that had it already is left as it was."""
 
@@ -135,10 +138,21 @@ class Batch:
 
     def replace(self, path: str, data: bytes, mode: int = 0o644) -> Pending:
         """Have a file replaced by `data`; readers see the old file or the new one."""
+        return self._put_down(path, data, mode, replaces=True)
+
+    def create(self, path: str, data: bytes, mode: int = 0o644) -> Pending:
+        """Have a file created if there is none of its name then; `created` tells.
+
+        Raises:
+            FileNotFoundError: its folder is missing.
+        """
+        return self._put_down(path, data, mode, replaces=False)
+
+    def _put_down(self, path: str, data: bytes, mode: int, *, replaces: bool) -> Pending:
         folder = os.path.dirname(path)
         self._device_of(folder)
         temp = self._temp_in(folder)
-        pending = Pending(path, temp)
+        pending = Pending(path, temp, replaces=replaces)
         try:
             files.write_temp(temp, data, mode, sync=False)
         except BaseException:
@@ -186,6 +200,15 @@ class Batch:
         files.write_at(fd, data, offset)
         self._extended.append((device, fd))
 
+    def confirm(self, *folders: str) -> None:
+        """Have the names in folders last that are there already, whoever gave them.
+
+        Raises:
+            FileNotFoundError: one is missing.
+        """
+        for each in folders:
+            self._folders[each] = self._device_of(each)
+
     def sync(self) -> None:
         """Make all bytes last, and what was written under its own name; gives no name.
 
@@ -206,20 +229,42 @@ class Batch:
             OSError: the disk failed, or a folder is gone; some files may have their names.
         """
         self.sync()
+        self._give(self._pending, waits=True, trees=True)
+
+    def give(self, those: Sequence[Pending], *, waits: bool = True) -> None:
+        """Make these files of the batch last under their names, given in this order, after `sync`.
+
+        The first one that is only to be created, and whose name is taken, is the last that is
+        tried. Without `waits`, a power loss may take the names away again, any of them.
+
+        Raises:
+            OSError: as for `finish`.
+        """
+        self._give(those, waits=waits, trees=False)
+
+    def _give(self, those: Sequence[Pending], *, waits: bool, trees: bool) -> None:
         named: dict[str, int] = {}
         # The last files of these names are freed with us, not by the rename: to free one takes
         # many times as long, and who looks for the new one needn't wait for that.
         replaced: list[int] = []
         try:
-            while self._pending:
-                each = self._pending[0]
-                replaced += _opened(each.path)
-                files.give_name(each.temp, each.path)
+            for each in [*those]:
+                if each.replaces:
+                    replaced += _opened(each.path)
+                    files.give_name(each.temp, each.path)
+                elif files.link_if_absent(each.temp, each.path):
+                    _remove(each)
+                else:
+                    # Whoever created it may not have come so far as to make it last.
+                    self._note_named(each.path, named)
+                    break
                 each.created = True
                 self._note_named(each.path, named)
-                del self._pending[0]
-            self._name_trees(named)
-            self._wait([(device, folder) for folder, device in named.items()])
+                self._pending.remove(each)
+            if trees:
+                self._name_trees(named)
+            if waits:
+                self._wait([(device, folder) for folder, device in named.items()])
         finally:
             for fd in replaced:
                 os.close(fd)

@@ -245,12 +245,13 @@ class Look:
 
     def __init__(self) -> None:
         """Begin to look now."""
-        self._at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.until = time.clock_gettime(time.CLOCK_BOOTTIME) + _LOOK_SECONDS
+        """Until when it counts; a machine that sleeps is no excuse."""
 
     @property
     def is_over(self) -> bool:
-        """Whether it is too long ago; a machine that sleeps is no excuse."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - self._at > _LOOK_SECONDS
+        """Whether it is too long ago."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) > self.until
 
 
 def collected(record: Collection, what: str, retired: str = "") -> ArtifactCollected:

@@ -31,6 +31,7 @@ class Wanted:
         self._rooms = rooms
         self._look = Look()
         self._found: tuple[Shown, Artifact] | None = None
+        self._looked = False
 
     def require(self, shown: Shown, artifact: Artifact) -> None:
         """Make sure that the bytes of an artifact are there, and are meant to be.
@@ -54,8 +55,22 @@ class Wanted:
         """
         assert self._found is not None  # noqa: S101 - nothing is claimed before it is required
         shown, _ = self._found
-        if shown.collections is None or self._look.is_over:
+        if (shown.collections is None and not self._looked) or self._look.is_over:
             self._keep()
+
+    def look(self) -> float:
+        """Look now, unless that was done; return until when `claimed` has nothing to look at.
+
+        By CLOCK_BOOTTIME.
+
+        Raises:
+            ArtifactCollected: it was let go.
+        """
+        assert self._found is not None  # noqa: S101 - as above
+        if self._found[0].collections is None and not self._looked:
+            self._keep()
+            self._looked = True
+        return self._look.until
 
     def _keep(self, seen: int = 0) -> None:
         assert self._found is not None  # noqa: S101 - as above

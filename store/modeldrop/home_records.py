@@ -153,6 +153,27 @@ class FetchedAt(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class VersionWanted(Record):
+    """The first line of `errands/<experiment>/<request>`: what is to be registered for another."""
+
+    kind: ClassVar[str] = "errand"
+    indent: ClassVar[int | None] = None
+    request: str
+    user: str
+    experiment: str
+    run: str
+    revision: int
+    artifact: str
+    sha256: str
+    size: int
+    nonce: str | None
+    by: str
+    description: str
+    until: int
+    """Until when it may be done, in seconds since this machine was started."""
+
+
+@dataclass(frozen=True, slots=True)
 class Intent(Record):
     """A line of `intents/<request>.jsonl`: what a request was about to append when it began."""
 

@@ -50,13 +50,15 @@ class Intents:
         self._note(name, [intent])
         write_durable(Path(self._path(name)), intent.to_bytes())
 
-    def begin_in(self, batch: Batch, intents: Sequence[Intent]) -> None:
+    def begin_in(self, batch: Batch, intents: Sequence[Intent], experiment: str = "") -> None:
         """Have a group's intents written down with a batch; they survive a crash once it waited.
 
-        Called by the holder of the groups' lock.
+        Called by the holder of the groups' lock; for a group of registrations by that of the
+        lock of their experiment, which is to be named.
         """
-        self._clear_torn()
-        name = intents[0].request + _GROUP
+        kind = f".{experiment}{_GROUP}" if experiment else _GROUP
+        self._clear_torn(kind)
+        name = intents[0].request + kind
         self._note(name, intents)
         batch.write(self._path(name), b"".join(each.to_bytes() for each in intents))
 
@@ -150,10 +152,13 @@ class Intents:
         self._files.update((each.request, name) for each in intents)
         yield from intents
 
-    def _clear_torn(self) -> None:
-        """Remove what is left of groups that never began; whoever wrote it holds no lock."""
-        while self._torn:
-            name = self._torn.pop()
+    def _clear_torn(self, kind: str) -> None:
+        """Remove what is left of groups that never began; whoever wrote it holds no lock.
+
+        Of those of one lock, whose names end alike after the request's id.
+        """
+        for name in [each for each in self._torn if each[each.index(".") :] == kind]:
+            self._torn.discard(name)
             # Looked at again: it may have been seen while it was written.
             if not any(self._in(name)):
                 self._torn.discard(name)

@@ -276,6 +276,7 @@ class HomePaths:
         self.model_repository = root / "model-repository"
         self.intents = root / "intents"
         self.torn = root / "torn"
+        self.errands = root / "errands"
         self.service = root / "service"
         self.locks = root / "locks"
         self.pushed = root / "pushed.json"

@@ -5,7 +5,8 @@ crash between any two of them leaves an open intent, and the next append to the 
 settles it first, by reading what the sequence holds. The caller holds the sequence's lock from
 before `settle` until after `append`, so every intent it meets is a dead request's.
 
-`begin_sequences` does the same for the first records of many sequences, at the price of one.
+`Ledger.append_together` does the same for several records of the sequence at the price of one, and
+`begin_sequences` for the first records of many sequences.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from modeldrop.form import now
 from modeldrop.home_records import Intent
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
+from modeldrop.records import Head
 from modeldrop.sequence import Appended, Sequence
 
 _log = logging.getLogger(__name__)
@@ -102,18 +104,7 @@ class Ledger:
         """
         # What couldn't be acknowledged isn't begun.
         head = self._journal.check_writable()
-        self._intents.begin(
-            Intent(
-                request=request.id,
-                sequence=self._sequence.folder,
-                owner=owner,
-                starts_at=at,
-                journal_seq=head.seq if head else 0,
-                journal_offset=head.offset if head else 0,
-                user=request.user,
-                begun_at=now(),
-            )
-        )
+        self._intents.begin(_intent(self._sequence.folder, owner, at, request, head))
         _log.debug("step: intent written")
         try:
             appended = self._sequence.append(make, owner=owner, at=at, shared=shared, accept=accept)
@@ -132,6 +123,61 @@ class Ledger:
         _log.debug("step: intent removed")
         return appended
 
+    def append_together(
+        self,
+        records: Several[Next],
+        batch: Batch,
+        admit: Callable[[], int],
+        follow: Callable[[int], None],
+        *,
+        at: int,
+        experiment: str,
+    ) -> int:
+        """Append records under the numbers from `at` on; return how many of them were.
+
+        What is in `batch` lasts before the first has its number, and `admit` is called in between,
+        to say how many of them may go on. Where a number is taken by then, the row ends before it.
+        `follow` is called with the last number, to bring forward what follows the sequence.
+
+        Raises:
+            ModeldropError, OSError: some of it failed. The intents stay open where a record may be
+                there: who appends next settles it first.
+        """
+        head = self._journal.check_writable()
+        folder = self._sequence.folder
+        requests = [each.request.id for each in records]
+        try:
+            self._intents.begin_in(
+                batch,
+                [_intent(folder, each.owner, at, each.request, head) for each in records],
+                experiment,
+            )
+            pending = self._sequence.append_in(batch, at, [each.data for each in records])
+            batch.sync()
+            _log.debug("step: intent written")
+            pending = (pending or [])[: admit()]
+        except BaseException:
+            # Nothing was appended yet.
+            self._intents.end(*requests)
+            raise
+        created = 0
+        for each in pending:
+            # One after the other: if the second name lasted without the first, a number would
+            # be left out.
+            batch.give([each])
+            if not each.created:
+                break
+            created += 1
+        _log.debug("step: record appended")
+        if created:
+            follow(at + created - 1)
+        _log.debug("step: followers brought forward")
+        self._journal.append(*(each.entry for each in records[:created]))
+        _log.debug("step: journal acknowledged")
+        self._intents.end(*requests)
+        _log.debug("step: intent removed")
+        return created
+
     def _acknowledge(self, number: int, data: bytes, request: Request) -> None:
         entry = self._meaning.entry(number, data, request)
         if entry is not None:
@@ -142,6 +188,16 @@ class Ledger:
         self._journal.recover()
         since = self._journal.entries(intent.journal_offset)
         return any(entry.request == intent.request for entry in since)
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """A record that is to be one of the next of its sequence, and what the journal says of it."""
+
+    owner: str
+    data: bytes
+    request: Request
+    entry: NewEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,19 +234,7 @@ def begin_sequences(
         ModeldropError, OSError: some of it failed.
     """
     head = journal.check_writable()
-    opened = [
-        Intent(
-            request=each.request.id,
-            sequence=each.folder,
-            owner=each.owner,
-            starts_at=1,
-            journal_seq=head.seq if head else 0,
-            journal_offset=head.offset if head else 0,
-            user=each.request.user,
-            begun_at=now(),
-        )
-        for each in firsts
-    ]
+    opened = [_intent(each.folder, each.owner, 1, each.request, head) for each in firsts]
     requests = [each.request.id for each in firsts]
     try:
         intents.begin_in(batch, opened)
@@ -217,3 +261,16 @@ def begin_sequences(
 
 def _first_in(batch: Batch, backend: Backend, first: First) -> Pending | None:
     return backend.create_in(batch, layout.numbered(first.folder, 1), first.data)
+
+
+def _intent(sequence: str, owner: str, at: int, request: Request, head: Head | None) -> Intent:
+    return Intent(
+        request=request.id,
+        sequence=sequence,
+        owner=owner,
+        starts_at=at,
+        journal_seq=head.seq if head else 0,
+        journal_offset=head.offset if head else 0,
+        user=request.user,
+        begun_at=now(),
+    )

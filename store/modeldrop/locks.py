@@ -19,7 +19,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,8 @@ _LEAST_TIMEOUT: Final = 0.05
 # flock with a time limit has to be polled: at 2 ms, 16 processes that contend lose little and an
 # idle wait costs nothing.
 _POLL: Final = 0.002
+# Who is served by the lock's holder is back the sooner with the next thing to do together.
+_POLL_SERVED: Final = 0.001
 
 
 @contextlib.contextmanager
@@ -61,16 +63,62 @@ def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
         turn.release()
 
 
-def _acquire(path: str, deadline: float) -> int | None:
-    """Return the open file that holds the lock, or None if another process has it until then."""
+@contextlib.contextmanager
+def hold_unless(
+    path: Path, *, what: str, served: Callable[[], bool], timeout: float = TIMEOUT
+) -> Iterator[bool]:
+    """Hold the lock, unless its holder does what it is wanted for; yield whether it is held.
+
+    `served` tells that, and is asked each time that the lock is found to be held. It may have
+    happened as well just before the lock was got.
+
+    Raises:
+        Locked: as for `hold`.
+    """
+    name = os.fspath(path)
+    deadline = time.monotonic() + max(timeout, _LEAST_TIMEOUT)
+    turn = _turn(name)
+    while not turn.acquire(timeout=_POLL_SERVED):
+        if served():
+            yield False
+            return
+        if time.monotonic() > deadline:
+            raise _locked(path, what, timeout)
+    try:
+        deadline = max(deadline, time.monotonic() + _LEAST_TIMEOUT)
+        fd = _acquire(name, deadline, served, _POLL_SERVED)
+        if fd is None:
+            if not served():
+                raise _locked(path, what, timeout)
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
+    finally:
+        turn.release()
+
+
+def _acquire(
+    path: str,
+    deadline: float,
+    served: Callable[[], bool] = lambda: False,
+    poll: float = _POLL,
+) -> int | None:
+    """Return the open file that holds the lock.
+
+    None if another process has it until then, or did what it is wanted for.
+    """
     while True:
         fd = _open(path)
         try:
             while not _try(fd):
-                if time.monotonic() > deadline:
+                if served() or time.monotonic() > deadline:
                     os.close(fd)
                     return None
-                time.sleep(_POLL)
+                time.sleep(poll)
             if _is_at(path, fd):
                 _sign(fd)
                 return fd

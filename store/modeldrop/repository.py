@@ -11,19 +11,21 @@ what needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from modeldrop import founding, references
+from modeldrop.asked import Asked, asked
 from modeldrop.departures import Wanted
 from modeldrop.errors import HomeNotFound
 from modeldrop.home import open_home
 from modeldrop.names import check_alias, check_guid
 from modeldrop.reading import Reading
 from modeldrop.records import Version
+from modeldrop.registrar import Registered
 from modeldrop.runs import Committed
-from modeldrop.versions import Registered
 
 if TYPE_CHECKING:
     from modeldrop.intake import Engine
@@ -179,12 +181,48 @@ class Repository(Reading):
             ArtifactCollected: its bytes were let go.
             VersionRetired: it has a version, which is retired; nothing was changed.
         """
+        asked = self._asked(run, experiment, artifact, by, description, again=again)
+        # Whether the backend is still this home's is asked under the lock.
+        self._claim_home()
+        return self._unless_retired(self.registrar.register(asked))
+
+    def register_all(
+        self,
+        runs: Iterable[str],
+        experiment: str | None = None,
+        by: str | None = None,
+        description: str = "",
+    ) -> list[Registered]:
+        """Register the artifact of each of several runs, in this order; return their versions.
+
+        It does what `register` does, with the same answers, and is many times as quick for new
+        ones where they are of one experiment.
+
+        Raises:
+            ModeldropError: as for `register`, of the first that fails. What comes before it is
+                registered, and registering all again says so.
+        """
+        asked = [self._asked(run, experiment, None, by, description) for run in runs]
+        self._claim_home()
+        found: list[Registered] = []
+        for _, group in itertools.groupby(asked, lambda each: each.wanted.experiment):
+            found += self.registrar.register_all([*group])
+        return [self._unless_retired(each) for each in found]
+
+    def _asked(
+        self,
+        run: str,
+        experiment: str | None,
+        artifact: str | None,
+        by: str | None,
+        description: str,
+        *,
+        again: bool = False,
+    ) -> Asked:
         wanted = Wanted(self)
         experiment, shown, chosen = self._references.to_register(run, experiment, artifact)
         wanted.require(shown, chosen)
-        # Whether the backend is still this home's is asked under the lock.
-        self._claim_home()
-        registered = self.versions_at_backend.register(
+        return asked(
             experiment,
             shown.revision,
             chosen,
@@ -192,8 +230,10 @@ class Repository(Reading):
             by=by or self.home.user,
             description=description,
             again=again,
-            claimed=wanted.claimed,
+            look=wanted,
         )
+
+    def _unless_retired(self, registered: Registered) -> Registered:
         if not registered.created:
             hint = "`--again` gives the same artifact a new version"
             self.retirements_at_backend.refuse(registered.version, hint)

@@ -19,6 +19,7 @@ from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.ledger import Request
 from modeldrop.references import References
+from modeldrop.registrar import Registrar
 from modeldrop.retirements import Retirements
 from modeldrop.runs import Runs
 from modeldrop.versions import Versions
@@ -100,6 +101,11 @@ class Rooms:
     def versions_at_backend(self) -> Versions:
         """The experiments and their versions."""
         return Versions(self.home, self.backend, self.journal)
+
+    @cached_property
+    def registrar(self) -> Registrar:
+        """Who gives artifacts their versions."""
+        return Registrar(self.home, self.backend, self.versions_at_backend)
 
     @cached_property
     def aliases_at_backend(self) -> Aliases:

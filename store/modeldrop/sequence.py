@@ -20,12 +20,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import layout
 from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
+from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, BackendRefused, BucketNotFound, OutcomeUnknown
 from modeldrop.form import owner_of
 
@@ -208,6 +210,20 @@ class Sequence:
                     self.confirm(there[0])
                     return Appended(*there, created=False, conflicts=conflicts)
                 number = there
+
+    def append_in(self, batch: Batch, at: int, records: Several[bytes]) -> list[Pending] | None:
+        """Have records appended with a batch, under the numbers from `at` on.
+
+        Each has its number once the batch has given it its name; the first whose number is taken
+        by then ends the row. None where this backend shares no waits; then nothing was done.
+        """
+        pending: list[Pending] = []
+        for number, data in enumerate(records, at):
+            each = self._backend.create_among(batch, self.key(number), data)
+            if each is None:
+                return None
+            pending.append(each)
+        return pending
 
     def _owner(self, number: int, data: bytes) -> str:
         return _owner(self._backend, self.key(number), data)

@@ -68,6 +68,6 @@ class Upkeep(Delivery):
     def _storing(self) -> Storing:
         from modeldrop.intake import Storing  # noqa: PLC0415 - not needed to register
 
-        rooms = (self.runs_at_backend, self.versions_at_backend, self.transfer)
+        rooms = (self.runs_at_backend, self.registrar, self.transfer)
         connections = self.backend.capabilities.connections
         return Storing(*rooms, connections, self.home.config.formats)

@@ -1,54 +1,40 @@
-"""Versions of experiments: the file-locked counter in front of the sequence, and registering.
+"""Versions of experiments: the sequence at the backend, and the file-locked counter before it.
 
 The sequence at the backend is the truth. The counter, `refs/<experiment>` of the home, says how
 far this home has seen it, so that a registration needs no search; its lock lets one process of
 this host append at a time, so that no conflict ever happens here. Across hosts the sequence
 decides.
 
-Registering is idempotent by content. The owner of a registration is the digest of what is
-registered, and its claim, `registrations/<owner>.json`, says from which number on a record with
-that owner may stand: whoever registers the same again, on any host and at any time, reads upward
-from there.
+Who gives an artifact its version is `registrar`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
 
-from modeldrop import counters, layout, locks
-from modeldrop.admission import check_backend
+from modeldrop import counters, layout
 from modeldrop.backend.base import Backend
-from modeldrop.backend.patience import patiently
-from modeldrop.crowd import Crowd
 from modeldrop.errors import (
     CounterDamaged,
     IntegrityError,
-    ModeldropError,
-    OutcomeUnknown,
     VersionNotFound,
     VersionVacant,
 )
-from modeldrop.form import damaged, now
+from modeldrop.form import damaged
 from modeldrop.home import Home
 from modeldrop.home_records import Counter
 from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
-from modeldrop.names import check_experiment, check_text, is_experiment, printable
+from modeldrop.names import check_experiment, is_experiment, printable
 from modeldrop.records import (
-    Artifact,
     Registration,
-    RegistrationDone,
-    Revision,
     VacantVersion,
     Version,
-    registration_owner,
 )
 from modeldrop.registrations import Registrations
 from modeldrop.sequence import Sequence
@@ -62,15 +48,6 @@ LEFT_VACANT: Final = "left-vacant"
 _VACANT: Final = b'"kind": "vacant-version"'
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """The version that an artifact has."""
-
-    version: Version
-    created: bool
-    """Whether this call registered it; False if it had been registered before."""
-
-
 class Versions:
     """The versions at a backend."""
 
@@ -82,7 +59,6 @@ class Versions:
         self._intents = Intents(home.paths.intents)
         self.registrations = Registrations(backend)
         """What registrations write beside the versions."""
-        self._crowds: dict[str, Crowd] = {}
 
     def experiments(self) -> Iterator[str]:
         """Yield the names of the experiments at the backend, in no particular order."""
@@ -92,7 +68,7 @@ class Versions:
 
     def last(self, experiment: str) -> int:
         """Return the newest version's number at the backend, 0 if there is none."""
-        return self._sequence(experiment).last(self._seen(experiment))
+        return self.sequence(experiment).last(self._seen(experiment))
 
     def reach(self, experiment: str, seen: int) -> int:
         """Return the newest version's number at the backend, going on from one that was read.
@@ -100,13 +76,13 @@ class Versions:
         Where that one isn't there any more, the backend was put back to an earlier state, and its
         versions are counted anew.
         """
-        sequence = self._sequence(experiment)
+        sequence = self.sequence(experiment)
         newest, there = sequence.since(seen)
         return newest if there else sequence.last()
 
     def numbers(self, experiment: str) -> list[int]:
         """Return the numbers of the versions by listing them: for those who check."""
-        return self._sequence(experiment).numbers()
+        return self.sequence(experiment).numbers()
 
     def version(self, experiment: str, number: int | None = None) -> Version:
         """Return a version, the newest one by default.
@@ -121,7 +97,7 @@ class Versions:
         found = self._read(experiment, number)
         if found is None and newest and number:
             # The counter misled us: the backend has lost versions, or was put back.
-            number = self._sequence(experiment).last()
+            number = self.sequence(experiment).last()
             found = self._read(experiment, number)
         vacant = found
         while newest and isinstance(found, VacantVersion):
@@ -180,109 +156,7 @@ class Versions:
 
     def confirm(self, version: Version | VacantVersion) -> None:
         """Make sure that a version that was read lasts; see `Backend.confirm`."""
-        self._sequence(version.experiment).confirm(version.version)
-
-    def register(
-        self,
-        experiment: str,
-        revision: Revision,
-        artifact: Artifact,
-        request: Request,
-        *,
-        by: str,
-        description: str,
-        again: bool = False,
-        claimed: Callable[[], None] = lambda: None,
-    ) -> Registered:
-        """Give an artifact the next version of an experiment, or find the one that it has.
-
-        The caller has checked that revision and artifact are at the backend. The answer is the
-        caller's own version, never merely the newest. `claimed` is called once the claim keeps the
-        artifact from being let go, to raise if that came too late.
-
-        Raises:
-            Locked: another process of this host registers for longer than the time-out.
-            CounterDamaged: the counter can't be read.
-            InvalidName: the description or `by` is no text that can be stored.
-            BackendError: the backend holds another repository now, or failed.
-            OutcomeUnknown: it may have happened; registering again finds out, unless `again`.
-        """
-        check_text("description", description)
-        check_text("name of who registers", by)
-        nonce = request.id if again else None
-        owner = registration_owner(
-            experiment, revision.run, artifact.artifact, artifact.sha256, nonce
-        )
-        what = f"the experiment {experiment}"
-        crowd = self._crowds.setdefault(experiment, Crowd())
-        crowd.wait()
-        with (
-            locks.hold(self._home.paths.counter_lock(experiment), what=what),
-            _hinted(experiment, again=again),
-        ):
-            # Before settling: what an empty mount point lacks was not undone.
-            patiently(lambda: check_backend(self._home, self._backend))
-            # What the version will refer to.
-            self._backend.confirm(
-                layout.numbered(layout.revisions(revision.run), revision.revision)
-            )
-            sequence = self._sequence(experiment)
-            meaning = Meaning(self, experiment)
-            ledger = self.ledger(meaning)
-            ledger.settle()
-            seen = self.counter(experiment) or 0
-            newest, there = sequence.since(seen)
-            if not there:
-                path = self._home.paths.counter(experiment)
-                what = f"{experiment}/{seen} was registered"
-                raise counters.lost(path, what, self._backend.url)
-            claim = Registration(
-                owner=owner,
-                experiment=experiment,
-                run=revision.run,
-                artifact=artifact.artifact,
-                sha256=artifact.sha256,
-                nonce=nonce,
-                starts_at=newest + 1,
-                claimed_by=by,
-                claimed_at=now(),
-            )
-            first = starts_at = self.registrations.claim(claim)
-            _log.debug("step: claimed")
-            claimed()
-            if starts_at != claim.starts_at:
-                # Claimed before: it may have its version already.
-                found = self._look_up(experiment, owner, starts_at, sequence)
-                if isinstance(found, Version):
-                    sequence.confirm(found.version)
-                    self.bring_forward(experiment, found.version)
-                    return Registered(found, created=False)
-                starts_at = found
-            meaning.first = first
-
-            def make(number: int) -> bytes:
-                return Version(
-                    owner=owner,
-                    experiment=experiment,
-                    version=number,
-                    run=revision.run,
-                    revision=revision.revision,
-                    artifact=artifact.artifact,
-                    sha256=artifact.sha256,
-                    size=artifact.size,
-                    description=description,
-                    home=self._home.id,
-                    host=self._home.host,
-                    registered_by=by,
-                    registered_at=claim.claimed_at,
-                ).to_bytes()
-
-            begun = time.monotonic()
-            # With a nonce the owner is this request's alone, and others' numbers needn't be read.
-            appended = ledger.append(make, request, owner=owner, at=starts_at, shared=not again)
-            crowd.met(appended.conflicts, time.monotonic() - begun)
-            version = self.parse(appended.data, experiment, appended.number)
-            return Registered(version, created=appended.created)
+        self.sequence(version.experiment).confirm(version.version)
 
     def counter(self, experiment: str) -> int | None:
         """Return how far this home has seen the versions, or None if it never looked.
@@ -340,36 +214,8 @@ class Versions:
 
     def ledger(self, meaning: Meaning) -> Ledger:
         """Return what appends to the experiment of `meaning`, for the holder of its lock."""
-        sequence = self._sequence(meaning.experiment)
+        sequence = self.sequence(meaning.experiment)
         return Ledger(sequence, self._intents, self._journal, meaning)
-
-    def _look_up(
-        self, experiment: str, owner: str, starts_at: int, sequence: Sequence
-    ) -> Version | int:
-        """Return the version of a registration that was claimed, or where to go on from."""
-        first = self._read(experiment, starts_at)
-        if first is None:
-            return starts_at
-        if first.owner == owner and isinstance(first, Version):
-            return first
-        key = layout.registration_done(experiment, owner)
-        data = patiently(lambda: self._backend.read(key))
-        if data is not None:
-            done = RegistrationDone.from_bytes(data, f"{self._backend.url}/{key}")
-            noted = self.version(experiment, done.version)
-            if noted.owner != owner:
-                message = (
-                    f"{self._backend.url}/{key} names {experiment}/{done.version}, "
-                    "and that is another registration"
-                )
-                raise IntegrityError(message, hint="`modeldrop verify` checks the whole store")
-            return noted
-        found = sequence.find(owner, starts_at + 1)
-        if isinstance(found, int):
-            return found
-        version = self.parse(found[1], experiment, found[0])
-        self.registrations.note_done(version)
-        return version
 
     def _seen(self, experiment: str) -> int:
         """Return the counter as a hint for readers, who need none."""
@@ -378,30 +224,13 @@ class Versions:
         except (CounterDamaged, OSError):
             return 0
 
-    def _sequence(self, experiment: str) -> Sequence:
+    def sequence(self, experiment: str) -> Sequence:
+        """Return the sequence of an experiment's versions."""
         return Sequence(self._backend, layout.versions(experiment))
 
     def _read(self, experiment: str, number: int) -> Version | VacantVersion | None:
-        data = self._sequence(experiment).read(number)
+        data = self.sequence(experiment).read(number)
         return None if data is None else self.parse_any(data, experiment, number)
-
-
-@contextlib.contextmanager
-def _hinted(experiment: str, *, again: bool) -> Iterator[None]:
-    """Have errors after which it may have happened say what is true of `--again`.
-
-    What they say otherwise, that repeating is safe, holds only without it.
-    """
-    try:
-        yield
-    except ModeldropError as error:
-        # The plain one is the journal's: the version may be given then.
-        if again and (isinstance(error, OutcomeUnknown) or type(error) is ModeldropError):
-            error.hint = (
-                f"see `modeldrop list {experiment}` before you run it again: `--again` gives one "
-                "more version each time, also if this one was given"
-            )
-        raise
 
 
 class Meaning:
@@ -421,24 +250,7 @@ class Meaning:
             return None
         if isinstance(version, VacantVersion):
             return _left_vacant(version, request)
-        return NewEntry(
-            kind=REGISTERED,
-            about=(f"{version.experiment}/{number}", f"run:{version.run}~{version.revision}"),
-            request=request.id,
-            user=request.user,
-            details={
-                "experiment": version.experiment,
-                "version": number,
-                "run": version.run,
-                "revision": version.revision,
-                "artifact": version.artifact,
-                "sha256": version.sha256,
-                "size": version.size,
-                "registered_by": version.registered_by,
-                "description": version.description,
-                **({"origin": version.origin.as_json()} if version.origin else {}),
-            },
-        )
+        return registered(version, request)
 
     def settled(self, number: int, data: bytes) -> None:
         """Bring the counter forward, and note what the registration came to."""
@@ -446,6 +258,31 @@ class Meaning:
         self._versions.bring_forward(self.experiment, number)
         if number != self.first and isinstance(version, Version):
             self._versions.registrations.note_done(version)
+
+
+def registered(version: Version, request: Request) -> NewEntry:
+    """Return the entry that says that this home registered a version."""
+    return NewEntry(
+        kind=REGISTERED,
+        about=(
+            f"{version.experiment}/{version.version}",
+            f"run:{version.run}~{version.revision}",
+        ),
+        request=request.id,
+        user=request.user,
+        details={
+            "experiment": version.experiment,
+            "version": version.version,
+            "run": version.run,
+            "revision": version.revision,
+            "artifact": version.artifact,
+            "sha256": version.sha256,
+            "size": version.size,
+            "registered_by": version.registered_by,
+            "description": version.description,
+            **({"origin": version.origin.as_json()} if version.origin else {}),
+        },
+    )
 
 
 def _left_vacant(vacant: VacantVersion, request: Request) -> NewEntry:

@@ -77,7 +77,7 @@ ALL: Final = (
     Peer(
         TOGETHER,
         "modeldrop, dropped together",
-        "runs with `_SUCCESS` renamed into staging, `Engine.scan_once`, `Repository.register`",
+        "runs with `_SUCCESS` renamed into staging, `Engine.scan_once`, `Repository.register_all`",
         "",
         ("ours", "together"),
         tasks=_tasks("run"),

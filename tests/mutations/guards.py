@@ -39,7 +39,8 @@ _CALLS: Final = {
         ),
         SYNC,
     ),
-    **dict.fromkeys(("hold", "Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"), LOCK),
+    **dict.fromkeys(("hold", "hold_unless", "Lock", "RLock", "Condition"), LOCK),
+    **dict.fromkeys(("Semaphore", "BoundedSemaphore"), LOCK),
     **dict.fromkeys(
         (
             *("create_durable", "link_if_absent", "_rename_if_absent", "rename_if_absent"),
@@ -53,7 +54,8 @@ _CALLS: Final = {
     "fcntl": SOURCE,
     **dict.fromkeys(
         (
-            *("confirm", "check_batch", "check_last_line", "_check_arrived", "_check_size"),
+            *("confirm", "confirm_in", "check_batch", "check_last_line"),
+            *("_check_arrived", "_check_size"),
             *("require", "damaged", "is_copy", "_look_again"),
         ),
         READ_BACK,

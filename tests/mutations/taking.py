@@ -79,6 +79,7 @@ def _moved(_: str, source: str, name: str, target: str, new_name: str) -> str:
 _Made = Callable[..., str]
 _CALLS: Final[dict[str, str | _Made]] = {
     "hold": _NO_LOCK,
+    "hold_unless": _NO_LOCK,
     "turn": _NO_LOCK,
     **dict.fromkeys(("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"), _UNLOCKED),
     "link": _renamed,

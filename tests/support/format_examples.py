@@ -29,6 +29,7 @@ from modeldrop.home_records import (
     MoveCounter,
     Probe,
     PushedRecord,
+    VersionWanted,
 )
 from modeldrop.journal import NewEntry, lines
 from modeldrop.metadata import Code, Dataset, Environment, Metadata
@@ -389,6 +390,20 @@ EXAMPLES: dict[str, Record] = {
     ),
     "counter": Counter("churn", 1, REPOSITORY),
     "move-counter": MoveCounter("churn", "champion", 2, REPOSITORY),
+    "errand": VersionWanted(
+        request=REQUEST,
+        user="ada",
+        experiment="churn",
+        run=RUN,
+        revision=1,
+        artifact="model.onnx",
+        sha256=HELLO,
+        size=5,
+        nonce=None,
+        by="ada",
+        description="",
+        until=86_400,
+    ),
     "intent": Intent(
         request=REQUEST,
         sequence=".modeldrop/experiments/churn/versions",

@@ -98,7 +98,8 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ("intents", ALONE): ("modeldrop/intents.py: Intents.end: write_durable",),
     ("journal", ALONE): (
         "modeldrop/batch.py: Batch.sync: self._wait",
-        "modeldrop/batch.py: Batch.finish: self._wait",
+        "modeldrop/batch.py: Batch.finish: self._give",
+        "modeldrop/batch.py: Batch._give: self._wait",
         "modeldrop/batch.py: Batch._wait: files.sync_data",
         "modeldrop/batch.py: Batch._wait: files.sync_path",
         "modeldrop/files.py: write_durable: _replace",
@@ -138,7 +139,7 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ("promote", OTHER): ("modeldrop/promotion.py: Promotion.place: sequence.confirm",),
     ("promote, new", KILLED): (
         "modeldrop/promotion.py: Promotion.place: self._versions.confirm",
-        "modeldrop/versions.py: Versions.confirm: self._sequence(version.experiment).confirm",
+        "modeldrop/versions.py: Versions.confirm: self.sequence(version.experiment).confirm",
     ),
     ("pull", ALONE): (
         "modeldrop/cache.py: cached: files.make_folders",
@@ -165,8 +166,14 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/journal/log.py: Journal._confirm: files.sync_folder",
         "modeldrop/sequence.py: Sequence.confirm: self._backend.confirm",
     ),
-    ("register", OTHER): ("modeldrop/versions.py: Versions.register: sequence.confirm",),
-    ("register, new", KILLED): ("modeldrop/versions.py: Versions.register: self._backend.confirm",),
+    ("register", OTHER): ("modeldrop/registrar.py: Registrar._one: self._versions.confirm",),
+    ("register, new", KILLED): ("modeldrop/registrar.py: Registrar._one: self._backend.confirm",),
+    ("register, several", ALONE): (
+        "modeldrop/batch.py: Batch.give: self._give",
+        "modeldrop/ledger.py: Ledger.append_together: batch.sync",
+        "modeldrop/ledger.py: Ledger.append_together: batch.give",
+        "modeldrop/registrar.py: Registrar._append_together.admit: batch.give",
+    ),
     ("retire", OTHER): ("modeldrop/retirements.py: Retirements.say: sequence.confirm",),
     ("retire, new", KILLED): ("modeldrop/retirements.py: Retirements.say: self._versions.confirm",),
     ("retry", ALONE): (
@@ -203,6 +210,9 @@ NEEDED: Final[dict[str, Where]] = {wait: where for where, mine in _BY_ACT.items(
 """By the name of each wait, the act in which something is lost without it."""
 
 NOT_NEEDED: Final[dict[str, str]] = {
+    "modeldrop/registrar.py: Registrar._append_together.follow: batch.give": (
+        "it gives the counter its name without a wait: one that comes back is behind, as it may be"
+    ),
     "modeldrop/backend/local.py: LocalBackend.replace: files.write_durable": (
         "a folder is led to by a link; only stores have a record replaced"
     ),

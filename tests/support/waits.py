@@ -23,11 +23,19 @@ _SYSTEM: Final = frozenset({"os.fsync", "os.fdatasync", "_libc().syncfs"})
 # Methods that wait, by the names that their objects have wherever they are called.
 _METHODS: Final = frozenset(
     {
-        *("batch.finish", "batch.sync", "self._wait", "self._sync", "self._named"),
+        *(
+            "batch.finish",
+            "batch.sync",
+            "batch.give",
+            "self._give",
+            "self._wait",
+            "self._sync",
+            "self._named",
+        ),
         *("sequence.confirm", "self._sequence.confirm", "self._backend.confirm"),
         *("self._versions.confirm", "turn.sequence.confirm", "self.confirm"),
         *("self._sequence(draft.run).confirm", "self._copies.confirm"),
-        "self._sequence(version.experiment).confirm",
+        "self.sequence(version.experiment).confirm",
     }
 )
 

@@ -45,7 +45,7 @@ class Capabilities:
     leads: bool = False
     # Whether a record can be replaced in one step for all readers.
     replaces: bool = False
-    # Whether `create_in` takes small files and records, which wait for the disk together then.
+    # Whether `create_in` and `create_among` take what waits for the disk together then.
     shares_waits: bool = False
     # How long nothing may come for a file that was begun until it counts as given up. Longer than
     # anybody goes on with an upload that was interrupted: see `intake.attempts`.
@@ -248,6 +248,17 @@ class Backend(Protocol):
         where it is there already, and where this backend waits for nothing that could be shared;
         then nothing was done.
         """
+        ...
+
+    def create_among(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Have a record created with a batch if it is absent, in a folder that is there.
+
+        None where this backend waits for nothing that could be shared; then nothing was done.
+        """
+        ...
+
+    def confirm_in(self, batch: Batch, key: str) -> None:
+        """Make sure with a batch's next wait that a record that was read lasts; see `confirm`."""
         ...
 
     def stat(self, key: str) -> Stored | None:

@@ -132,6 +132,18 @@ class LocalBackend:
                 self._check_root()
                 raise
 
+    def create_among(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Have a record created with a batch, if it is absent, in a folder that is there."""
+        path = self._path(key)
+        with self._told("create", path):
+            return batch.create(path, data)
+
+    def confirm_in(self, batch: Batch, key: str) -> None:
+        """Have a record's name and the way to it last with a batch."""
+        path = self._path(key)
+        with self._told("look at", path):
+            batch.confirm(*self._above(path), os.path.dirname(path))
+
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file, or None if it is absent."""
         path = self._path(key)

@@ -120,6 +120,15 @@ class ObjectBackend:
         del batch, key, data
         return None
 
+    def create_among(self, batch: Batch, key: str, data: bytes) -> Pending | None:
+        """Return None: each object is a request of its own."""
+        del batch, key, data
+        return None
+
+    def confirm_in(self, batch: Batch, key: str) -> None:
+        """Do nothing: what can be read lasts."""
+        del batch, key
+
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file by one request, or None if it is known to be absent."""
         full = self._key(key)

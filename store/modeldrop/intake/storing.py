@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from modeldrop import layout
+from modeldrop.asked import asked
 from modeldrop.choosing import choose_artifact
 from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused, InvalidName, RunNotFound
@@ -41,9 +42,9 @@ from modeldrop.ledger import Request
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import is_artifact_name, printable, refuse_component
 from modeldrop.records import Revision, StoredFile
+from modeldrop.registrar import Registered, Registrar
 from modeldrop.runs import Committed, Runs
 from modeldrop.transfer import Transfer, damage
-from modeldrop.versions import Registered, Versions
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Storing:
     def __init__(
         self,
         runs: Runs,
-        versions: Versions,
+        registrar: Registrar,
         transfer: Transfer,
         connections: int,
         formats: FormatSettings | None = None,
@@ -63,7 +64,7 @@ class Storing:
         self.formats = formats or FormatSettings()
         """What becomes of files by what they are; may be set to others at any time."""
         self._runs = runs
-        self._versions = versions
+        self._registrar = registrar
         self._transfer = transfer
         self._connections = connections
 
@@ -108,20 +109,22 @@ class Storing:
         Raises:
             InvalidName: the run names no experiment.
             AmbiguousArtifact, ArtifactNotFound: it doesn't say which artifact, or that isn't there.
-            ModeldropError: as for `Versions.register`.
+            ModeldropError: as for `Registrar.register`.
         """
         if revision.experiment is None:
             message = f"run {revision.run} names no experiment"
             raise InvalidName(message, hint=f"name it by `experiment` in {wish.said_in}")
         artifact = choose_artifact(revision, wish.artifact)
         self._transfer.require(artifact)
-        return self._versions.register(
-            revision.experiment,
-            revision,
-            artifact,
-            request,
-            by=request.user,
-            description=wish.description,
+        return self._registrar.register(
+            asked(
+                revision.experiment,
+                revision,
+                artifact,
+                request,
+                by=request.user,
+                description=wish.description,
+            )
         )
 
     @property

@@ -79,8 +79,7 @@ class Together(Ours):
             (aside / run / "_SUCCESS").touch()
             (aside / run).rename(self._repository.home.staging / run)
         self._engine.scan_once()
-        for run in runs:
-            self._repository.register(run, "churn")
+        self._repository.register_all(runs, "churn")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,21 @@ def _register(root: Path, say: Say) -> None:
             say(["version", version.version, version.sha256])
 
 
+def _begin_several(root: Path) -> None:
+    """Store four runs, and have the first one's version."""
+    _begin_versions(root)
+    with opened(root) as repository:
+        for number, run in enumerate(RUNS[2:], 2):
+            repository.upload(run, model(root / "aside" / "model.bin", f"weights {number}"))
+        repository.register(RUNS[0], "churn")
+
+
+def _register_several(root: Path, say: Say) -> None:
+    with opened(root) as repository:
+        for found in repository.register_all(RUNS[1:], "churn"):
+            say(["version", found.version.version, found.version.sha256])
+
+
 def _begin_late(root: Path) -> None:
     """Have the first registration claimed by one that died, and its number taken by another."""
     _begin_versions(root)
@@ -222,6 +237,23 @@ def _register_new(root: Path, say: Say) -> None:
         say(["version", version.version, version.sha256])
 
 
+def _begin_next(root: Path) -> None:
+    _begin_new(root)
+    _upload_new(root, lambda _: None)
+    _register_new(root, lambda _: None)
+
+
+def _upload_next(root: Path, say: Say) -> None:
+    with opened(root) as repository:
+        repository.upload(RUNS[1], root / "aside" / "model.bin")
+
+
+def _register_next(root: Path, say: Say) -> None:
+    with opened(root) as repository, contextlib.suppress(RunNotFound):
+        version = repository.register(RUNS[1], "churn").version
+        say(["version", version.version, version.sha256])
+
+
 def _check_new(root: Path, told: list[Fact]) -> None:
     """See that nothing refers to what isn't there."""
     holds(root, told)
@@ -232,6 +264,10 @@ NAMING: Final = {
     "register": act(_begin_versions, _register, killed=True, other=True),
     "register, new": Act(
         _begin_new, _register_new, _check_new, whole=False, killed=True, dies=_upload_new
+    ),
+    "register, several": act(_begin_several, _register_several, killed=True, other=True),
+    "register, next": Act(
+        _begin_next, _register_next, _check_new, whole=False, killed=True, dies=_upload_next
     ),
     "register, late": act(_begin_late, _register_late, whole=False),
     "register, again": Act(_begin_versions, _register_again, _check_again, whole=False),
