@@ -340,7 +340,7 @@ class Line:
             description="for another",
             until=until,
         )
-        return self.errands.join(wanted.request, wanted.to_bytes())
+        return self.errands.join(wanted.to_bytes())
 
     def __len__(self) -> int:
         return len(os.listdir(self.repository.home.paths.errands / "churn"))
@@ -398,12 +398,12 @@ def test_what_cannot_go_together_its_owner_is_told_to_do_alone(
 
 
 def test_what_cannot_be_read_is_left_to_its_owner(repository: Repository, line: Line) -> None:
-    torn, other = line.errands.join(new_guid(), b"half of a"), stored(repository)
+    torn, other = line.errands.join(b"half of a"), stored(repository)
     later: Fields = {"format": 2, "kind": "errand"}
     digest = hashlib.sha256(canonical(later)).hexdigest()
     strange = [
-        line.errands.join(new_guid(), b'{"kind": "errand"}\n'),
-        line.errands.join(new_guid(), canonical({**later, "record_sha256": digest}) + b"\n"),
+        line.errands.join(b'{"kind": "errand"}\n'),
+        line.errands.join(canonical({**later, "record_sha256": digest}) + b"\n"),
         line.join(stored(repository), experiment="fraud"),
     ]
     good = line.join(other)
@@ -430,9 +430,7 @@ def test_who_is_told_a_version_that_is_another_ones_looks_for_itself(
     with ThreadPoolExecutor(1) as pool:
         with locks.hold(path, what="the experiment"):
             waiting = pool.submit(repository.register, run, "churn")
-            folder = repository.home.paths.errands / "churn"
             assert comes_true(lambda: not said)
-            assert comes_true(lambda: os.listdir(folder) == [])
         found = waiting.result()
 
     assert (found.version.run, found.version.version) == (run, 2)
@@ -457,3 +455,26 @@ def test_who_cannot_hand_over_what_it_wants_waits_for_its_turn(
         assert waiting.result().version.version == 2
 
     is_whole(repository, 2)
+
+
+def test_what_was_wanted_is_not_done_twice(repository: Repository, line: Line) -> None:
+    errand = line.join(stored(repository))
+    repository.register(stored(repository), "churn")
+    assert errand.answer() == b"3"
+
+    # Answered, and its owner hasn't looked yet.
+    repository.register(stored(repository), "churn")
+    line.errands.rest(errand)
+    repository.register(stored(repository), "churn")
+    is_whole(repository, 5)
+
+    # The same file, for something else; that it was answered before says nothing.
+    again = line.join(stored(repository))
+    assert again is errand
+    assert again.answer() is None
+    repository.register(stored(repository), "churn")
+    assert again.answer() == b"7"
+    line.errands.rest(again)
+    line.errands.close()
+    assert len(line) == 0
+    is_whole(repository, 7)

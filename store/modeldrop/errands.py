@@ -4,12 +4,14 @@ Purpose: whoever holds a lock does what others wait to do, as a group, at the pr
 
 Calling sequence: who finds the lock held writes down what it wants with `join`, and waits for
 either of two: an `answer`, or the lock. Who gets the lock goes through `others`, does what they
-want as far as it can, and says so by `tell`. What isn't answered its owner does itself. At last
-each one calls `leave`.
+want as far as it can, and says so by `tell`. What isn't answered its owner does itself. Then it
+calls `rest`, or `drop` where the holder may be at it still.
 
-On disk: `errands/<experiment>/<request>` of the home, two lines, the second one the answer. None of
-it lasts, nor needs to: what was done is told by what it is about. The owner keeps the file locked,
-flock(2), so that nobody does what a process wanted that died.
+On disk: a file in `errands/<experiment>/` of the home, which begins with a line, what is wanted,
+and then the answer, a short line as well; zeros stand for neither. Its owner uses it again and
+again: to make and remove a file costs as much as what is wanted. None of it lasts, nor needs to:
+what was done is told by what it is about. The owner keeps the file locked, flock(2), so that nobody
+does what a process wanted that died.
 """
 
 from __future__ import annotations
@@ -17,34 +19,49 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
+from typing import Final
 
-_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+# As long as an answer may be, with its end.
+_ANSWER: Final = 32
+# More than any line is.
+_MOST: Final = 1 << 16
 
 
 class Errand:
     """What one waiting process wants, in its own hands or in those of the lock's holder."""
 
-    def __init__(self, path: str, fd: int, wanted: bytes) -> None:
+    def __init__(self, path: str, fd: int, wanted: bytes = b"") -> None:
         """Stand for an open file."""
         self._path = path
         self._fd = fd
         self.wanted = wanted
         """What it wants, a line."""
 
+    def want(self, wanted: bytes) -> None:
+        """Want something, by one line; for its owner."""
+        self.wanted = wanted
+        os.pwrite(self._fd, wanted + bytes(_ANSWER), 0)
+
+    def want_nothing(self) -> None:
+        """Want nothing any more; for its owner."""
+        os.pwrite(self._fd, b"\0", 0)
+
     def answer(self) -> bytes | None:
         """Return what the holder said, or None as long as that is nothing."""
-        said = os.pread(self._fd, 64, len(self.wanted))
-        return said[:-1] if said.endswith(b"\n") else None
+        said, end, _ = os.pread(self._fd, _ANSWER, len(self.wanted)).partition(b"\n")
+        return said if end else None
 
     def tell(self, answer: bytes) -> None:
-        """Say what became of it, in one short line without its end."""
+        """Say what became of it, in less than 32 bytes."""
         # Who can't be told does it again, and finds it done.
         with contextlib.suppress(OSError):
             os.pwrite(self._fd, answer + b"\n", len(self.wanted))
 
-    def leave(self) -> None:
-        """Want it no more, whether it is done or not."""
+    def remove(self) -> None:
+        """Leave nothing of it; for its owner."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         os.close(self._fd)
@@ -55,37 +72,60 @@ class Errand:
 
 
 class Errands:
-    """The errands of those who wait for one lock."""
+    """The errands of those who wait for one lock; threads may share them."""
 
     def __init__(self, folder: str) -> None:
         """Keep them in a folder, which is made when it is needed."""
         self._folder = folder
+        self._resting: list[Errand] = []
 
-    def join(self, request: str, wanted: bytes) -> Errand:
+    def join(self, wanted: bytes) -> Errand:
         """Ask the holder for something, by one line.
 
         Raises:
             OSError: it can't be written down.
         """
-        path = os.path.join(self._folder, request)
+        mine = self._resting.pop() if self._resting else self._new()
+        try:
+            mine.want(wanted)
+        except BaseException:
+            mine.remove()
+            raise
+        return mine
+
+    def _new(self) -> Errand:
+        path = os.path.join(self._folder, secrets.token_hex(8))
         try:
             fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
         except FileNotFoundError:
             os.makedirs(self._folder, exist_ok=True)
             fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
-        mine = Errand(path, fd, wanted)
+        mine = Errand(path, fd)
         try:
             # Before it is written: what can be read is wanted by somebody who lives.
             fcntl.flock(fd, fcntl.LOCK_EX)
-            os.pwrite(fd, wanted, 0)
         except BaseException:
-            mine.leave()
+            mine.remove()
             raise
         return mine
 
+    def rest(self, mine: Errand) -> None:
+        """Want nothing for now: it was answered, or the lock is one's own."""
+        mine.want_nothing()
+        self._resting.append(mine)
+
+    def drop(self, mine: Errand) -> None:
+        """Want it no more, though the holder may be about to do it."""
+        mine.remove()
+
+    def close(self) -> None:
+        """Leave none of those that rest."""
+        while self._resting:
+            self._resting.pop().remove()
+
     @contextlib.contextmanager
-    def others(self, mine: str) -> Iterator[list[Errand]]:
-        """Open what all but one's own request want, for the holder of the lock.
+    def others(self) -> Iterator[list[Errand]]:
+        """Open what is wanted and not answered, for the holder of the lock, who wants nothing.
 
         What the dead left is removed.
         """
@@ -96,7 +136,7 @@ class Errands:
         with contextlib.ExitStack() as stack:
             found = []
             for name in sorted(names):
-                errand = self._open(name) if name != mine else None
+                errand = self._open(name)
                 if errand is not None:
                     stack.callback(errand.close)
                     found.append(errand)
@@ -111,8 +151,8 @@ class Errands:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            wanted, end, said = os.pread(fd, 1 << 16, 0).partition(b"\n")
-            if end and not said:
+            wanted, end, rest = os.pread(fd, _MOST, 0).partition(b"\n")
+            if end and not wanted.startswith(b"\0") and not rest[:1].strip(b"\0"):
                 return Errand(path, fd, wanted + end)
         else:
             with contextlib.suppress(FileNotFoundError):

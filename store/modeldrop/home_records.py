@@ -154,7 +154,7 @@ class FetchedAt(Record):
 
 @dataclass(frozen=True, slots=True)
 class VersionWanted(Record):
-    """The first line of `errands/<experiment>/<request>`: what is to be registered for another."""
+    """The first line of a file in `errands/<experiment>/`: what is to be registered for another."""
 
     kind: ClassVar[str] = "errand"
     indent: ClassVar[int | None] = None

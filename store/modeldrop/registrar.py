@@ -81,6 +81,12 @@ class Registrar:
         self._versions = versions
         self._registrations = versions.registrations
         self._crowds: dict[str, Crowd] = {}
+        self._errands: dict[str, Errands] = {}
+
+    def close(self) -> None:
+        """Leave nothing that other processes of this home would look at."""
+        for errands in self._errands.values():
+            errands.close()
 
     def register(self, asked: Asked) -> Registered:
         """Give an artifact the next version of its experiment, or find the one that it has.
@@ -125,30 +131,42 @@ class Registrar:
         None if that one says that it is to be done alone.
         """
         experiment = mine.wanted.experiment
-        errands = Errands(str(self._home.paths.errands / experiment))
-        with contextlib.ExitStack() as stack:
-            handed: list[Errand | None] = []
+        errands = self._errands_of(experiment)
+        handed: list[Errand] = []
+        waits_alone = False
 
-            def answered() -> bytes | None:
-                return handed[0].answer() if handed and handed[0] else None
+        def answered() -> bytes | None:
+            return handed[0].answer() if handed else None
 
-            def served() -> bool:
-                if not handed:
-                    handed.append(_joined(errands, mine))
-                    if handed[0]:
-                        stack.callback(handed[0].leave)
-                return answered() is not None
+        def served() -> bool:
+            nonlocal waits_alone
+            if not handed and not waits_alone:
+                errand = _joined(errands, mine)
+                waits_alone = errand is None
+                handed.extend([errand] if errand else [])
+            return answered() is not None
 
-            path = self._home.paths.counter_lock(experiment)
+        path = self._home.paths.counter_lock(experiment)
+        try:
             with locks.hold_unless(path, what=_named(experiment), served=served) as held:
                 answer = answered()
+                if handed:
+                    # Answered, or nobody else has the lock: either way nobody is at it.
+                    errands.rest(handed.pop())
                 if not held or answer is not None:
                     return self._told(mine, answer or _ALONE)
                 ready = self._ready(mine)
                 # Asked for as late as can be: then there are more of them.
-                with errands.others(mine.wanted.request) as others:
+                with errands.others() as others:
                     made = self._with(mine, others, ready)
                 return Registered(made, created=True) if made else self._one(mine, ready)
+        finally:
+            for errand in handed:
+                errands.drop(errand)
+
+    def _errands_of(self, experiment: str) -> Errands:
+        folder = str(self._home.paths.errands / experiment)
+        return self._errands.setdefault(experiment, Errands(folder))
 
     def _with(self, mine: Asked, others: Sequence[Errand], ready: _Ready) -> Version | None:
         """Register with these others, and tell them; None if one's own is nothing new."""
@@ -360,7 +378,7 @@ def _joined(errands: Errands, mine: Asked) -> Errand | None:
     """Hand over what is asked for, or return None: then it waits for its own turn."""
     wanted = mine.as_errand()
     try:
-        return errands.join(mine.wanted.request, wanted)
+        return errands.join(wanted)
     except OSError as error:
         _log.info("%s: waiting for the lock alone: %s", mine.wanted.experiment, error)
         return None

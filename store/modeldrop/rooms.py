@@ -54,6 +54,8 @@ class Rooms:
     def close(self) -> None:
         """Let go of threads and connections."""
         self._close_places()
+        if "registrar" in self.__dict__:
+            self.registrar.close()
         if "backend" in self.__dict__:
             self.backend.close()
 
