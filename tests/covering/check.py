@@ -1,7 +1,8 @@
 """Hold what the whole suite reached to its floor, and the rest to the reasons given for it.
 
 Run by `make test` on the data of coverage.py in the working folder. Exits with 1 where fewer
-branches are taken than is wanted, or where something isn't reached and nobody says why.
+branches are taken than is wanted, or where more isn't reached, and nobody says why, than may be
+luck.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import coverage
 
 from covering.places import (
     LEAST,
+    LUCK,
     ROOT,
     TABLE,
     Table,
@@ -28,7 +30,9 @@ from covering.places import (
 )
 
 
-def check(report: Mapping[str, Any], said: Table, root: Path = ROOT) -> tuple[bool, list[str]]:
+def check(
+    report: Mapping[str, Any], said: Table, root: Path = ROOT, luck: int = LUCK
+) -> tuple[bool, list[str]]:
     """Return whether all is well with what `coverage json` says, and what is to be told."""
     share, taken, every = percent(report)
     found = places(report, root)
@@ -42,7 +46,7 @@ def check(report: Mapping[str, Any], said: Table, root: Path = ROOT) -> tuple[bo
     ]
     if lost:
         lines.append(f"Try: a test that gets there, or a row in {TABLE} that says why none does")
-    return share >= LEAST and not lost, lines
+    return share >= LEAST and len(lost) <= luck, lines
 
 
 def read() -> dict[str, Any]:
