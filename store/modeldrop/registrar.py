@@ -300,8 +300,7 @@ class Registrar:
             if isinstance(found, Version):
                 self._versions.confirm(found)
                 self._versions.bring_forward(experiment, found.version)
-                # With a nonce nobody else can have asked for it.
-                return Registered(found, created=its.nonce is not None)
+                return Registered(found, created=False)
             starts_at = found
         ready.meaning.first = first
 
