@@ -41,6 +41,7 @@ class Wanted:
             ArtifactDamaged: some of them are missing otherwise.
         """
         self._found = shown, artifact
+        self._looked = shown.collections is not None
         if shown.collections:
             self._keep(shown.collections)
         if unseen := shown.unseen(artifact):
@@ -54,8 +55,7 @@ class Wanted:
             ArtifactCollected: it was let go.
         """
         assert self._found is not None  # noqa: S101 - nothing is claimed before it is required
-        shown, _ = self._found
-        if (shown.collections is None and not self._looked) or self._look.is_over:
+        if not self._looked or self._look.is_over:
             self._keep()
 
     def look(self) -> float:
@@ -67,7 +67,7 @@ class Wanted:
             ArtifactCollected: it was let go.
         """
         assert self._found is not None  # noqa: S101 - as above
-        if self._found[0].collections is None and not self._looked:
+        if not self._looked:
             self._keep()
             self._looked = True
         return self._look.until

@@ -2,10 +2,9 @@
 
 Purpose: whoever holds a lock does what others wait to do, as a group, at the price of one.
 
-Calling sequence: who finds the lock held writes down what it wants with `join`, and waits for
-either of two: an `answer`, or the lock. Who gets the lock goes through `others`, does what they
-want as far as it can, and says so by `tell`. What isn't answered its owner does itself. Then it
-calls `rest`, or `drop` where the holder may be at it still.
+Calling sequence: a `Handover` is `served` by whoever holds the lock, or gets the lock. Who has the
+lock goes through `others`, does what they want as far as it can, and says so by `tell`. What isn't
+answered its owner does itself. Then it calls `rest`, or `drop` where the holder may be at it still.
 
 On disk: a file in `errands/<experiment>/` of the home, which begins with a line, what is wanted,
 and then the answer, a short line as well; zeros stand for neither. Its owner uses it again and
@@ -18,10 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
+
+_log = logging.getLogger(__name__)
 
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 # As long as an answer may be, with its end.
@@ -85,7 +87,11 @@ class Errands:
         Raises:
             OSError: it can't be written down.
         """
-        mine = self._resting.pop() if self._resting else self._new()
+        # By one call: another thread may take the last one right after a look.
+        try:
+            mine = self._resting.pop()
+        except IndexError:
+            mine = self._new()
         try:
             mine.want(wanted)
         except BaseException:
@@ -159,3 +165,42 @@ class Errands:
                 os.unlink(path)
         os.close(fd)
         return None
+
+
+class Handover:
+    """What one caller wants of the lock's holder, if it finds the lock held."""
+
+    def __init__(self, errands: Errands, wanted: Callable[[], bytes]) -> None:
+        """Ask `wanted` for the line when it is needed; what it raises, `served` does."""
+        self._errands = errands
+        self._wanted = wanted
+        self._tried = False
+        self._errand: Errand | None = None
+
+    def served(self) -> bool:
+        """Hand it over, the first time; return whether it is answered."""
+        if not self._tried:
+            self._tried = True
+            wanted = self._wanted()
+            try:
+                self._errand = self._errands.join(wanted)
+            except OSError as error:
+                # It waits for its own turn then.
+                _log.info("an errand can't be written down: %s", error)
+        return self.answer() is not None
+
+    def answer(self) -> bytes | None:
+        """Return what the holder said, or None as long as that is nothing."""
+        return self._errand.answer() if self._errand else None
+
+    def rest(self) -> None:
+        """Want nothing any more: it was answered, or the lock is one's own."""
+        if self._errand:
+            self._errands.rest(self._errand)
+            self._errand = None
+
+    def drop(self) -> None:
+        """Want it no more, unless it rests, though the holder may be about to do it."""
+        if self._errand:
+            self._errands.drop(self._errand)
+            self._errand = None

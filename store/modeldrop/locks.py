@@ -56,9 +56,7 @@ def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
         try:
             yield
         finally:
-            # Closing it lets go; a child that was forked meanwhile would keep it.
-            fcntl.flock(fd, fcntl.LOCK_UN)
-            os.close(fd)
+            _let_go(fd)
     finally:
         turn.release()
 
@@ -95,8 +93,7 @@ def hold_unless(
         try:
             yield True
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)
-            os.close(fd)
+            _let_go(fd)
     finally:
         turn.release()
 
@@ -127,6 +124,12 @@ def _acquire(
             raise
         # Somebody has removed or replaced it: the next one doesn't see what we hold.
         os.close(fd)
+
+
+def _let_go(fd: int) -> None:
+    # Closing it lets go; a child that was forked meanwhile would keep it.
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 def _is_at(path: str, fd: int) -> bool:

@@ -26,7 +26,7 @@ from modeldrop.backend.base import Backend
 from modeldrop.backend.patience import patiently
 from modeldrop.batch import Batch, Pending
 from modeldrop.crowd import Crowd
-from modeldrop.errands import Errand, Errands
+from modeldrop.errands import Errand, Errands, Handover
 from modeldrop.errors import (
     BackendError,
     IntegrityError,
@@ -110,12 +110,14 @@ class Registrar:
         Raises:
             ModeldropError: as for `register`, of the first that fails. Those before it are done.
         """
+        if not self._shares_waits:
+            return [self.register(each) for each in several]
         found: list[Registered] = []
         while len(found) < len(several):
             rest = several[len(found) :]
             with _hinted(rest[0]), self._lock(rest[0]):
                 ready = self._ready(rest[0])
-                made = self._together(rest[:_MOST], ready) if self._shares_waits else []
+                made = self._together(rest[:_MOST], ready)
                 found += [Registered(each, created=True) for each in made] or [
                     self._one(rest[0], ready)
                 ]
@@ -132,27 +134,13 @@ class Registrar:
         """
         experiment = mine.wanted.experiment
         errands = self._errands_of(experiment)
-        handed: list[Errand] = []
-        waits_alone = False
-
-        def answered() -> bytes | None:
-            return handed[0].answer() if handed else None
-
-        def served() -> bool:
-            nonlocal waits_alone
-            if not handed and not waits_alone:
-                errand = _joined(errands, mine)
-                waits_alone = errand is None
-                handed.extend([errand] if errand else [])
-            return answered() is not None
-
+        handover = Handover(errands, mine.as_errand)
         path = self._home.paths.counter_lock(experiment)
         try:
-            with locks.hold_unless(path, what=_named(experiment), served=served) as held:
-                answer = answered()
-                if handed:
-                    # Answered, or nobody else has the lock: either way nobody is at it.
-                    errands.rest(handed.pop())
+            with locks.hold_unless(path, what=_named(experiment), served=handover.served) as held:
+                answer = handover.answer()
+                # Answered, or nobody else has the lock: either way nobody is at it.
+                handover.rest()
                 if not held or answer is not None:
                     return self._told(mine, answer or _ALONE)
                 ready = self._ready(mine)
@@ -161,8 +149,7 @@ class Registrar:
                     made = self._with(mine, others, ready)
                 return Registered(made, created=True) if made else self._one(mine, ready)
         finally:
-            for errand in handed:
-                errands.drop(errand)
+            handover.drop()
 
     def _errands_of(self, experiment: str) -> Errands:
         folder = str(self._home.paths.errands / experiment)
@@ -371,16 +358,6 @@ class Registrar:
 
 def _named(experiment: str) -> str:
     return f"the experiment {experiment}"
-
-
-def _joined(errands: Errands, mine: Asked) -> Errand | None:
-    """Hand over what is asked for, or return None: then it waits for its own turn."""
-    wanted = mine.as_errand()
-    try:
-        return errands.join(wanted)
-    except OSError as error:
-        _log.info("%s: waiting for the lock alone: %s", mine.wanted.experiment, error)
-        return None
 
 
 @contextlib.contextmanager

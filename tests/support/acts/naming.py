@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -226,14 +227,14 @@ def _begin_new(root: Path) -> None:
     model(root / "aside" / "model.bin", "weights")
 
 
-def _upload_new(root: Path, say: Say) -> None:
+def _upload_new(root: Path, say: Say, run: str = RUNS[0]) -> None:
     with opened(root) as repository:
-        repository.upload(RUNS[0], root / "aside" / "model.bin")
+        repository.upload(run, root / "aside" / "model.bin")
 
 
-def _register_new(root: Path, say: Say) -> None:
+def _register_new(root: Path, say: Say, run: str = RUNS[0]) -> None:
     with opened(root) as repository, contextlib.suppress(RunNotFound):
-        version = repository.register(RUNS[0], "churn").version
+        version = repository.register(run, "churn").version
         say(["version", version.version, version.sha256])
 
 
@@ -243,15 +244,8 @@ def _begin_next(root: Path) -> None:
     _register_new(root, lambda _: None)
 
 
-def _upload_next(root: Path, say: Say) -> None:
-    with opened(root) as repository:
-        repository.upload(RUNS[1], root / "aside" / "model.bin")
-
-
-def _register_next(root: Path, say: Say) -> None:
-    with opened(root) as repository, contextlib.suppress(RunNotFound):
-        version = repository.register(RUNS[1], "churn").version
-        say(["version", version.version, version.sha256])
+_upload_next = partial(_upload_new, run=RUNS[1])
+_register_next = partial(_register_new, run=RUNS[1])
 
 
 def _check_new(root: Path, told: list[Fact]) -> None:
