@@ -83,3 +83,8 @@ def test_with_a_guard_taken_out_some_case_is_red(
     forge: Forge, change: str, operation: str, fault: str
 ) -> None:
     assert forge.tally("sweep", operation, *FAULTS[fault], change).failed
+
+
+def test_who_is_killed_while_other_threads_call_is_followed_to_the_end(forge: Forge) -> None:
+    # Their memory may go while the parent reads what a call is about.
+    assert forge.ask("crowded", 100) == 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +28,7 @@ _BUG: Final = re.compile(r"Traceback|this is a bug|Exception ignored|Fatal Pytho
 # Where calls aren't counted, a sweep ends once the operation ended well so many times.
 _ENOUGH: Final = 3
 _MOST: Final = 400
+_THREADS: Final = 8
 _PAGE: Final = 4096
 # A line of strace's: the process, the call, its first argument, and the rest.
 _TRACED: Final = re.compile(r"\d+ +(\w+)\(([^,]*).*")
@@ -133,6 +136,32 @@ class Cases:
         except intercept.Unavailable as error:
             return str(error)
         return ""
+
+    def crowded(self, times: int) -> int:
+        """Kill a child at the call of one of its threads while others wait, so many times.
+
+        Returns how often it was killed and nothing else came of it.
+        """
+        missing = str(self._root / "missing")
+
+        def look() -> None:
+            while True:
+                with contextlib.suppress(FileNotFoundError):
+                    os.open(missing, os.O_RDONLY)
+
+        def work() -> int:
+            threads = [threading.Thread(target=look) for _ in range(_THREADS)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return 0
+
+        kills, killed = Fault(kills=True), 0
+        for number in range(1, times + 1):
+            seen, ended = self._held_up(work, lambda call: call.path == missing, kills, number)
+            killed += bool(seen.met) and ended.code == -signal.SIGKILL
+        return killed
 
     # Limits
 

@@ -12,6 +12,7 @@ it forked, and follows with `supervise`.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import platform
@@ -130,6 +131,7 @@ _NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
 _ANSWER: Final = struct.Struct("=QqiI")
 _RECEIVE: Final = 0xC0000000 | _NOTIFICATION.size << 16 | 0x2100
 _SEND: Final = 0xC0000000 | _ANSWER.size << 16 | 0x2101
+_STANDS: Final = 0x40000000 | 8 << 16 | 0x2102
 _GO_ON: Final = 1
 
 _AT_FDCWD: Final = -100 & 0xFFFFFFFF
@@ -219,8 +221,7 @@ def supervise(
     """Follow a child to its end; of the wanted calls the one of this number gets the fault.
 
     They are counted from 1; with 0 none gets it. Returns once no process is left that could make a
-    call; the caller waits for
-    the child.
+    call; the caller waits for the child.
     """
     _, listeners, _, _ = socket.recv_fds(channel, 1, 1)
     if not listeners:
@@ -242,7 +243,12 @@ def supervise(
                 continue  # whoever asked was killed meanwhile
             id_, thread, _, at, _, _, *arguments = asked
             held = _Held(child, thread, _NAME_OF[at], arguments)
-            call = held.call()
+            try:
+                call = held.call()
+            except OSError:
+                if _stands(listener, id_):
+                    raise
+                continue  # the same, while its memory was looked at
             value, error, flags = 0, 0, _GO_ON
             if wanted(call):
                 seen.calls.append(call)
@@ -255,6 +261,15 @@ def supervise(
                 continue  # the same
     finally:
         os.close(listener)
+
+
+def _stands(listener: int, id_: int) -> bool:
+    """Return whether a call still waits for the answer."""
+    try:
+        fcntl.ioctl(listener, _STANDS, struct.pack("=Q", id_))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,9 +323,12 @@ class _Held:
     def _memory(self, address: int, size: int) -> bytes:
         fd = os.open(f"/proc/{self.thread}/mem", os.O_RDONLY)
         try:
-            return os.pread(fd, size, address)
+            data = os.pread(fd, size, address)
         finally:
             os.close(fd)
+        if not data:  # the memory of a process that has ended
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), self.thread)
+        return data
 
     def befall(self, fault: Fault) -> tuple[int, int, int]:
         """Do what the fault says; return the value, the error and the flags of the answer."""
