@@ -199,13 +199,14 @@ class Engine:
         with contextlib.suppress(ValueError):
             lease.prepare()
         self.recover()
-        self.hint()
+        # The caller says how often; what the last one cost doesn't put it off.
+        self._scanner.doubt(at_once=True)
         self._once, self._once_since = True, time.monotonic()
         has_begun = False
         try:
             while True:
                 pause = self.turn()
-                # Right after another one it begins a little later, and takes what is there then.
+                # Where staging couldn't be read it begins later, and takes what is there then.
                 has_begun = has_begun or not self._scanner.is_in_doubt
                 self._takes_new = not has_begun
                 if (has_begun and not self._is_at_work()) or self._dispatch.is_stopped:

@@ -80,9 +80,11 @@ class Scanner:
 
     # What is asked for
 
-    def doubt(self) -> None:
-        """Have everything looked at, as soon as that is reasonable."""
+    def doubt(self, *, at_once: bool = False) -> None:
+        """Have everything looked at, as soon as that is reasonable, or at once."""
         self._in_doubt = True
+        if at_once:
+            self._ended = float("-inf")
 
     def list_soon(self) -> None:
         """Have staging listed, as soon as that is reasonable."""
