@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import Field, field, fields
+from dataclasses import field, fields
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import Any, ClassVar, Final, Self
@@ -50,7 +50,8 @@ def seal(kind: str, fields: Mapping[str, Json], *, indent: int | None = 2) -> by
         UsageError: a text in it can't be written as UTF-8.
     """
     whole: Fields = {"format": FORMAT, "kind": kind, **fields}
-    whole["record_sha256"] = hashlib.sha256(canonical(whole)).hexdigest()
+    # It has none yet, so this is its canonical form.
+    whole["record_sha256"] = hashlib.sha256(_dump(whole, indent=None)).hexdigest()
     return _dump(whole, indent=indent) + b"\n"
 
 
@@ -65,17 +66,19 @@ def _indented(value: Json, newline: str = "\n") -> str:
 
     The library indents in Python, token by token; here it is only asked how a value is written.
     """
-    if isinstance(value, str):
-        return encode_basestring(value)
     inner = newline + "  "
     if isinstance(value, dict) and value:
         each = [
-            f"{encode_basestring(key)}: {_indented(value[key], inner)}" for key in sorted(value)
+            # Most values are text: that is seen here, and not by one more call for each.
+            f"{encode_basestring(key)}: {encode_basestring(item)}"
+            if isinstance(item := value[key], str)
+            else f"{encode_basestring(key)}: {_indented(item, inner)}"
+            for key in sorted(value)
         ]
         return f"{{{inner}{(',' + inner).join(each)}{newline}}}"
     if isinstance(value, list) and value:
         return f"[{inner}{(',' + inner).join([_indented(item, inner) for item in value])}{newline}]"
-    return _encode(value)
+    return str(value) if type(value) is int else _encode(value)
 
 
 def _dump(fields: Fields, indent: int | None) -> bytes:
@@ -178,37 +181,43 @@ class Part:
             RecordDamaged: a field is missing or of another type.
         """
         values: dict[str, Any] = {}
-        for each in _fields_of(cls):
-            value = found.get(each.name)
-            if each.metadata:
-                if each.name in found or "if_any" not in each.metadata:
-                    values[each.name] = each.metadata["read"](value, each.name, where)
-            elif type(value) in _TYPES[str(each.type)]:
-                values[each.name] = value
-            else:
-                raise damaged(where, f"its field {each.name!r} is missing or of another type")
+        for name, types, how in _fields_of(cls):
+            value = found.get(name)
+            if how is None:
+                if type(value) not in types:
+                    raise damaged(where, f"its field {name!r} is missing or of another type")
+                values[name] = value
+            elif name in found or "if_any" not in how:
+                values[name] = how["read"](value, name, where)
         return cls(**values)
 
     def as_json(self) -> Fields:
         """Return the part's fields as JSON."""
         made: Fields = {}
-        for each in _fields_of(type(self)):
-            value = getattr(self, each.name)
-            if not each.metadata:
-                made[each.name] = value
-            elif value or "if_any" not in each.metadata:
-                made[each.name] = each.metadata["write"](value)
+        for name, _, how in _fields_of(type(self)):
+            value = getattr(self, name)
+            if how is None:
+                made[name] = value
+            elif value or "if_any" not in how:
+                made[name] = how["write"](value)
         return made
 
 
+# Of each field its name, and either the types that it may have or how it is read and written.
 # Asked of every record; the library puts them together anew each time.
-_fields: Final[dict[type[Part], tuple[Field[Any], ...]]] = {}
+_Fields = tuple[tuple[str, tuple[type, ...], Mapping[str, Any] | None], ...]
+_fields: Final[dict[type[Part], _Fields]] = {}
 
 
-def _fields_of(part: type[Part]) -> tuple[Field[Any], ...]:
+def _fields_of(part: type[Part]) -> _Fields:
     found = _fields.get(part)
     if found is None:
-        found = _fields[part] = fields(part)  # type: ignore[arg-type] # each is a dataclass
+        found = _fields[part] = tuple(
+            (each.name, (), each.metadata)
+            if each.metadata
+            else (each.name, _TYPES[str(each.type)], None)
+            for each in fields(part)  # type: ignore[arg-type] # each is a dataclass
+        )
     return found
 
 

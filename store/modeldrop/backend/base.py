@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
 
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import InvalidName
@@ -71,6 +71,9 @@ class Unfinished:
     size: int | None
 
 
+_NO_NAMES: Final = frozenset(("", ".", ".."))
+
+
 def check_key(key: str) -> str:
     """Return the key, unchanged, if it names something below the backend's URL and nothing else.
 
@@ -80,8 +83,7 @@ def check_key(key: str) -> str:
     Raises:
         InvalidName: it is empty or absolute, or has a component that isn't a name.
     """
-    components = key.split("/")
-    if any(part in ("", ".", "..") for part in components) or "\0" in key or "\\" in key:
+    if not _NO_NAMES.isdisjoint(key.split("/")) or "\0" in key or "\\" in key:
         message = f"{printable(key)!r} is no key of a backend"
         raise InvalidName(
             message, hint="`modeldrop verify` names the record that it was read from, if it was"

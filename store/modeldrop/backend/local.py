@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -38,6 +38,24 @@ _ATTEMPTS: Final = 20
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError)
 
 _T = TypeVar("_T")
+
+
+# Asked all the time, and there are two.
+@functools.cache
+def _capabilities(*, exclusive: bool) -> Capabilities:
+    return Capabilities(
+        exclusive_create=exclusive,
+        lists_by_prefix=False,
+        # The count was checked and fsync succeeded; a disk that lies isn't promised for.
+        proves_writes=True,
+        connections=_CONNECTIONS,
+        chunk_size=_CHUNK,
+        leads=True,
+        replaces=True,
+        shares_waits=exclusive,
+        # Nobody goes on with a temporary file.
+        gives_up_after=timedelta(days=1),
+    )
 
 
 class LocalBackend:
@@ -62,19 +80,7 @@ class LocalBackend:
     @property
     def capabilities(self) -> Capabilities:
         """What it can do; `exclusive_create` turns false if the file system is found without."""
-        return Capabilities(
-            exclusive_create=self._exclusive,
-            lists_by_prefix=False,
-            # The count was checked and fsync succeeded; a disk that lies isn't promised for.
-            proves_writes=True,
-            connections=_CONNECTIONS,
-            chunk_size=_CHUNK,
-            leads=True,
-            replaces=True,
-            shares_waits=self._exclusive,
-            # Nobody goes on with a temporary file.
-            gives_up_after=timedelta(days=1),
-        )
+        return _capabilities(exclusive=self._exclusive)
 
     def prepare(self) -> None:
         """Make the folder, durably."""
@@ -162,7 +168,7 @@ class LocalBackend:
         with self._told("write", path):
             made: list[str] = []
             return self._in_folder(
-                path, lambda: LocalWriter(Path(path), partial(self._sync, made)), made
+                path, lambda: LocalWriter(Path(path), functools.partial(self._sync, made)), made
             )
 
     def resume(self, key: str, size: int, token: str) -> None:

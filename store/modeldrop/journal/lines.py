@@ -50,6 +50,9 @@ _DIGEST: Final = slice(-len(_END) - 64, -len(_END))
 # How many bytes at the end of every line are the seal; no line is as short as that.
 SEAL_SIZE: Final = len(_SEAL) + 64 + len(_END)
 
+# Made once: to make one takes as long as to use it.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 # Deeper than anything that is written here, and far from where a parser gives up.
 _MOST_DEPTH: Final = 64
 
@@ -129,7 +132,7 @@ def write(new: NewEntry, *, after: Head, home: str, host: str) -> bytes:
     for flaw in _flaws(whole, "entry", 0):
         raise _refused(flaw)
     try:
-        body = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))[:-1].encode("utf-8")
+        body = _encode(whole)[:-1].encode("utf-8")
     except UnicodeEncodeError as error:
         text = printable(error.object[error.start : error.end])
         raise _refused(f"'{text}', which is no UTF-8") from error
@@ -208,10 +211,10 @@ def _flaws(value: object, where: str, depth: int) -> Iterator[str]:
         yield f"more than {_MOST_DEPTH} levels of lists and objects"
     elif isinstance(value, dict):
         for key, item in value.items():
-            if isinstance(key, str):
-                yield from _flaws(item, key, depth + 1)
-            else:
+            if not isinstance(key, str):
                 yield f"the key {key!r}, which is no text, in {where!r}"
+            elif not isinstance(item, str):
+                yield from _flaws(item, key, depth + 1)
     elif isinstance(value, list):
         for item in value:
             yield from _flaws(item, where, depth + 1)

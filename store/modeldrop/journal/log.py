@@ -311,12 +311,13 @@ class Journal:
         Returns None, or where the disk failed, the error of those whose first new line ends at a
         byte: a file that is shorter has none of them.
         """
+        reached_data = reached.to_bytes()
         try:
             with Batch() as batch:
                 batch.extend(fd, data, head.offset)
-                batch.replace(os.fspath(self._paths.head), reached.to_bytes())
+                batch.replace(os.fspath(self._paths.head), reached_data)
                 batch.finish()
-            remember(self._paths, reached, data)
+            remember(self._path, reached, reached_data, data[reached.start - head.offset :])
         except OSError as error:
             failure, size = error, os.fstat(fd).st_size
             return lambda first_end: self._fail(failure, unknown=size >= first_end)

@@ -7,17 +7,19 @@ same whatever writers do meanwhile; what lies past it isn't acknowledged, and is
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from modeldrop.errors import JournalDamaged, ModeldropError, RecordDamaged
 from modeldrop.form import damaged
 from modeldrop.journal.lines import NO_LINE, SEAL_SIZE, Entry, NotALine, parse, seal_of
 from modeldrop.layout import HomePaths
 from modeldrop.records import Head
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 # Written before the first line, so that a journal with lines and no HEAD is always damage.
 EMPTY: Final = Head.empty()
@@ -67,16 +69,41 @@ def _read_head(path: Path) -> Head | None:
                 os.close(fd)
     except FileNotFoundError:
         return None
+    known = _heads.get(data)
+    if known is not None:
+        return known
     try:
-        return _head_in(data, str(path))
+        head = _head_in(data, str(path))
     except RecordDamaged as error:
         raise RecordDamaged(
             f"{error.message} (at byte 0)", hint=_HINT, detail={**error.detail, "offset": 0}
         ) from error
+    _keep(_heads, data, head)
+    return head
 
 
-# HEAD is read several times between two changes of it; the same bytes are the same HEAD.
-@functools.lru_cache(maxsize=4)
+# HEAD is read several times between two changes of it, and the last line before and in each commit.
+# So both are known by their bytes; whoever wrote them knows them as well.
+_heads: Final[dict[bytes, Head]] = {}
+_lasts: Final[dict[tuple[bytes, Head], Path]] = {}
+_MOST_KNOWN: Final = 4
+
+
+def _keep(known: dict[_K, _V], key: _K, value: _V) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known[key] = value
+
+
+def remember(path: Path, head: Head, head_data: bytes, line: bytes) -> None:
+    """Know HEAD and the last line of the journal again when they are read: both were just written.
+
+    So whoever commits next spends no time on them before it commits.
+    """
+    _keep(_heads, head_data, head)
+    _keep(_lasts, (line, head), path)
+
+
 def _head_in(data: bytes, where: str) -> Head:
     head = Head.from_bytes(data, where)
     if head.to_bytes() != data or not _is_possible(head):
@@ -182,24 +209,13 @@ def check_last_line(path: Path, fd: int, head: Head) -> None:
     data = os.pread(fd, head.offset - head.start + before, head.start - before)
     if data[:before].strip(b"\n"):
         raise damage(path, head.start, "no line begins where HEAD says")
-    _check_line(path, data[before:], head)
-
-
-# Asked before and in each commit: of the same bytes under the same HEAD it is known.
-@functools.lru_cache(maxsize=2)
-def _check_line(path: Path, line: bytes, head: Head) -> None:
+    line = data[before:]
+    if _lasts.get((line, head)) == path:
+        return
     entry = _parse(path, line, head.start)
     if head_of(entry) != head:
         raise damage(path, head.start, f"entry {entry.seq} isn't the last one, as HEAD has it")
-
-
-def remember(paths: HomePaths, head: Head, lines: bytes) -> None:
-    """Know HEAD, and the last of these lines, again when they are read: both were just written.
-
-    So whoever commits next spends no time on them before it commits.
-    """
-    _head_in(head.to_bytes(), str(paths.head))
-    _check_line(paths.journal, lines[head.start - head.offset :], head)
+    _keep(_lasts, (line, head), path)
 
 
 def follows(entry: Entry, head: Head) -> bool:
