@@ -170,7 +170,7 @@ def test_holder_is_known_while_it_lives_and_not_after(path: Path) -> None:
         child.kill()
 
     assert locks.holder(path) is None
-    assert path.read_text() == f"{child.pid}\n"
+    assert int(path.read_text()) == child.pid
 
 
 def test_holder_that_has_not_said_its_process_id_yet_is_a_holder_all_the_same(path: Path) -> None:

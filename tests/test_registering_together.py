@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop import Repository, files, layout, locks
+from modeldrop import Repository, errands, files, layout, locks
 from modeldrop import batch as batches
 from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
@@ -282,6 +282,12 @@ def test_what_a_version_refers_to_lasts_before_the_version_has_its_number(
 # Of several processes
 
 
+def in_line(folder: Path) -> int:
+    """Return how many errands there are, each with its bell."""
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
+    return len([each for each in names if f"{each}.bell" in names])
+
+
 @contextlib.contextmanager
 def waiting(repository: Repository, count: int) -> Iterator[list[str]]:
     """Have so many processes wait for the experiment, each with a run of its own."""
@@ -296,7 +302,7 @@ def waiting(repository: Repository, count: int) -> Iterator[list[str]]:
             ]
             for child in children:
                 child.say()
-            assert comes_true(lambda: folder.is_dir() and len(os.listdir(folder)) == count)
+            assert comes_true(lambda: in_line(folder) == count)
             yield runs
         for run, child in zip(runs, children, strict=True):
             [[_, created, said]] = child.result()
@@ -343,7 +349,7 @@ class Line:
         return self.errands.join(wanted.to_bytes())
 
     def __len__(self) -> int:
-        return len(os.listdir(self.repository.home.paths.errands / "churn"))
+        return in_line(self.repository.home.paths.errands / "churn")
 
 
 @pytest.fixture
@@ -478,3 +484,30 @@ def test_what_was_wanted_is_not_done_twice(repository: Repository, line: Line) -
     line.errands.close()
     assert len(line) == 0
     is_whole(repository, 7)
+
+
+@contextlib.contextmanager
+def asleep(errand: Errand, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have its owner sleep until somebody rings, however long that takes; somebody has to."""
+    monkeypatch.setattr(errands, "_PATIENCE", 3600.0)
+    sleeper = threading.Thread(target=errand.wait, daemon=True)
+    sleeper.start()
+    yield
+    sleeper.join(timeout=60)
+    assert not sleeper.is_alive()
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("wanted", ["what can be done", "nothing that can be read"])
+def test_who_waits_is_woken_once_the_lock_is_free(
+    repository: Repository, line: Line, monkeypatch: pytest.MonkeyPatch, several: bool, wanted: str
+) -> None:
+    run, other = stored(repository), stored(repository)
+    can = wanted == "what can be done"
+    errand = line.join(other) if can else line.errands.join(b"half of a")
+    with asleep(errand, monkeypatch):
+        if several:
+            repository.register_all([run], "churn")
+        else:
+            repository.register(run, "churn")
+    assert errand.answer() == (b"3" if can and not several else None)

@@ -3,14 +3,16 @@
 Purpose: whoever holds a lock does what others wait to do, as a group, at the price of one.
 
 Calling sequence: a `Handover` is `served` by whoever holds the lock, or gets the lock. Who has the
-lock goes through `others`, does what they want as far as it can, and says so by `tell`. What isn't
-answered its owner does itself. Then it calls `rest`, or `drop` where the holder may be at it still.
+lock goes through `others`, does what they want as far as it can, and says so by `tell`; once the
+lock is free it wakes all of them by `wake`. What isn't answered its owner does itself. Then that
+calls `rest`, or `drop` where the holder may be at it still.
 
 On disk: a file in `errands/<experiment>/` of the home, which begins with a line, what is wanted,
-and then the answer, a short line as well; zeros stand for neither. Its owner uses it again and
-again: to make and remove a file costs as much as what is wanted. None of it lasts, nor needs to:
-what was done is told by what it is about. The owner keeps the file locked, flock(2), so that nobody
-does what a process wanted that died.
+and then the answer, a short line as well; zeros stand for neither. Beside it is a FIFO, its bell:
+its owner sleeps until somebody writes to it, since to look again and again costs more than all
+else that an owner does. The owner uses both again and again: to make and remove a file costs as
+much as what is wanted. None of it lasts, nor needs to: what was done is told by what it is about.
+The owner keeps the file locked, flock(2), so that nobody does what a process wanted that died.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import fcntl
 import logging
 import os
 import secrets
+import select
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -30,6 +34,11 @@ _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ANSWER: Final = 32
 # More than any line is.
 _MOST: Final = 1 << 16
+_BELL: Final = ".bell"
+# For how long an owner sleeps if nobody rings: the holder may have died, or know of no errands.
+_PATIENCE: Final = 0.02
+# In which who was told is back: a twentieth of what a group takes, and a third more go with it.
+_MOMENT: Final = 0.0005
 
 
 class Errand:
@@ -39,8 +48,31 @@ class Errand:
         """Stand for an open file."""
         self._path = path
         self._fd = fd
+        self._bell = -1
         self.wanted = wanted
         """What it wants, a line."""
+
+    @property
+    def bell(self) -> str:
+        """What to ring so that its owner looks at it."""
+        return self._path + _BELL
+
+    def hang_bell(self) -> None:
+        """Be woken from now on; for its owner.
+
+        Raises:
+            OSError: there can be no such file.
+        """
+        os.mkfifo(self.bell)
+        # To write as well: who only reads is told all the time that nobody writes any more.
+        self._bell = os.open(self.bell, _FLAGS)
+
+    def wait(self) -> None:
+        """Sleep until somebody rings, but not for long; for its owner."""
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        if poll.poll(_PATIENCE * 1000):
+            os.read(self._bell, _MOST)
 
     def want(self, wanted: bytes) -> None:
         """Want something, by one line; for its owner."""
@@ -64,9 +96,10 @@ class Errand:
 
     def remove(self) -> None:
         """Leave nothing of it; for its owner."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        _unlink(self._path)
         os.close(self._fd)
+        if self._bell >= 0:
+            os.close(self._bell)
 
     def close(self) -> None:
         """Let go of it, for its holder."""
@@ -80,6 +113,7 @@ class Errands:
         """Keep them in a folder, which is made when it is needed."""
         self._folder = folder
         self._resting: list[Errand] = []
+        self._has_company = False
 
     def join(self, wanted: bytes) -> Errand:
         """Ask the holder for something, by one line.
@@ -87,6 +121,7 @@ class Errands:
         Raises:
             OSError: it can't be written down.
         """
+        self._has_company = True
         # By one call: another thread may take the last one right after a look.
         try:
             mine = self._resting.pop()
@@ -110,6 +145,7 @@ class Errands:
         try:
             # Before it is written: what can be read is wanted by somebody who lives.
             fcntl.flock(fd, fcntl.LOCK_EX)
+            mine.hang_bell()
         except BaseException:
             mine.remove()
             raise
@@ -133,20 +169,32 @@ class Errands:
     def others(self) -> Iterator[list[Errand]]:
         """Open what is wanted and not answered, for the holder of the lock, who wants nothing.
 
-        What the dead left is removed.
+        What the dead left is removed. Where there were some the last time, it waits a moment for
+        those who were told then to be back.
         """
-        try:
-            names = os.listdir(self._folder)
-        except FileNotFoundError:
-            names = []
+        if self._has_company:
+            time.sleep(_MOMENT)
         with contextlib.ExitStack() as stack:
             found = []
-            for name in sorted(names):
-                errand = self._open(name)
+            for name in sorted(self._names()):
+                errand = None if name.endswith(_BELL) else self._open(name)
                 if errand is not None:
                     stack.callback(errand.close)
                     found.append(errand)
+            self._has_company = bool(found)
             yield found
+
+    def wake(self) -> None:
+        """Have all look what they were told, and whether the lock is free; for who held it."""
+        for name in self._names():
+            if name.endswith(_BELL):
+                _ring(os.path.join(self._folder, name))
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self._folder)
+        except FileNotFoundError:
+            return []
 
     def _open(self, name: str) -> Errand | None:
         path = os.path.join(self._folder, name)
@@ -161,10 +209,26 @@ class Errands:
             if end and not wanted.startswith(b"\0") and not rest[:1].strip(b"\0"):
                 return Errand(path, fd, wanted + end)
         else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            _unlink(path)
         os.close(fd)
         return None
+
+
+def _ring(bell: str) -> None:
+    # Who can't be woken looks by itself before long.
+    with contextlib.suppress(OSError):
+        fd = os.open(bell, _FLAGS & ~os.O_RDWR | os.O_WRONLY)
+        try:
+            os.write(fd, b"\n")
+        finally:
+            os.close(fd)
+
+
+def _unlink(path: str) -> None:
+    # The bell first: one without an errand would stay for ever.
+    for each in (path + _BELL, path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(each)
 
 
 class Handover:
@@ -188,6 +252,13 @@ class Handover:
                 # It waits for its own turn then.
                 _log.info("an errand can't be written down: %s", error)
         return self.answer() is not None
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the holder, or for so long where it knows nothing of this."""
+        if self._errand:
+            self._errand.wait()
+        else:
+            time.sleep(seconds)
 
     def answer(self) -> bytes | None:
         """Return what the holder said, or None as long as that is nothing."""

@@ -30,10 +30,12 @@ TIMEOUT: Final = 60.0
 # `holder` has the lock for an instant to see whether it is free. So even who doesn't want to wait
 # looks for so long, or one person's `modeldrop status` would turn another one's service away.
 _LEAST_TIMEOUT: Final = 0.05
+# More than a process id has.
+_DIGITS: Final = 10
 # flock with a time limit has to be polled: at 2 ms, 16 processes that contend lose little and an
 # idle wait costs nothing.
 _POLL: Final = 0.002
-# Who is served by the lock's holder is back the sooner with the next thing to do together.
+# A thread that another one may serve looks as often.
 _POLL_SERVED: Final = 0.001
 
 
@@ -63,12 +65,18 @@ def hold(path: Path, *, what: str, timeout: float = TIMEOUT) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_unless(
-    path: Path, *, what: str, served: Callable[[], bool], timeout: float = TIMEOUT
+    path: Path,
+    *,
+    what: str,
+    served: Callable[[], bool],
+    wait: Callable[[float], None] = time.sleep,
+    timeout: float = TIMEOUT,
 ) -> Iterator[bool]:
     """Hold the lock, unless its holder does what it is wanted for; yield whether it is held.
 
     `served` tells that, and is asked each time that the lock is found to be held. It may have
-    happened as well just before the lock was got.
+    happened as well just before the lock was got. Between two looks at the lock, `wait` is called
+    with the seconds that there usually are; it may return when there is something to look at.
 
     Raises:
         Locked: as for `hold`.
@@ -84,7 +92,7 @@ def hold_unless(
             raise _locked(path, what, timeout)
     try:
         deadline = max(deadline, time.monotonic() + _LEAST_TIMEOUT)
-        fd = _acquire(name, deadline, served, _POLL_SERVED)
+        fd = _acquire(name, deadline, served, wait)
         if fd is None:
             if not served():
                 raise _locked(path, what, timeout)
@@ -102,7 +110,7 @@ def _acquire(
     path: str,
     deadline: float,
     served: Callable[[], bool] = lambda: False,
-    poll: float = _POLL,
+    wait: Callable[[float], None] = time.sleep,
 ) -> int | None:
     """Return the open file that holds the lock.
 
@@ -115,7 +123,7 @@ def _acquire(
                 if served() or time.monotonic() > deadline:
                     os.close(fd)
                     return None
-                time.sleep(poll)
+                wait(_POLL)
             if _is_at(path, fd):
                 _sign(fd)
                 return fd
@@ -193,12 +201,12 @@ def holder(path: Path) -> int | None:
 
 
 def _sign(fd: int) -> None:
-    mine = f"{os.getpid()}\n".encode("ascii")
+    # Always as long, so nothing has to be cut: a file system may send off at once what was cut.
+    mine = f"{os.getpid():<{_DIGITS}}\n".encode("ascii")
     # To write costs forty times as much as to look, and a service takes the same locks all day.
     if os.pread(fd, len(mine) + 1, 0) != mine:
         # On a full disk nobody can be named, and the lock holds all the same.
         with contextlib.suppress(OSError):
-            os.ftruncate(fd, 0)
             os.pwrite(fd, mine, 0)
 
 

@@ -135,9 +135,11 @@ class Registrar:
         experiment = mine.wanted.experiment
         errands = self._errands_of(experiment)
         handover = Handover(errands, mine.as_errand)
-        path = self._home.paths.counter_lock(experiment)
+        path, what = self._home.paths.counter_lock(experiment), _named(experiment)
+        hold = locks.hold_unless(path, what=what, served=handover.served, wait=handover.wait)
+        held = False
         try:
-            with locks.hold_unless(path, what=_named(experiment), served=handover.served) as held:
+            with hold as held:
                 answer = handover.answer()
                 # Answered, or nobody else has the lock: either way nobody is at it.
                 handover.rest()
@@ -150,6 +152,8 @@ class Registrar:
                 return Registered(made, created=True) if made else self._one(mine, ready)
         finally:
             handover.drop()
+            if held:
+                errands.wake()
 
     def _errands_of(self, experiment: str) -> Errands:
         folder = str(self._home.paths.errands / experiment)
@@ -314,9 +318,14 @@ class Registrar:
         ledger.settle()
         return _Ready(meaning, ledger, self._newest(experiment))
 
-    def _lock(self, asked: Asked) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _lock(self, asked: Asked) -> Iterator[None]:
         experiment = asked.wanted.experiment
-        return locks.hold(self._home.paths.counter_lock(experiment), what=_named(experiment))
+        try:
+            with locks.hold(self._home.paths.counter_lock(experiment), what=_named(experiment)):
+                yield
+        finally:
+            self._errands_of(experiment).wake()
 
     def _newest(self, experiment: str) -> int:
         """Return the newest number; raise if what was seen of them is gone."""
