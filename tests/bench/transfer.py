@@ -159,6 +159,9 @@ def _both_ways(
         place.mkdir()
         run, ours = service.store(model)
         took.setdefault(("ours", "up"), []).append(ours)
+        # As for the others, in between: the server may be at what came last for a while.
+        (stored,) = server.at(f"s3://home/models/{run}").glob(f"*/{model.name}")
+        assert _digest(stored) == _digest(model)
         down = service.pull(run, place / "ours")
         took.setdefault(("ours", "down"), []).append(down)
         (pulled,) = (place / "ours").iterdir()
