@@ -82,6 +82,15 @@ class Standing:
         """Whether all of it that can be stored is."""
         return self.state in _AFTER | _GONE
 
+    def is_at_rest(self, reason: str, refused: tuple[Refused, ...]) -> bool:
+        """Return whether it is committed for this reason, with this refused, and nothing is due."""
+        return (
+            self.state is State.COMMITTED
+            and self.due is None
+            and self.reason == reason
+            and self.refused == refused
+        )
+
     @property
     def is_gone(self) -> bool:
         """Whether its folder isn't there any more, by our own doing."""
@@ -122,6 +131,9 @@ def looked(
         return _become(standing, State.SETTLING, QUEUED, now, history=history)
     if verdict.state is State.COMMITTED:
         refused = standing.refused or refused
+        if standing.history is history and standing.is_at_rest(verdict.reason, refused):
+            # Nearly every look of a sweep.
+            return standing
         if standing.state is State.KEPT:
             return replace(standing, history=history, refused=refused, due=None)
     else:

@@ -177,13 +177,15 @@ def _seen(
     history: History, observation: Observation, writers: Writers | None, now: float
 ) -> History:
     """Return the history with this look in it."""
-    # A history that was kept over a reboot may be ahead of the clock.
-    history = replace(
-        history,
-        since=min(history.since, now),
-        changing_since=None if history.changing_since is None else min(history.changing_since, now),
-        committed_at=None if history.committed_at is None else min(history.committed_at, now),
-    )
+    changing, committed = history.changing_since, history.committed_at
+    if max(history.since, changing or now, committed or now) > now:
+        # It was kept over a reboot, and is ahead of the clock.
+        history = replace(
+            history,
+            since=min(history.since, now),
+            changing_since=None if changing is None else min(changing, now),
+            committed_at=None if committed is None else min(committed, now),
+        )
     signature = observation.signature()
     if signature != history.signature:
         began = now if history.changing_since is None else history.changing_since

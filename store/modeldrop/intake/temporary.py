@@ -7,6 +7,7 @@ made them, so the name says nothing about a writer.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -62,6 +63,8 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 )
 
 
+# Asked of every name at every look, and most runs have the same few.
+@functools.lru_cache(maxsize=4096)
 def temporary(name: str) -> str | None:
     """Return whose temporary file or folder a name says it is, or None if it is none."""
     lower = name.lower()
