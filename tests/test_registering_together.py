@@ -17,7 +17,7 @@ from modeldrop import Repository, errands, files, layout, locks
 from modeldrop import batch as batches
 from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
-from modeldrop.errands import Errand, Errands
+from modeldrop.errands import Errand, Errands, Handover
 from modeldrop.errors import ArtifactCollected, RunNotFound
 from modeldrop.form import Fields, canonical
 from modeldrop.home_records import VersionWanted
@@ -511,3 +511,14 @@ def test_who_waits_is_woken_once_the_lock_is_free(
         else:
             repository.register(run, "churn")
     assert errand.answer() == (b"3" if can and not several else None)
+
+
+def test_who_can_not_write_an_errand_down_waits_for_its_turn(tmp_path: Path) -> None:
+    (tmp_path / "churn").write_text("no folder")
+    handover = Handover(Errands(str(tmp_path / "churn")), lambda: b"something\n")
+
+    assert not handover.served()
+    handover.wait(0.0)
+    assert handover.answer() is None
+    handover.rest()
+    handover.drop()

@@ -122,6 +122,8 @@ class Output:
 
 def say(text: str) -> None:
     """Say something to the person, on stderr."""
+    # Where both go to one log, it stands below what was printed before.
+    sys.stdout.flush()
     sys.stderr.write(printable(text) + "\n")
 
 

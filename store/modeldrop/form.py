@@ -50,8 +50,7 @@ def seal(kind: str, fields: Mapping[str, Json], *, indent: int | None = 2) -> by
         UsageError: a text in it can't be written as UTF-8.
     """
     whole: Fields = {"format": FORMAT, "kind": kind, **fields}
-    # It has none yet, so this is its canonical form.
-    whole["record_sha256"] = hashlib.sha256(_dump(whole, indent=None)).hexdigest()
+    whole["record_sha256"] = hashlib.sha256(canonical(whole)).hexdigest()
     return _dump(whole, indent=indent) + b"\n"
 
 
