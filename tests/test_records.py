@@ -318,3 +318,16 @@ def test_what_files_are_is_left_out_of_a_manifest_where_nothing_is_known() -> No
     assert Revision.from_bytes(example.to_bytes(), "here") == example
     assert [each.path for each in example.formats_of(example.artifacts[0])] == ["model.onnx"]
     assert example.formats_of(example.artifacts[1]) == ()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("digest", ["\u202e", "", "../" * 20 + "abcd", "A" * 64])
+def test_digest_of_a_file_that_is_none_is_damage(kind: str, digest: str) -> None:
+    good = hashlib.sha256(b"").hexdigest()
+    file = StoredFile("model", good, 0, "key")
+    whole = Artifact.of_file(file) if kind == "file" else Artifact.of_folder("a", [file])
+    assert Artifact.from_json(whole.as_json(), "here") == whole
+    found = json.loads(json.dumps(whole.as_json()).replace(good, digest))
+
+    with pytest.raises(RecordDamaged, match="is no digest"):
+        Artifact.from_json(found, "here")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final, Self
@@ -51,6 +52,9 @@ class WriterRecord(Record):
     host: str
     named_by: str
     named_at: str
+
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,10 @@ class Artifact(Part):
             reason = refuse_path(path)
             if reason or (path == read.artifact and "/" in path):
                 raise damaged(where, f"{printable(path)!r} is no path in a run")
+        # So may these, in the cache; and what isn't ASCII has no place in a folder's digest.
+        for file in read.files:
+            if not _SHA256.fullmatch(file.sha256):
+                raise damaged(where, f"{printable(file.sha256)!r} is no digest")
         if read.type == "folder":
             again = cls.of_folder(read.artifact, read.files)
         elif read.type == "file" and len(read.files) == 1:

@@ -103,7 +103,7 @@ def _try_red(chosen: dict[Guard, Row], folder: Path, jobs: int) -> list[str]:
         Try(guard.id, row.tests, guard.module, taking.without(guard, row.instead))
         for guard, row in chosen.items()
     ]
-    for outcome in run_all(tries, folder, jobs):
+    for outcome in _judged(tries, folder, jobs):
         if outcome.code == _RED:
             continue
         survived.append(outcome.tried.name)
@@ -112,6 +112,20 @@ def _try_red(chosen: dict[Guard, Row], folder: Path, jobs: int) -> list[str]:
         else:
             print(f"{outcome.tried.name}: its tests can't be run\n{outcome.said}", flush=True)
     return survived
+
+
+def _judged(tries: Iterable[Try], folder: Path, jobs: int) -> Iterator[Outcome]:
+    """Yield what came of each; one that pytest itself failed in is tried once more, alone.
+
+    A time limit that strikes while a report is written says nothing of the tests.
+    """
+    odd = []
+    for outcome in run_all(tries, folder, jobs):
+        if outcome.code in {_RED, _GREEN}:
+            yield outcome
+        else:
+            odd.append(outcome.tried)
+    yield from run_all(odd, folder, 1)
 
 
 def run_all(
