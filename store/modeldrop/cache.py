@@ -11,22 +11,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from modeldrop import files, locks
 from modeldrop.backend.base import Backend
 from modeldrop.copies import check_names, files_in
 from modeldrop.errors import Conflict, IntegrityError, Locked, NewerFormat
 from modeldrop.form import Part, Record, parts_of
+from modeldrop.names import is_sha256
 from modeldrop.pulling import pull
 from modeldrop.records import Artifact
-
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ def prune(objects: Path, most: int, *, dry_run: bool) -> tuple[list[Pruned], int
 
 def _measured(folder: Path) -> Pruned | None:
     """Return what a digest's folder holds, unfinished pulls included, or None if it is none."""
-    if not _DIGEST.fullmatch(folder.name) or not folder.is_dir():
+    if not is_sha256(folder.name) or not folder.is_dir():
         return None
     size, used = 0, 0.0
     with contextlib.suppress(OSError):

@@ -6,15 +6,13 @@ A manifest is data from a store: no name in it leads out of the folder that is p
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Final
 
 from modeldrop.errors import ArtifactDamaged, Conflict
-from modeldrop.names import WHOLE_RUN, printable, refuse_component
+from modeldrop.names import WHOLE_RUN, is_sha256, printable, refuse_component
 from modeldrop.records import Artifact, StoredFile
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _DISTRUST: Final = "don't trust this store before you know why"
 
 
@@ -56,7 +54,7 @@ def check_names(artifact: Artifact) -> None:
             message = f"{printable('/'.join(path))!r} leads out of the folder that it is pulled to"
             raise ArtifactDamaged(message, hint=_DISTRUST)
     digests = (artifact.sha256, *(file.sha256 for file in artifact.files))
-    if not all(_SHA256.fullmatch(digest) for digest in digests):
+    if not all(is_sha256(digest) for digest in digests):
         message = f"{printable(artifact.artifact)!r} has a digest that is none"
         raise ArtifactDamaged(message, hint=_DISTRUST)
     places = [file.path for file in artifact.files]

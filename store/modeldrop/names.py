@@ -10,6 +10,7 @@ from modeldrop.errors import InvalidName
 
 # An experiment, an alias, a target. As docs/format.md says, MUST match.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HEX32: Final = re.compile(r"[0-9a-f]{32}")
 _GUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # A prefix that may stand for a GUID in a reference: hex digits, with the dashes where they belong.
@@ -171,6 +172,11 @@ def refuse_component(name: str) -> str | None:
         # Azure Blob turns a backslash into a slash: two names would become one.
         return "its name has a backslash"
     return None
+
+
+def is_sha256(text: str) -> bool:
+    """Return whether a text is a sha256 as records spell it: 64 digits, in lower case."""
+    return _SHA256.fullmatch(text) is not None
 
 
 def refuse_path(path: str) -> str | None:

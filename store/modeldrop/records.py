@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final, Self
@@ -26,7 +25,7 @@ from modeldrop.form import (
     texts,
 )
 from modeldrop.metadata import NOTHING, Metadata
-from modeldrop.names import WHOLE_RUN, printable, refuse_path
+from modeldrop.names import WHOLE_RUN, is_sha256, printable, refuse_path
 
 if TYPE_CHECKING:
     from modeldrop.formats.description import Description
@@ -52,9 +51,6 @@ class WriterRecord(Record):
     host: str
     named_by: str
     named_at: str
-
-
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +109,9 @@ class Artifact(Part):
             reason = refuse_path(path)
             if reason or (path == read.artifact and "/" in path):
                 raise damaged(where, f"{printable(path)!r} is no path in a run")
-        # So may these, in the cache; and what isn't ASCII has no place in a folder's digest.
+        # Before a folder's digest is made of them.
         for file in read.files:
-            if not _SHA256.fullmatch(file.sha256):
+            if not is_sha256(file.sha256):
                 raise damaged(where, f"{printable(file.sha256)!r} is no digest")
         if read.type == "folder":
             again = cls.of_folder(read.artifact, read.files)

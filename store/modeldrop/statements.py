@@ -16,7 +16,7 @@ from typing import Final
 from modeldrop.errors import UsageError
 from modeldrop.form import canonical
 from modeldrop.metadata import Code, Dataset, Environment, Metadata, Value, sorted_by_name
-from modeldrop.names import parse_guid, printable
+from modeldrop.names import is_sha256, parse_guid, printable
 
 MOST_ENTRIES: Final = 1000
 MOST_PACKAGES: Final = 5000
@@ -33,7 +33,6 @@ _FRACTION: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]
 # As YAML spells them, and as everybody else does: a bare `Nan` may be a name.
 _NO_FRACTION: Final = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NO_NUMBER: Final = re.compile(r"(?i:[-+]?\.?inf|[-+]?infinity|\.?nan)")
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -186,7 +185,7 @@ def digest_of(said: object) -> str | None:
     if not isinstance(said, str):
         return None
     bare = said.lower().removeprefix("sha256:")
-    return bare if _SHA256.fullmatch(bare) else None
+    return bare if is_sha256(bare) else None
 
 
 def _parent(said: object) -> str | None:

@@ -223,8 +223,9 @@ def one_large(folder: Path, size: int) -> Figure:
         # that has just been written to for seconds may be slower by then. So is one that is busy
         # with what was deleted, and the copies stay as well.
         source, digest = aside / "model.bin", hashlib.sha256()
-        theirs.append(_copy_and_hash(source, folder / "before", digest))
         copy = folder / "before"
+        have_memory_at_hand([])
+        theirs.append(_copy_and_hash(source, copy, digest))
         for number in range(ROUNDS):
             have_memory_at_hand([copy])
             ours.append(store.drop([aside], 0.005))

@@ -211,10 +211,10 @@ def _flaws(value: object, where: str, depth: int) -> Iterator[str]:
         yield f"more than {_MOST_DEPTH} levels of lists and objects"
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str):
-                yield f"the key {key!r}, which is no text, in {where!r}"
-            elif not isinstance(item, str):
+            if isinstance(key, str):
                 yield from _flaws(item, key, depth + 1)
+            else:
+                yield f"the key {key!r}, which is no text, in {where!r}"
     elif isinstance(value, list):
         for item in value:
             yield from _flaws(item, where, depth + 1)

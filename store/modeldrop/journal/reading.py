@@ -19,7 +19,6 @@ from modeldrop.layout import HomePaths
 from modeldrop.records import Head
 
 _K = TypeVar("_K")
-_V = TypeVar("_V")
 
 # Written before the first line, so that a journal with lines and no HEAD is always damage.
 EMPTY: Final = Head.empty()
@@ -85,14 +84,14 @@ def _read_head(path: Path) -> Head | None:
 # HEAD is read several times between two changes of it, and the last line before and in each commit.
 # So both are known by their bytes; whoever wrote them knows them as well.
 _heads: Final[dict[bytes, Head]] = {}
-_lasts: Final[dict[tuple[bytes, Head], Path]] = {}
+_lasts: Final[dict[tuple[Path, bytes], Head]] = {}
 _MOST_KNOWN: Final = 4
 
 
-def _keep(known: dict[_K, _V], key: _K, value: _V) -> None:
+def _keep(known: dict[_K, Head], key: _K, head: Head) -> None:
     if len(known) >= _MOST_KNOWN:
         known.clear()
-    known[key] = value
+    known[key] = head
 
 
 def remember(path: Path, head: Head, head_data: bytes, line: bytes) -> None:
@@ -101,7 +100,7 @@ def remember(path: Path, head: Head, head_data: bytes, line: bytes) -> None:
     So whoever commits next spends no time on them before it commits.
     """
     _keep(_heads, head_data, head)
-    _keep(_lasts, (line, head), path)
+    _keep(_lasts, (path, line), head)
 
 
 def _head_in(data: bytes, where: str) -> Head:
@@ -210,12 +209,12 @@ def check_last_line(path: Path, fd: int, head: Head) -> None:
     if data[:before].strip(b"\n"):
         raise damage(path, head.start, "no line begins where HEAD says")
     line = data[before:]
-    if _lasts.get((line, head)) == path:
+    if _lasts.get((path, line)) == head:
         return
     entry = _parse(path, line, head.start)
     if head_of(entry) != head:
         raise damage(path, head.start, f"entry {entry.seq} isn't the last one, as HEAD has it")
-    _keep(_lasts, (line, head), path)
+    _keep(_lasts, (path, line), head)
 
 
 def follows(entry: Entry, head: Head) -> bool:
