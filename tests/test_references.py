@@ -18,7 +18,7 @@ from modeldrop.errors import (
 )
 from modeldrop.intake import drop
 from modeldrop.names import new_guid
-from modeldrop.references import (
+from modeldrop.spelling import (
     AliasReference,
     RunReference,
     VersionReference,

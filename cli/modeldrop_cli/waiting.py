@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from modeldrop import intake, locks, references
+from modeldrop import intake, locks, spelling
 from modeldrop.errors import Locked, NotFound, NotReady, PartialFailure
 from modeldrop.form import now
 from modeldrop.intake import machine, memory, walk
@@ -55,7 +55,7 @@ def wait_for(repository: Repository, run: str, seconds: float, output: Output) -
 
 def staged_run(home: Home, text: str) -> str | None:
     """Return the GUID of the run in staging that a reference names, or None if none does."""
-    named = references.parse_run(text).run
+    named = spelling.parse_run(text).run
     found = [each.guid for each in _in_staging(home) if each.guid and each.guid.startswith(named)]
     return found[0] if len(found) == 1 else None
 

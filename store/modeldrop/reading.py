@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop import listing, references
+from modeldrop import listing, references, spelling
 from modeldrop.departures import departure, explain, explained
 from modeldrop.form import Json
 from modeldrop.journal import Entry
@@ -186,7 +186,7 @@ class Reading(Vouching):
         Raises:
             AliasNotFound: there never was such an alias.
         """
-        parsed = references.parse_alias(name)
+        parsed = spelling.parse_alias(name)
         return self.aliases_at_backend.moves(parsed.experiment, parsed.alias)
 
     def log(self, reference: str | None = None) -> Iterator[Entry]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from modeldrop import founding, references
+from modeldrop import founding, spelling
 from modeldrop.asked import Asked, asked
 from modeldrop.departures import Wanted
 from modeldrop.errors import HomeNotFound
@@ -275,7 +275,7 @@ class Repository(Reading):
             AliasMoved: the alias isn't where it was expected; nothing was changed.
             AliasNotFound: there never was such an alias.
         """
-        parsed = references.parse_alias(name)
+        parsed = spelling.parse_alias(name)
         return self._place((parsed.experiment, parsed.alias), None, expect, reason, by)
 
     def _place(

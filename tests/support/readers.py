@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from hypothesis import strategies as st
 
-from modeldrop import config, references
+from modeldrop import config, spelling
 from modeldrop.backend.connections import Answer, Connections, Limits, NoAnswer, _Connection
 from modeldrop.backend.http1 import BadAnswer
 from modeldrop.errors import (
@@ -133,7 +133,7 @@ def _config(data: bytes) -> None:
 
 def _references(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
-    for read in (references.parse, references.parse_alias, references.parse_run):
+    for read in (spelling.parse, spelling.parse_alias, spelling.parse_run):
         try:
             read(text)
         except InvalidName as error:

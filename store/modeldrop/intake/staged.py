@@ -11,7 +11,7 @@ from modeldrop.intake.settling import State
 from modeldrop.intake.standings import Standings
 from modeldrop.intake.status import ServiceStatus
 from modeldrop.names import printable
-from modeldrop.references import parse_run
+from modeldrop.spelling import parse_run
 
 STUCK: Final = frozenset({State.BLOCKED.value, State.PARKED.value, State.IGNORED.value})
 """The states that a retry ends."""
