@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,31 @@ def _is_there(test: str) -> bool:
             return False
         scope = found[0].body
     return True
+
+
+def test_a_test_that_its_time_limit_stops_is_red_even_where_pytest_cant_report_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import signal\n\n"
+        "def pytest_runtest_makereport():\n"
+        "    signal.raise_signal(signal.SIGALRM)\n"
+    )
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    place = os.path.relpath(tmp_path / "test_it.py", TESTS)
+    code = (
+        "import pathlib, sys; from mutations import run;"
+        "place, folder = sys.argv[1:];"
+        "tried = run.run_all([run.Try('it', (place,))], pathlib.Path(folder), 1);"
+        "print([(each.code, 'INTERNALERROR' in each.said) for each in tried])"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", code, place, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert said.stdout == "[(1, True)]\n"

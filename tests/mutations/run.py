@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import pytest
@@ -103,7 +104,7 @@ def _try_red(chosen: dict[Guard, Row], folder: Path, jobs: int) -> list[str]:
         Try(guard.id, row.tests, guard.module, taking.without(guard, row.instead))
         for guard, row in chosen.items()
     ]
-    for outcome in _judged(tries, folder, jobs):
+    for outcome in run_all(tries, folder, jobs):
         if outcome.code == _RED:
             continue
         survived.append(outcome.tried.name)
@@ -112,20 +113,6 @@ def _try_red(chosen: dict[Guard, Row], folder: Path, jobs: int) -> list[str]:
         else:
             print(f"{outcome.tried.name}: its tests can't be run\n{outcome.said}", flush=True)
     return survived
-
-
-def _judged(tries: Iterable[Try], folder: Path, jobs: int) -> Iterator[Outcome]:
-    """Yield what came of each; one that pytest itself failed in is tried once more, alone.
-
-    A time limit that strikes while a report is written says nothing of the tests.
-    """
-    odd = []
-    for outcome in run_all(tries, folder, jobs):
-        if outcome.code in {_RED, _GREEN}:
-            yield outcome
-        else:
-            odd.append(outcome.tried)
-    yield from run_all(odd, folder, 1)
 
 
 def run_all(
@@ -209,9 +196,27 @@ def _run(each: Try, place: Path, *, first: bool) -> int:
 
 
 class _Seen:
-    """Whether a test failed."""
+    """Whether a test failed, or was stopped at its time limit.
+
+    The limit may strike where pytest can't report it: while it tells two large values apart, or
+    between two lines.
+    """
 
     red = False
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item) -> Iterator[None]:
+        del item
+        set_up = yield
+        stop = signal.getsignal(signal.SIGALRM)
+        assert callable(stop)
+
+        def stopped(number: int, frame: FrameType | None) -> None:
+            self.red = True
+            stop(number, frame)
+
+        signal.signal(signal.SIGALRM, stopped)
+        return set_up
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.red = self.red or report.failed
