@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import os
@@ -31,6 +30,7 @@ from modeldrop.imports.packing import pack
 from modeldrop.imports.report import Report
 from modeldrop.imports.unpacking import BundleFile
 from modeldrop.records import Bundle, Member, Version
+from modeldrop.structs import replace
 from support import work
 from support.children import dies, run
 from support.sharing import host, store
@@ -443,7 +443,7 @@ def test_a_record_that_is_not_the_one_of_the_list_is_refused(
     def lying(member: Member) -> Member:
         is_record = member.name.startswith("records/")
         wrong: dict[str, Any] = {field: "0" * 64 if field == "sha256" else member.size + 1}
-        return dataclasses.replace(member, **wrong) if is_record else member
+        return replace(member, **wrong) if is_record else member
 
     bundle.write_bytes(listed(*members_of(bundle), lying=lying))
     with pytest.raises(IntegrityError, match=what):
@@ -458,7 +458,7 @@ def test_a_version_that_pins_other_bytes_than_its_run_has_is_not_imported(
         if b'"kind": "version"' not in data:
             return name, data
         version = Version.from_bytes(data, name)
-        return name, dataclasses.replace(version, sha256="0" * 64).to_bytes()
+        return name, replace(version, sha256="0" * 64).to_bytes()
 
     bundle.write_bytes(listed(*(lying(*each) for each in members_of(bundle))))
     report = bring(repository, bundle)

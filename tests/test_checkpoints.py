@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from modeldrop.errors import (
 )
 from modeldrop.form import canonical
 from modeldrop.signed_records import Checkpoint
+from modeldrop.structs import replace
 from support.program import SOURCES
 from support.sharing import host, note, store
 from support.signing import (

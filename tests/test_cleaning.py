@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from modeldrop import Repository, cache, locks
 from modeldrop.intake import drop, memory
 from modeldrop.layout import HomePaths
 from modeldrop.names import new_guid
+from modeldrop.structs import replace
 from support.intake import scan
 from support.program import Program, in_process
 from support.stores import model

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from modeldrop import errors, form, home_records
 from modeldrop.backend import Backend, probe
 from modeldrop.layout import HomePaths
 from modeldrop.locks import hold
+from modeldrop.structs import replace
 from modeldrop_cli.main import COMMANDS
 from support.program import Program, in_process
 from support.servers import AzuriteServer, MotoServer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import xml.dom.minidom
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from safetensors.numpy import save
 
 from modeldrop import Repository
 from modeldrop.records import FileFormat
+from modeldrop.structs import replace
 from modeldrop_cli import charts
 from modeldrop_cli.charts import Chart
 from modeldrop_cli.objects.finding import (

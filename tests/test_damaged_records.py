@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from modeldrop.errors import (
     TargetNotFound,
 )
 from modeldrop.records import Collection
+from modeldrop.structs import replace
 from modeldrop_cli.main import main
 from support import letting
 from support.deploying import store_folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from modeldrop.errors import (
 )
 from modeldrop.layout import deployments as deployments_folder
 from modeldrop.layout import numbered
+from modeldrop.structs import replace
 from support.deploying import TARGET, served, store_folder
 from support.letting import at_step
 from support.sharing import host, store

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from modeldrop.intake import (
 from modeldrop.intake.agenda import Agenda, Tracked
 from modeldrop.intake.machine import Standing
 from modeldrop.intake.settling import History
+from modeldrop.structs import replace
 from support.intake import (
     Gate,
     is_in,

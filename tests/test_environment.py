@@ -42,7 +42,7 @@ def wanted(options: Options) -> Asked:
 def told(access: Access | None) -> dict[str, Any] | None:
     if access is None:
         return None
-    fields = {name: getattr(access, name) for name in access.__slots__}
+    fields = {name: getattr(access, name) for name in access.__struct_fields__}
     return {**fields, "keys": access.keys()}
 
 

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from modeldrop.finding import forward, index
 from modeldrop.metadata import Metadata
 from modeldrop.names import new_guid
 from modeldrop.records import Revision, VacantVersion
+from modeldrop.structs import replace
 from support import sharing, worlds
 from support.children import together
 from support.program import as_process

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from modeldrop.finding.query import Comparison, Either, Every, Not, Tree, parse
 from modeldrop.finding.tables import insert_revision, insert_versions, mark_last
 from modeldrop.metadata import Dataset, Metadata
 from modeldrop.records import Artifact, FileFormat, StoredFile
+from modeldrop.structs import replace
 from support import worlds
 
 Found = Callable[..., list[int]]

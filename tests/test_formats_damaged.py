@@ -13,7 +13,7 @@ import sys
 import time
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from modeldrop.formats.description import DamagedError, Description, TooMuchError
 from modeldrop.formats.recognition import look
 from modeldrop.formats.source import STORING, Bounded, InMemory, Limits, Meter
+from modeldrop.structs import replace
 from support import modelfiles
 
 # What a look may take at most, with room for a busy machine: its limit is 1 s of work.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from modeldrop.errors import (
     UsageError,
 )
 from modeldrop.signed_records import HomeKey, Trusted
+from modeldrop.structs import replace
 from support.children import dies
 from support.sharing import host, note, push, store
 from support.signing import (

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from modeldrop.journal.lines import SEAL_SIZE, NotALine, seal_of
 from modeldrop.journal.reading import check_last_line
 from modeldrop.layout import HomePaths
 from modeldrop.records import Head
+from modeldrop.structs import replace
 from support.journals import (
     lines_of,
     note,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +29,7 @@ from modeldrop.names import new_guid
 from modeldrop.promotion import Promotion
 from modeldrop.records import COLLECTED, KEPT, MARKED, LetGo, Registration, Revision
 from modeldrop.registrations import Registrations
+from modeldrop.structs import replace
 from modeldrop.versions import Versions
 from support import mlopsnet, work
 from support.children import dies, run

@@ -7,7 +7,6 @@ against a plain model of what is true.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -27,6 +26,7 @@ from modeldrop.intake.machine import Patience, Standing
 from modeldrop.intake.marker import Marker
 from modeldrop.intake.observation import Observation, SeenFile, Signature
 from modeldrop.intake.settling import History, State, Step, Verdict, judge
+from modeldrop.structs import replace
 
 SETTINGS: Final = settling.Settings(
     quiet_time=5.0, quiet_time_without_lease=30.0, revision_interval=60.0

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from modeldrop.metadata import NOTHING, Code, Dataset, Environment, Metadata
 from modeldrop.names import new_guid
 from modeldrop.records import Revision
 from modeldrop.statements import Unclear, understood
+from modeldrop.structs import replace
 from support.format_examples import EXAMPLES
 from support.intake import make_home, make_run, opened_files, revisions, scan, uploads
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from modeldrop.errors import (
 from modeldrop.names import new_guid
 from modeldrop.openssf import MOST, read, uncovered
 from modeldrop.records import Artifact
+from modeldrop.structs import replace
 from support import openssf
 from support.sharing import host, store
 from support.signing import key_pair

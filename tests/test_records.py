@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from modeldrop.records import (
     folder_sha256,
     registration_owner,
 )
+from modeldrop.structs import replace
 from support.format_examples import EXAMPLES, HELLO, RUN
 
 JSON = st.recursive(

@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from modeldrop.errors import BackendUnreachable
 from modeldrop.intake import memory, read_status
 from modeldrop.records import Version
 from modeldrop.registrar import Registered, Registrar
+from modeldrop.structs import replace
 from support.children import dies, run
 from support.intake import (
     is_in,

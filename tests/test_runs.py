@@ -6,7 +6,6 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from modeldrop.manifests import Manifests
 from modeldrop.names import new_guid
 from modeldrop.records import Artifact, Refused, Revision, StoredFile
 from modeldrop.runs import Draft, adds_nothing
+from modeldrop.structs import replace
 from support import work
 from support.children import together
 from support.format_examples import EXAMPLES

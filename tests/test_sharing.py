@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from modeldrop.errors import (
 from modeldrop.journal import Copies, segments
 from modeldrop.journal.reading import EMPTY
 from modeldrop.layout import journal_segment, journal_segments, numbered, versions
+from modeldrop.structs import replace
 from modeldrop.sync import FetchedJournal, Pushed
 from support import sharing
 from support.children import dies, run, together
@@ -720,7 +720,7 @@ def test_what_a_note_says_was_shared_holds_only_for_the_line_that_it_names(
     head = ada.journal.head()
     assert head is not None
     assert segments.is_at(ada.home.paths.journal, head, head)
-    other = dataclasses.replace(head, sha256="0" * 64)
+    other = replace(head, sha256="0" * 64)
     assert not segments.is_at(ada.home.paths.journal, other, head)
 
 
@@ -745,5 +745,5 @@ def test_place_of_a_line_is_one_only_where_that_line_stands(ada: Repository) -> 
 
     assert segments.is_at(path, EMPTY, head)
     assert segments.is_at(path, head, head)
-    assert not segments.is_at(path, dataclasses.replace(head, offset=head.offset + 1), head)
-    assert not segments.is_at(path, dataclasses.replace(head, offset=head.offset - 7), head)
+    assert not segments.is_at(path, replace(head, offset=head.offset + 1), head)
+    assert not segments.is_at(path, replace(head, offset=head.offset - 7), head)

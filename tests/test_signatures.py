@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from modeldrop.errors import (
     UsageError,
 )
 from modeldrop.signed_records import ModelSignature
+from modeldrop.structs import replace
 from support.sharing import host, store
 from support.signing import findings, key_pair, signatures_at
 from support.stores import Faulty, set_backend

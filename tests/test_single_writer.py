@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +16,10 @@ from modeldrop.backend import Backend, open_backend
 from modeldrop.backend.local import LocalBackend
 from modeldrop.doctor import diagnose
 from modeldrop.errors import ConditionNotHeld, Conflict, NotTheWriter
-from modeldrop.form import now
+from modeldrop.form import NEEDS, now
 from modeldrop.layout import FORMAT_KEY, WRITER_KEY
 from modeldrop.records import RepositoryRecord, WriterRecord
+from modeldrop.structs import replace
 from support.program import Program, in_process
 
 RUN: Final = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
@@ -217,7 +217,7 @@ def test_of_two_that_claim_to_write_at_once_one_is_told(tmp_path: Path) -> None:
     with Repository.init(tmp_path / "home", backend=str(tmp_path / "store"))[0] as repository:
         home = repository.home
         alone = replace(home.config.backend, single_writer=True)
-        object.__setattr__(home, "config", replace(home.config, backend=alone))
+        home.config = replace(home.config, backend=alone)
         home.paths.probe.unlink(missing_ok=True)
         other = WriterRecord(RUN, "elsewhere", "ada", now())
 
@@ -227,7 +227,7 @@ def test_of_two_that_claim_to_write_at_once_one_is_told(tmp_path: Path) -> None:
 
 def test_of_two_that_begin_a_repository_at_once_both_join_the_same(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    other = RepositoryRecord(RUN, now(), "ada")
+    other = RepositoryRecord(RUN, now(), "ada", NEEDS)
     backend = Late(tmp_path / "store", FORMAT_KEY, other.to_bytes())
 
     assert founding._join(backend) == RUN

@@ -7,7 +7,6 @@ made blind here, so that it is the other one that notices.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from modeldrop.intake import Storing, inspection, notation, walk
 from modeldrop.intake.declared import Wish
 from modeldrop.intake.drops import Job
 from modeldrop.names import new_guid
+from modeldrop.structs import replace
 from modeldrop.transfer import Transfer
 from support import modelfiles
 from support.intake import jobs_of, make_home, make_run, storing_by

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -29,6 +28,7 @@ from modeldrop.intake.settling import History
 from modeldrop.journal import Journal
 from modeldrop.journal.group import Waiting
 from modeldrop.names import RECEIPT, new_guid
+from modeldrop.structs import replace
 from support.children import dies, run, started
 from support.intake import (
     jobs_of,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from modeldrop.journal import Entry, NewEntry
 from modeldrop.layout import numbered, retirements, revisions, versions
 from modeldrop.names import new_guid
 from modeldrop.records import Retirement, Version
+from modeldrop.structs import replace
 from support.sharing import host, note, rewritten, segments_of, store
 
 

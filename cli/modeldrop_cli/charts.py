@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from modeldrop.structs import Frozen
 
 _SIGNS: Final = {"point": "●", "best": "★", "side": "│", "tick": "┤", "corner": "└", "foot": "─"}
 # For terminals that have nothing but ASCII.
@@ -14,8 +15,7 @@ _ROWS: Final = 15
 _MARKS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Frozen):
     """What is drawn: a value for each version, and which version is the best, if that is known."""
 
     title: str

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from modeldrop.structs import Struct, field
 
 if TYPE_CHECKING:
     from modeldrop.metadata import Metadata
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 _SHORT: Final = 12
 
 
-@dataclass
-class Said:
+class Said(Struct):
     """What the options of `run new` and `drop` say of a run."""
 
     values: dict[str, Any] = field(default_factory=dict)

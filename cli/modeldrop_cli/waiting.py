@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from modeldrop import intake, locks, spelling
@@ -17,6 +16,7 @@ from modeldrop.errors import Locked, NotFound, NotReady, PartialFailure
 from modeldrop.form import now
 from modeldrop.intake import machine, memory, walk
 from modeldrop.names import printable
+from modeldrop.structs import replace
 from modeldrop_cli.statuses import STORED
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -36,7 +35,6 @@ _AGAIN: Final = 3600.0
 _END_TIME: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
 class _Last(Record):
     """`service/collected.json`: when it was done, in seconds since 1970."""
 

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from modeldrop.structs import Frozen
 
 # How much of what a command says is kept, from its end.
 _KEPT: Final = 2048
@@ -28,8 +29,7 @@ _SLICE: Final = 0.1
 _GRACE: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Frozen):
     """How a command ended."""
 
     code: int | None

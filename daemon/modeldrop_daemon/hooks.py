@@ -28,7 +28,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from modeldrop.config import HookSettings
@@ -75,7 +74,6 @@ _END_TIME: Final = 2.0
 _BEGINNING: Final = Head(seq=0, start=0, offset=0, sha256="0" * 64)
 
 
-@dataclass(frozen=True, slots=True)
 class _Place(Record):
     """`service/hooks.json`: the last entry of this home's journal whose hook has ended."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modeldrop.errors import ConfigError
 from modeldrop.intake import Summary, WatcherStatus
 from modeldrop.names import printable
+from modeldrop.structs import Frozen, field
 
 if TYPE_CHECKING:
     from modeldrop_daemon.exposition import Endpoint
@@ -37,8 +37,7 @@ class Address(NamedTuple):
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Frozen):
     """One moment of the service, which the threads that answer scrapes read."""
 
     summary: Summary

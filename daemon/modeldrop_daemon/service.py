@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 from modeldrop import config, locks
@@ -35,6 +34,7 @@ from modeldrop.errors import (
 from modeldrop.intake import Engine, Summary, WatcherStatus, prepare_leases
 from modeldrop.names import printable
 from modeldrop.repository import Repository
+from modeldrop.structs import replace
 from modeldrop_daemon.collecting import Collecting
 from modeldrop_daemon.hooks import Hooks
 from modeldrop_daemon.metrics import Metrics, Reading, address_of

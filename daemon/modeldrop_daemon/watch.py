@@ -18,13 +18,13 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from modeldrop.form import now as utc_now
 from modeldrop.intake import is_network
 from modeldrop.names import printable
+from modeldrop.structs import Frozen
 from modeldrop_daemon import canary, limits
 from modeldrop_daemon.canary import Canary
 from modeldrop_daemon.events import Events, Hints
@@ -47,8 +47,7 @@ _MOST_LIMIT_RETRY: Final = 900.0
 _FIRST_SONG: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class WatcherReport:
+class WatcherReport(Frozen):
     """How the watcher is, for the status file and the metrics."""
 
     state: str

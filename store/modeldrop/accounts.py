@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -43,6 +42,7 @@ from modeldrop.records import (
 from modeldrop.retirements import RETIRED, UNRETIRED
 from modeldrop.runs import COMMITTED
 from modeldrop.shared import SharedJournals
+from modeldrop.structs import Struct, field
 from modeldrop.targets import TARGET_REMOVED, TARGET_SET
 from modeldrop.trust import REBUILT
 from modeldrop.versions import LEFT_VACANT, REGISTERED
@@ -75,8 +75,7 @@ KINDS: Final[Mapping[str, str]] = {
 _MISSING: Final = "the journal has it, and it is not at the backend"
 
 
-@dataclass(slots=True)
-class Account:
+class Account(Struct):
     """One home's journal, as far as it can be read."""
 
     home: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from typing import Final, Protocol, Self
 
 from modeldrop.errors import ModeldropError
@@ -12,6 +11,7 @@ from modeldrop.home_records import VersionWanted
 from modeldrop.ledger import Request
 from modeldrop.names import check_text
 from modeldrop.records import Artifact, Registration, Revision, Version, registration_owner
+from modeldrop.structs import Frozen, replace
 
 # Until when what needn't be looked at again may be registered.
 _ALWAYS: Final = 2**53
@@ -37,8 +37,7 @@ class Look(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Frozen):
     """What is to be registered, and by whom."""
 
     wanted: VersionWanted

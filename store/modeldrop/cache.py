@@ -13,7 +13,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,13 +20,13 @@ from modeldrop import files, locks
 from modeldrop.backend.base import Backend
 from modeldrop.copies import check_names, files_in
 from modeldrop.errors import Conflict, IntegrityError, Locked, NewerFormat
-from modeldrop.form import Part, Record, parts_of
+from modeldrop.form import Part, Record
 from modeldrop.names import is_sha256
 from modeldrop.pulling import pull
 from modeldrop.records import Artifact
+from modeldrop.structs import Frozen
 
 
-@dataclass(frozen=True, slots=True)
 class _CachedFile(Part):
     path: str
     size: int
@@ -36,13 +35,12 @@ class _CachedFile(Part):
     """Whoever writes to a file can put its other time back, and not this one."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Cached(Record):
     """`objects/<xx>/<sha256>.notes/<artifact>`."""
 
     kind: ClassVar[str] = "cached"
     sha256: str
-    files: tuple[_CachedFile, ...] = parts_of(_CachedFile)
+    files: tuple[_CachedFile, ...]
 
 
 def kept(artifact: Artifact, place: Path) -> Path | None:
@@ -87,8 +85,7 @@ def _note_of(place: Path) -> Path:
     return place.parent.with_name(f"{place.parent.name}-{digest}.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(Frozen):
     """A cached artifact that was removed, or would be."""
 
     sha256: str

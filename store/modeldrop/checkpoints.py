@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from modeldrop import keys, layout
@@ -18,6 +17,7 @@ from modeldrop.errors import IntegrityError
 from modeldrop.form import damaged
 from modeldrop.names import parse_guid
 from modeldrop.signed_records import Checkpoint, HomeKey, signed_part
+from modeldrop.structs import Frozen, Struct, field
 
 R = TypeVar("R", HomeKey, Checkpoint)
 Q = TypeVar("Q")
@@ -29,8 +29,7 @@ _FEW: Final = 4
 Told = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Frozen):
     """What is known of a home before anything is asked: its key, and a checkpoint."""
 
     fingerprint: str
@@ -38,8 +37,7 @@ class Pin:
     sha256: str = ""
 
 
-@dataclass(slots=True)
-class Keyring:
+class Keyring(Struct):
     """The keys of one home, as far as they are whole, by their numbers."""
 
     every: dict[int, HomeKey] = field(default_factory=dict)
@@ -65,8 +63,7 @@ class Keyring:
         return key.key in self.trusted if keys.available() else None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Frozen):
     """A checkpoint whose record is whole, and the digest of its bytes."""
 
     record: Checkpoint
@@ -75,8 +72,7 @@ class Seen:
     """Whether a trusted key has signed it; False, too, where that can't be checked."""
 
 
-@dataclass(slots=True)
-class Signed:
+class Signed(Struct):
     """What one home has signed."""
 
     keyring: Keyring

@@ -16,7 +16,6 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import layout, locks
@@ -31,6 +30,7 @@ from modeldrop.ledger import Ledger, Request
 from modeldrop.names import WHOLE_RUN
 from modeldrop.records import COLLECTED, KEPT, MARKED, Collection, LetGo, Revision
 from modeldrop.sequence import Sequence
+from modeldrop.structs import Frozen
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ Part = tuple[int, str]
 """A revision's number and the name of one of its artifacts."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Frozen):
     """What is true of the parts of a run."""
 
     last: int = 0

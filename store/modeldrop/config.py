@@ -8,143 +8,177 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 from modeldrop.errors import ConfigError, ModeldropError
 from modeldrop.files import others_can_write, write_durable
 from modeldrop.formats import KINDS, PARK, VERDICTS, WARN
 from modeldrop.names import printable
+from modeldrop.structs import Frozen, field
 
 
-def _setting(
-    default: Any,  # noqa: ANN401 - what dataclasses.field takes
-    doc: str,
-    *,
-    choices: tuple[str, ...] = (),
-    zero: bool = False,
-) -> Any:  # noqa: ANN401 - what dataclasses.field returns
-    return field(default=default, metadata={"doc": doc, "choices": choices, "zero": zero})
+class Setting(Frozen):
+    """What there is to say of a setting, beside its type and its default."""
+
+    doc: str
+    choices: tuple[str, ...] = ()
+    zero: bool = False
+    """Whether a number may be 0; less it never may."""
+    check: Callable[[Mapping[str, object], str], None] | None = None
+    """Raises ConfigError if a table isn't valid; it is told where that was found."""
 
 
-@dataclass(frozen=True, slots=True)
-class BackendSettings:
+class BackendSettings(Frozen):
     """`[backend]`: where the bytes live."""
 
-    url: str = _setting(
-        "", "URL or folder of the backend; empty is `model-repository/` in the home"
-    )
-    options: Mapping[str, object] = field(
-        default_factory=dict,
-        metadata={
-            "doc": "passed to the fsspec file system of the URL, such as `endpoint_url`; "
-            "no credentials"
-        },
-    )
-    single_writer: bool = _setting(
-        default=False,
-        doc="true accepts a backend whose create-if-absent does not hold: one home alone may "
-        "write to it, which the backend names",
-    )
+    url: Annotated[
+        str, Setting("URL or folder of the backend; empty is `model-repository/` in the home")
+    ] = ""
+    options: Annotated[
+        Mapping[str, object],
+        Setting(
+            "passed to the fsspec file system of the URL, such as `endpoint_url`; no credentials"
+        ),
+    ] = field(default_factory=dict)
+    single_writer: Annotated[
+        bool,
+        Setting(
+            "true accepts a backend whose create-if-absent does not hold: one home alone may "
+            "write to it, which the backend names"
+        ),
+    ] = False
 
 
-@dataclass(frozen=True, slots=True)
-class StagingSettings:
+class StagingSettings(Frozen):
     """`[staging]`: where models are dropped."""
 
-    path: str = _setting(
-        "", "the watched folder, relative to the home; empty is `staging/` in the home"
-    )
+    path: Annotated[
+        str, Setting("the watched folder, relative to the home; empty is `staging/` in the home")
+    ] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
+class ServiceSettings(Frozen):
     """`[service]`: when a drop is complete, and how it is stored."""
 
-    quiet_time: float = _setting(
-        5.0,
-        "seconds without a change after which a run is complete, where the kernel can tell "
-        "that nobody has its files open for writing",
-    )
-    quiet_time_without_lease: float = _setting(
-        30.0, "the same where the kernel can't tell, and for runs with empty files"
-    )
-    quiet_time_network: float = _setting(120.0, "the same for staging on a network file system")
-    complete: str = _setting(
-        "quiet",
-        "`quiet`: the quiet time, `_SUCCESS` or an atomic arrival completes a run; `marker`: "
-        "only `_SUCCESS` or an atomic arrival does",
-        choices=("quiet", "marker"),
-    )
-    revision_interval: float = _setting(
-        600.0,
-        "least seconds between two revisions of a run that changes, unless `_SUCCESS` or "
-        "an atomic arrival says now",
-    )
-    parallel: int = _setting(4, "how many large runs, of more than 16 MiB, are stored at a time")
-    parallel_small: int = _setting(
-        8,
-        "how many small runs are stored at a time, beside the large ones; on a local backend the "
-        "smallest go in groups",
-    )
-    bandwidth: int = _setting(
-        0,
-        "most bytes a second that are sent to the backend, all together; 0 is no limit",
-        zero=True,
-    )
-    reserve: int = _setting(
-        512 * 2**20,
-        "bytes that stay free on the disks of the home and of a local backend: what would take "
-        "them waits; 0 is none",
-        zero=True,
-    )
-    most_files: int = _setting(
-        100_000, "most files that one run may hold; a run with more is parked"
-    )
-    most_bytes: int = _setting(
-        0, "most bytes that one run may hold; a run with more is parked; 0 is no limit", zero=True
-    )
-    afterwards: str = _setting(
-        "keep",
-        "what becomes of the staged copy of a run that is stored: `keep` leaves it and a receipt, "
-        "`move` puts it into `done/` in staging, `delete` removes it after `delete_after`, once "
-        "the stored bytes were read and compared again",
-        choices=("keep", "move", "delete"),
-    )
-    delete_after: float = _setting(
-        86_400.0,
-        'seconds after its commit before a staged copy is removed (`afterwards = "delete"`)',
-    )
-    scan_interval: float = _setting(
-        60.0,
-        "seconds between two full scans of the staging folder while events arrive; a scan that "
-        "takes long comes less often",
-    )
-    poll_interval: float = _setting(
-        2.0,
-        "seconds between two looks for new runs, and at those that aren't stored, where events "
-        'can\'t be had (`watcher = "none"`); many stored runs are looked at less often',
-    )
-    watcher: str = _setting(
-        "auto",
-        "`auto`: the kernel's events make the service quick; `none`: it only scans",
-        choices=("auto", "none"),
-    )
-    retry_first: float = _setting(1.0, "seconds before the first retry of what failed")
-    retry_most: float = _setting(300.0, "most seconds between two retries")
-    share_interval: float = _setting(
-        60.0,
-        "seconds between two times that the journal is shared with other hosts, and theirs "
-        "are fetched",
-    )
-    stop_time: float = _setting(60.0, "seconds that SIGTERM leaves to the transfers in flight")
-    metrics: str = _setting(
-        "",
-        "address and port on which Prometheus finds metrics, such as `127.0.0.1:9469`; only a "
-        "loopback address is taken; empty is none",
-    )
+    quiet_time: Annotated[
+        float,
+        Setting(
+            "seconds without a change after which a run is complete, where the kernel can tell "
+            "that nobody has its files open for writing"
+        ),
+    ] = 5.0
+    quiet_time_without_lease: Annotated[
+        float, Setting("the same where the kernel can't tell, and for runs with empty files")
+    ] = 30.0
+    quiet_time_network: Annotated[
+        float, Setting("the same for staging on a network file system")
+    ] = 120.0
+    complete: Annotated[
+        str,
+        Setting(
+            "`quiet`: the quiet time, `_SUCCESS` or an atomic arrival completes a run; `marker`: "
+            "only `_SUCCESS` or an atomic arrival does",
+            choices=("quiet", "marker"),
+        ),
+    ] = "quiet"
+    revision_interval: Annotated[
+        float,
+        Setting(
+            "least seconds between two revisions of a run that changes, unless `_SUCCESS` or "
+            "an atomic arrival says now"
+        ),
+    ] = 600.0
+    parallel: Annotated[
+        int, Setting("how many large runs, of more than 16 MiB, are stored at a time")
+    ] = 4
+    parallel_small: Annotated[
+        int,
+        Setting(
+            "how many small runs are stored at a time, beside the large ones; on a local backend "
+            "the smallest go in groups"
+        ),
+    ] = 8
+    bandwidth: Annotated[
+        int,
+        Setting(
+            "most bytes a second that are sent to the backend, all together; 0 is no limit",
+            zero=True,
+        ),
+    ] = 0
+    reserve: Annotated[
+        int,
+        Setting(
+            "bytes that stay free on the disks of the home and of a local backend: what would take "
+            "them waits; 0 is none",
+            zero=True,
+        ),
+    ] = 512 * 2**20
+    most_files: Annotated[
+        int, Setting("most files that one run may hold; a run with more is parked")
+    ] = 100_000
+    most_bytes: Annotated[
+        int,
+        Setting(
+            "most bytes that one run may hold; a run with more is parked; 0 is no limit", zero=True
+        ),
+    ] = 0
+    afterwards: Annotated[
+        str,
+        Setting(
+            "what becomes of the staged copy of a run that is stored: `keep` leaves it and a "
+            "receipt, `move` puts it into `done/` in staging, `delete` removes it after "
+            "`delete_after`, once the stored bytes were read and compared again",
+            choices=("keep", "move", "delete"),
+        ),
+    ] = "keep"
+    delete_after: Annotated[
+        float,
+        Setting(
+            'seconds after its commit before a staged copy is removed (`afterwards = "delete"`)'
+        ),
+    ] = 86_400.0
+    scan_interval: Annotated[
+        float,
+        Setting(
+            "seconds between two full scans of the staging folder while events arrive; a scan that "
+            "takes long comes less often"
+        ),
+    ] = 60.0
+    poll_interval: Annotated[
+        float,
+        Setting(
+            "seconds between two looks for new runs, and at those that aren't stored, where events "
+            'can\'t be had (`watcher = "none"`); many stored runs are looked at less often'
+        ),
+    ] = 2.0
+    watcher: Annotated[
+        str,
+        Setting(
+            "`auto`: the kernel's events make the service quick; `none`: it only scans",
+            choices=("auto", "none"),
+        ),
+    ] = "auto"
+    retry_first: Annotated[float, Setting("seconds before the first retry of what failed")] = 1.0
+    retry_most: Annotated[float, Setting("most seconds between two retries")] = 300.0
+    share_interval: Annotated[
+        float,
+        Setting(
+            "seconds between two times that the journal is shared with other hosts, and theirs "
+            "are fetched"
+        ),
+    ] = 60.0
+    stop_time: Annotated[
+        float, Setting("seconds that SIGTERM leaves to the transfers in flight")
+    ] = 60.0
+    metrics: Annotated[
+        str,
+        Setting(
+            "address and port on which Prometheus finds metrics, such as `127.0.0.1:9469`; only a "
+            "loopback address is taken; empty is none"
+        ),
+    ] = ""
 
 
 def _verdicts(found: Mapping[str, object], where: str) -> None:
@@ -164,25 +198,28 @@ _KINDS_DOC: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FormatSettings:
+class FormatSettings(Frozen):
     """`[formats]`: what becomes of files by what their headers say that they are."""
 
-    runs_code: str = _setting(
-        WARN,
-        "what becomes of a run with a file that runs code when it is loaded, such as a pickle: "
-        "`allow` stores it, `warn` stores it and says so in the log, `park` leaves it in staging "
-        "until a person decides",
-        choices=VERDICTS,
-    )
-    damaged: str = _setting(
-        WARN,
-        "the same for a file that is cut off, isn't what its own header says, or needs another "
-        "file that isn't there",
-        choices=VERDICTS,
-    )
-    kinds: Mapping[str, str] = field(
-        default_factory=dict, metadata={"doc": _KINDS_DOC, "check": _verdicts}
+    runs_code: Annotated[
+        str,
+        Setting(
+            "what becomes of a run with a file that runs code when it is loaded, such as a pickle: "
+            "`allow` stores it, `warn` stores it and says so in the log, `park` leaves it in "
+            "staging until a person decides",
+            choices=VERDICTS,
+        ),
+    ] = WARN
+    damaged: Annotated[
+        str,
+        Setting(
+            "the same for a file that is cut off, isn't what its own header says, or needs another "
+            "file that isn't there",
+            choices=VERDICTS,
+        ),
+    ] = WARN
+    kinds: Annotated[Mapping[str, str], Setting(_KINDS_DOC, check=_verdicts)] = field(
+        default_factory=dict
     )
 
     @property
@@ -191,39 +228,40 @@ class FormatSettings:
         return PARK in {self.runs_code, self.damaged, *self.kinds.values()}
 
 
-@dataclass(frozen=True, slots=True)
-class HookSettings:
+class HookSettings(Frozen):
     """`[hooks]`: commands to run when something happened, each a list of words."""
 
-    committed: tuple[str, ...] = _setting((), "run when a revision is committed")
-    parked: tuple[str, ...] = _setting((), "run when a run is parked and needs a person")
-    registered: tuple[str, ...] = _setting((), "run when a version is registered by this home")
-    deployed: tuple[str, ...] = _setting(
-        (), "run when one is deployed, or rolled back to, by this home"
-    )
-    timeout: float = _setting(30.0, "seconds after which a command is ended")
+    committed: Annotated[tuple[str, ...], Setting("run when a revision is committed")] = ()
+    parked: Annotated[tuple[str, ...], Setting("run when a run is parked and needs a person")] = ()
+    registered: Annotated[
+        tuple[str, ...], Setting("run when a version is registered by this home")
+    ] = ()
+    deployed: Annotated[
+        tuple[str, ...], Setting("run when one is deployed, or rolled back to, by this home")
+    ] = ()
+    timeout: Annotated[float, Setting("seconds after which a command is ended")] = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class GcSettings:
+class GcSettings(Frozen):
     """`[gc]`: what is let go of what is stored; never what a version, alias or deployment pins."""
 
-    keep_revisions: int = _setting(
-        3, "how many of the newest revisions of a run stay, also where nothing pins them"
-    )
-    retired_after: float = _setting(
-        14 * 86_400.0, "seconds after which the bytes of a retired version may go"
-    )
-    unregistered_after: float = _setting(
-        0.0,
-        "seconds after the last commit to a run after which it goes, if nothing of it is "
-        "registered; 0 is never",
-        zero=True,
-    )
+    keep_revisions: Annotated[
+        int, Setting("how many of the newest revisions of a run stay, also where nothing pins them")
+    ] = 3
+    retired_after: Annotated[
+        float, Setting("seconds after which the bytes of a retired version may go")
+    ] = 14 * 86_400.0
+    unregistered_after: Annotated[
+        float,
+        Setting(
+            "seconds after the last commit to a run after which it goes, if nothing of it is "
+            "registered; 0 is never",
+            zero=True,
+        ),
+    ] = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Frozen):
     """All settings of a home."""
 
     backend: BackendSettings = field(default_factory=BackendSettings)
@@ -292,33 +330,36 @@ def parse(found: Mapping[str, object], where: str) -> Config:
     return Config(**sections)
 
 
+def settings_of(section: type[Any]) -> dict[str, Setting]:
+    """Return what there is to say of each setting of a section, by its name."""
+    hints = get_type_hints(section, include_extras=True)
+    return {name: hints[name].__metadata__[0] for name in section.__struct_fields__}
+
+
 def _section(cls: type[Any], name: str, values: Mapping[str, object], where: str) -> Any:  # noqa: ANN401 - one of SECTIONS
-    known = {each.name: each for each in fields(cls)}
+    known, defaults = settings_of(cls), cls()
     checked: dict[str, object] = {}
     for key, value in values.items():
         if key not in known:
             raise _unknown(f"[{name}] setting", key, list(known), where)
         each = known[key]
-        default = each.default if each.default is not MISSING else {}
-        wanted = type(default)
+        wanted = type(getattr(defaults, key))
         if wanted is float and type(value) is int:
             value = _as_float(value)  # noqa: PLW2901 - `quiet_time = 5` means 5.0
         if wanted is tuple and isinstance(value, list):
             value = _as_words(value)  # noqa: PLW2901 - TOML has no tuples
-        choices = each.metadata.get("choices")
-        if type(value) is not wanted or (choices and value not in choices):
-            expected = " or ".join(f'"{choice}"' for choice in choices or ()) or _NAMES[wanted]
+        if type(value) is not wanted or (each.choices and value not in each.choices):
+            expected = " or ".join(f'"{choice}"' for choice in each.choices) or _NAMES[wanted]
             # What stands where the backend's URL or options belong may be a secret.
             found = "is wrong" if name == "backend" else f"is {value!r}"
             message = f"{where}: [{name}] {key} {found}, and has to be {expected}"
-            raise ConfigError(message, hint=each.metadata["doc"])
-        if "check" in each.metadata:
-            each.metadata["check"](value, where)
-        zero = each.metadata.get("zero", False)
-        if isinstance(value, int | float) and not _is_possible(value, zero=zero):
-            least = "0 or more" if zero else "more than 0"
+            raise ConfigError(message, hint=each.doc)
+        if each.check is not None and isinstance(value, dict):
+            each.check(value, where)
+        if isinstance(value, int | float) and not _is_possible(value, zero=each.zero):
+            least = "0 or more" if each.zero else "more than 0"
             message = f"{where}: [{name}] {key} is {value!r}, and has to be {least}, and finite"
-            raise ConfigError(message, hint=each.metadata["doc"])
+            raise ConfigError(message, hint=each.doc)
         checked[key] = value
     return cls(**checked)
 
@@ -373,9 +414,9 @@ def save(path: Path, config: Config) -> None:
         section = getattr(config, name)
         fresh = type(section)()
         changed = {
-            each.name: getattr(section, each.name)
-            for each in fields(section)
-            if getattr(section, each.name) != getattr(fresh, each.name)
+            each: getattr(section, each)
+            for each in section.__struct_fields__
+            if getattr(section, each) != getattr(fresh, each)
         }
         if changed:
             document[name] = changed

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -40,6 +39,7 @@ from modeldrop.placement import Place
 from modeldrop.records import Artifact, Version
 from modeldrop.runs import Runs
 from modeldrop.sequence import Sequence
+from modeldrop.structs import Frozen, Struct, field
 from modeldrop.targets import Targets
 
 _log = logging.getLogger(__name__)
@@ -48,8 +48,7 @@ _log = logging.getLogger(__name__)
 _GRACE: Final = timedelta(minutes=10)
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
+class Deployed(Frozen):
     """The deployment that is live at a target."""
 
     deployment: Deployment
@@ -61,8 +60,7 @@ class Deployed:
     """What earlier ones had left, and what became of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Frozen):
     """Who asks for a deployment, and what was said with it."""
 
     request: Request
@@ -356,8 +354,7 @@ class Deployer:
         )
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(Struct):
     """A target and what was deployed there, while the lock is held."""
 
     target: Target

@@ -6,14 +6,12 @@ Like the records of `records`, whose parts they use; docs/format.md says what ea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from modeldrop.form import Part, Record, damaged, parts_of
+from modeldrop.form import Part, Record, damaged
 from modeldrop.records import StoredFile
 
 
-@dataclass(frozen=True, slots=True)
 class Target(Record):
     """`targets/<target>/<S>.json`: where a target is, and what has to hold before a deployment."""
 
@@ -49,7 +47,6 @@ class Target(Record):
         return [name for name, holds in asked.items() if holds]
 
 
-@dataclass(frozen=True, slots=True)
 class KeptCopy(Part):
     """A copy at a target that may go live again."""
 
@@ -57,7 +54,6 @@ class KeptCopy(Part):
     copy: str
 
 
-@dataclass(frozen=True, slots=True)
 class CopyLetGo(Part):
     """A copy at a target that never goes live again, and is to be removed."""
 
@@ -66,7 +62,6 @@ class CopyLetGo(Part):
     let_go_at: str
 
 
-@dataclass(frozen=True, slots=True)
 class Deployment(Record):
     """`experiments/<experiment>/deployments/<target>/<S>.json`: what is live at a target."""
 
@@ -87,13 +82,13 @@ class Deployment(Record):
     host: str
     deployed_by: str
     deployed_at: str
-    kept: tuple[KeptCopy, ...] = parts_of(KeptCopy)
-    let_go: tuple[CopyLetGo, ...] = parts_of(CopyLetGo)
+    kept: tuple[KeptCopy, ...]
+    let_go: tuple[CopyLetGo, ...]
 
     @classmethod
     def from_json(cls, found: Mapping[str, object], where: str) -> Self:
         """Return the deployment, whose version is that of the first copy."""
-        read = super(Deployment, cls).from_json(found, where)
+        read = super().from_json(found, where)
         if not read.kept or read.kept[0].version != read.version:
             raise damaged(where, "the first of its copies isn't that of its version")
         return read
@@ -114,7 +109,6 @@ class Deployment(Record):
         return f"{self.name}~{self.deployment}"
 
 
-@dataclass(frozen=True, slots=True)
 class Current(Record):
     """`<experiment>/current.json` at a target: which version is live, and where its files are."""
 
@@ -130,10 +124,9 @@ class Current(Record):
     sha256: str
     size: int
     deployed_at: str
-    files: tuple[StoredFile, ...] = parts_of(StoredFile)
+    files: tuple[StoredFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class TargetMarker(Record):
     """`.modeldrop-target.json` at a target: whose place it is."""
 
@@ -144,7 +137,6 @@ class TargetMarker(Record):
     marked_at: str
 
 
-@dataclass(frozen=True, slots=True)
 class Deploying(Record):
     """`deploying/<request>.json`: what a deployment is about to copy to where."""
 

@@ -7,7 +7,6 @@ was signed of it: by its own home, and by other homes that have verified that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 
@@ -17,6 +16,7 @@ from modeldrop.checkpoints import Pin, Seen, Signed, superseded
 from modeldrop.errors import RecordDamaged
 from modeldrop.form import Json
 from modeldrop.sealing import Sealing
+from modeldrop.structs import Frozen
 
 SIGNED = "signed"
 UNSIGNED = "unsigned"
@@ -24,8 +24,7 @@ UNCHECKED = "not checked"
 WRONG = "wrong"
 
 
-@dataclass(frozen=True, slots=True)
-class SignedJournal:
+class SignedJournal(Frozen):
     """Whether one home's journal is signed."""
 
     home: str

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import field, fields
+import re
+import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, get_args
 
 from modeldrop.errors import NewerFormat, RecordDamaged, UsageError
 from modeldrop.names import printable
+from modeldrop.structs import Frozen
 
 FORMAT: Final = 1
 # The first modeldrop that reads and writes FORMAT; format.json says it to those that can't.
@@ -163,13 +165,13 @@ def moment(at: str, where: str) -> datetime:
     return found
 
 
-class Part:
-    """A dataclass that is JSON: out by `as_json`, in by `from_json`.
+class Part(Frozen):
+    """A struct that is JSON: out by `as_json`, in by `from_json`.
 
-    The types its fields may have are those of `_TYPES`, and what the functions below make: parts,
-    tuples of them, and maps. Those that end in `_if_any` make fields that are left out of the JSON
-    where there is nothing to say, so that a record without them is, byte for byte, what it was
-    before they were thought of.
+    The annotations of its fields say how, and it inherits none. They are those of `_TYPES`; parts,
+    one or a tuple of them; tuples of texts; and maps from names to text, integers or booleans. A
+    field that has a default is left out of the JSON where it is empty, so that a record without it
+    is, byte for byte, what it was before it was thought of.
     """
 
     @classmethod
@@ -186,8 +188,8 @@ class Part:
                 if type(value) not in types:
                     raise damaged(where, f"its field {name!r} is missing or of another type")
                 values[name] = value
-            elif name in found or "if_any" not in how:
-                values[name] = how["read"](value, name, where)
+            elif how.required or name in found:
+                values[name] = how.read(value, name, where)
         return cls(**values)
 
     def as_json(self) -> Fields:
@@ -197,27 +199,58 @@ class Part:
             value = getattr(self, name)
             if how is None:
                 made[name] = value
-            elif value or "if_any" not in how:
-                made[name] = how["write"](value)
+            elif value or how.required:
+                made[name] = how.write(value)
         return made
 
 
+class How(Frozen):
+    """How a field of a part is read from JSON and written as such."""
+
+    read: Callable[[object, str, str], object]
+    write: Callable[[Any], Json]
+    required: bool
+    part: type[Part] | None = None
+
+
 # Of each field its name, and either the types that it may have or how it is read and written.
-# Asked of every record; the library puts them together anew each time.
-_Fields = tuple[tuple[str, tuple[type, ...], Mapping[str, Any] | None], ...]
+# Asked of every record, and found out once, when the first of its kind is read or written.
+_Fields = tuple[tuple[str, tuple[type, ...], How | None], ...]
 _fields: Final[dict[type[Part], _Fields]] = {}
 
 
 def _fields_of(part: type[Part]) -> _Fields:
     found = _fields.get(part)
     if found is None:
+        names, defaults = part.__struct_fields__, part.__struct_defaults__
+        required = len(names) - len(defaults)
         found = _fields[part] = tuple(
-            (each.name, (), each.metadata)
-            if each.metadata
-            else (each.name, _TYPES[str(each.type)], None)
-            for each in fields(part)  # type: ignore[arg-type] # each is a dataclass
+            _field_of(part, name, required=number < required) for number, name in enumerate(names)
         )
     return found
+
+
+def _field_of(
+    part: type[Part], name: str, *, required: bool
+) -> tuple[str, tuple[type, ...], How | None]:
+    spelled = part.__annotations__[name]
+    if required and spelled in _TYPES:
+        return name, _TYPES[spelled], None
+    known = vars(sys.modules[part.__module__])
+    if spelled in _TYPES:
+        # What is left out where it is None is never written as null.
+        types = tuple(each for each in _TYPES[spelled] if each is not type(None))
+        return name, (), How(_reader_of(types), _as_it_is, required)
+    if spelled == "tuple[str, ...]":
+        return name, (), How(_read_texts, list, required)
+    if found := _MAP.fullmatch(spelled):
+        types = _types_of(found[1], known)
+        return name, (), How(_reader_of_map(types), dict, required)
+    if found := _PARTS.fullmatch(spelled):
+        each = known[found[1]]
+        return name, (), How(_reader_of_parts(each), _write_parts, required, each)
+    each = known[spelled.removesuffix(" | None")]
+    return name, (), How(_reader_of_part(each), each.as_json, required, each)
 
 
 # By how the annotation is spelled: exact types, since a bool is an int to isinstance.
@@ -229,80 +262,65 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "bool": (bool,),
     "bool | None": (bool, type(None)),
 }
+_MAP: Final = re.compile(r"Mapping\[str, ([\w |]+)\]")
+_PARTS: Final = re.compile(r"tuple\[(\w+), \.\.\.\]")
 
 
-def parts_of(part: type[Part]) -> Any:  # noqa: ANN401 - what dataclasses.field returns, too
-    """Return the dataclass field of a tuple of parts."""
-    return field(metadata=_of_parts(part))
+def _types_of(spelled: str, known: Mapping[str, Any]) -> tuple[type, ...]:
+    """Return the types that a union is of; it may have a name in the module."""
+    if spelled in known:
+        return get_args(known[spelled])
+    return tuple(_TYPES[each][0] for each in spelled.split(" | "))
 
 
-def parts_if_any(part: type[Part]) -> Any:  # noqa: ANN401 - what dataclasses.field returns, too
-    """Return the dataclass field of a tuple of parts that may be empty, and is left out then."""
-    return field(default=(), metadata={**_of_parts(part), "if_any": True})
+def _reader_of(types: tuple[type, ...]) -> Callable[[object, str, str], object]:
+    def read(value: object, name: str, where: str) -> object:
+        if type(value) not in types:
+            raise damaged(where, f"its field {name!r} is of another type")
+        return value
+
+    return read
 
 
-def part_if_any(part: type[Part], nothing: Part | None = None) -> Any:  # noqa: ANN401 - as above
-    """Return the dataclass field of one part; `nothing` stands for one that says nothing."""
+def _as_it_is(value: Json) -> Json:
+    return value
 
+
+def _reader_of_part(part: type[Part]) -> Callable[[object, str, str], Part]:
     def read(value: object, name: str, where: str) -> Part:
         if not isinstance(value, dict):
             raise damaged(where, f"its field {name!r} is no object")
         return part.from_json(value, where)
 
-    how = {"part": part, "read": read, "write": part.as_json, "if_any": True}
-    return field(default=nothing, metadata=how)
+    return read
 
 
-def map_if_any(*types: type) -> Any:  # noqa: ANN401 - as above
-    """Return the dataclass field of values of these types by their names."""
-
+def _reader_of_map(types: tuple[type, ...]) -> Callable[[object, str, str], dict[str, object]]:
     def read(value: object, name: str, where: str) -> dict[str, object]:
         if not isinstance(value, dict) or any(type(each) not in types for each in value.values()):
             raise damaged(where, f"its field {name!r} is no object of such values")
         return value
 
-    how = {"read": read, "write": dict, "if_any": True}
-    return field(default_factory=dict, hash=False, metadata=how)
+    return read
 
 
-def text_if_any() -> Any:  # noqa: ANN401 - as above
-    """Return the dataclass field of a text, or None."""
-
-    def read(value: object, name: str, where: str) -> str:
-        if not isinstance(value, str):
-            raise damaged(where, f"its field {name!r} is no text")
-        return value
-
-    return field(default=None, metadata={"read": read, "write": str, "if_any": True})
-
-
-def _of_parts(part: type[Part]) -> dict[str, object]:
+def _reader_of_parts(part: type[Part]) -> Callable[[object, str, str], tuple[Part, ...]]:
     def read(value: object, name: str, where: str) -> tuple[Part, ...]:
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
             raise damaged(where, f"its field {name!r} is no list of objects")
         return tuple(part.from_json(each, where) for each in value)
 
-    def write(value: tuple[Part, ...]) -> list[Fields]:
-        return [each.as_json() for each in value]
-
-    return {"part": part, "read": read, "write": write}
+    return read
 
 
-def texts() -> Any:  # noqa: ANN401 - as above
-    """Return the dataclass field of a tuple of texts."""
-
-    def read(value: object, name: str, where: str) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise damaged(where, f"its field {name!r} is no list of texts")
-        return tuple(value)
-
-    return field(metadata={"read": read, "write": list})
+def _write_parts(value: tuple[Part, ...]) -> Json:
+    return [each.as_json() for each in value]
 
 
-def map_of(*types: type) -> Any:  # noqa: ANN401 - as above
-    """Return the dataclass field of values of these types by their names, which may be empty."""
-    how = {key: value for key, value in map_if_any(*types).metadata.items() if key != "if_any"}
-    return field(hash=False, metadata=how)
+def _read_texts(value: object, name: str, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise damaged(where, f"its field {name!r} is no list of texts")
+    return tuple(value)
 
 
 class Record(Part):

@@ -7,7 +7,6 @@ import os
 import stat
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from modeldrop import admission, layout, locks
@@ -23,11 +22,12 @@ from modeldrop.errors import (
     NotTheWriter,
 )
 from modeldrop.files import make_folders
-from modeldrop.form import now
+from modeldrop.form import NEEDS, now
 from modeldrop.home import Home, make_home, user_name
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.names import printable
 from modeldrop.records import RepositoryRecord, WriterRecord
+from modeldrop.structs import replace
 
 
 def found_home(
@@ -195,7 +195,7 @@ def _join(backend: Backend) -> str:
     """Return the id of the repository at a backend; make one if there is none."""
     found = repository_record(backend)
     if found is None:
-        fresh = RepositoryRecord(str(uuid.uuid4()), now(), user_name())
+        fresh = RepositoryRecord(str(uuid.uuid4()), now(), user_name(), NEEDS)
         try:
             backend.create(layout.FORMAT_KEY, fresh.to_bytes())
         except BackendError:

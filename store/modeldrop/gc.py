@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from modeldrop.letting_go import Clock, let_go
 from modeldrop.names import printable
 from modeldrop.pins import Sequences
 from modeldrop.records import COLLECTED, MARKED
+from modeldrop.structs import Frozen
 
 UPLOAD: Final = "upload"
 FILE: Final = "file"
@@ -42,8 +42,7 @@ _OLD: Final = timedelta(days=1)
 _CACHE_DEPTH: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
+class Collected(Frozen):
     """One thing that is gone now, is to go, or would."""
 
     kind: str

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +17,11 @@ from modeldrop import config, locks
 from modeldrop.config import Config
 from modeldrop.errors import ConfigError, HomeNotFound, ModeldropError
 from modeldrop.files import make_folders, others_can_write, rename, write_durable
-from modeldrop.form import now
+from modeldrop.form import NEEDS, now
 from modeldrop.home_records import HomeRecord, Probe
 from modeldrop.layout import HomePaths
 from modeldrop.records import Head
+from modeldrop.structs import replace
 
 FOLDER: Final = ".mlops"
 VARIABLE: Final = "MODELDROP_HOME"
@@ -124,6 +124,7 @@ class Home:
                 inode=self.paths.root.stat().st_ino,
                 created_at=now(),
                 created_by=self.user,
+                needs=NEEDS,
             )
             write_durable(self.paths.record, self._record.to_bytes())
             return old.home
@@ -236,6 +237,7 @@ def make_home(root: Path, settings: Config, repository: str, probe: Probe) -> Ho
         inode=paths.root.stat().st_ino,
         created_at=now(),
         created_by=user_name(),
+        needs=NEEDS,
     )
     home = Home(paths, record, settings)
     make_folders(home.staging)

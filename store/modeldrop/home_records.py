@@ -5,14 +5,12 @@ None of them is the truth about the backend. Those are in `records`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from modeldrop.form import NEEDS, Record
+from modeldrop.form import Record
 from modeldrop.records import Head
 
 
-@dataclass(frozen=True, slots=True)
 class HomeRecord(Record):
     """`home.json`: which home this is, and of which machine and backend."""
 
@@ -23,10 +21,9 @@ class HomeRecord(Record):
     inode: int
     created_at: str
     created_by: str
-    needs: str = NEEDS
+    needs: str
 
 
-@dataclass(frozen=True, slots=True)
 class Probe(Record):
     """`backend.json`: whether create-if-absent held at the backend when it was raced."""
 
@@ -42,7 +39,6 @@ class Probe(Record):
     probed_with: str
 
 
-@dataclass(frozen=True, slots=True)
 class Counter(Record):
     """`refs/<experiment>`: the last version that this home has seen; a hint, never the truth."""
 
@@ -63,7 +59,6 @@ class Counter(Record):
         return self.version
 
 
-@dataclass(frozen=True, slots=True)
 class MoveCounter(Record):
     """`refs/<experiment>@<alias>`: the last move of it that this home has seen; a hint."""
 
@@ -85,7 +80,6 @@ class MoveCounter(Record):
         return self.move
 
 
-@dataclass(frozen=True, slots=True)
 class DeploymentCounter(Record):
     """`refs/<experiment>+<target>`: the last deployment that this home has seen; a hint."""
 
@@ -107,7 +101,6 @@ class DeploymentCounter(Record):
         return self.deployment
 
 
-@dataclass(frozen=True, slots=True)
 class PushedRecord(Record):
     """`pushed.json`: how far the own journal was shared; a hint."""
 
@@ -124,7 +117,6 @@ class PushedRecord(Record):
         return Head(self.seq, self.start, self.offset, self.sha256)
 
 
-@dataclass(frozen=True, slots=True)
 class FetchedRecord(Record):
     """`journals/<home>.json`: how far another home's journal was fetched."""
 
@@ -144,7 +136,6 @@ class FetchedRecord(Record):
         return Head(self.seq, self.start, self.offset, self.sha256)
 
 
-@dataclass(frozen=True, slots=True)
 class FetchedAt(Record):
     """`service/fetched.json`: when other homes' journals were fetched, all of them."""
 
@@ -152,7 +143,6 @@ class FetchedAt(Record):
     fetched_at: str
 
 
-@dataclass(frozen=True, slots=True)
 class VersionWanted(Record):
     """The first line of a file in `errands/<experiment>/`: what is to be registered for another."""
 
@@ -173,7 +163,6 @@ class VersionWanted(Record):
     """Until when it may be done, in seconds since this machine was started."""
 
 
-@dataclass(frozen=True, slots=True)
 class Intent(Record):
     """A line of `intents/<request>.jsonl`: what a request was about to append when it began."""
 

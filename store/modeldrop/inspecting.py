@@ -10,7 +10,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from modeldrop.formats.source import ASKED, Limits, OpenFile
 from modeldrop.names import printable
 from modeldrop.parallel import in_parallel
 from modeldrop.records import Artifact, FileFormat, StoredFile
+from modeldrop.structs import Frozen, replace
 
 # What a request costs is about what as many bytes cost.
 _FAR: Final = Limits(ASKED.seconds, ASKED.most_bytes, 256 * 2**10, time.monotonic)
@@ -29,8 +29,7 @@ _MOST_FILES: Final = 100_000
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Frozen):
     """What a file is, and its tensors, if they were asked for."""
 
     format: FileFormat

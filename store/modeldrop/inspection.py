@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from modeldrop.deployment_records import Deployment, Target
 from modeldrop.errors import (
@@ -22,6 +21,7 @@ from modeldrop.errors import (
 from modeldrop.placement import Place
 from modeldrop.references import pinned
 from modeldrop.rooms import Rooms
+from modeldrop.structs import Frozen
 
 Found = Callable[[str, str, str], None]
 """Is told the kind of what is off, where it is, and what is wrong with it."""
@@ -30,8 +30,7 @@ Count = Callable[[str], None]
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(Frozen):
     """What checks the targets of an open home."""
 
     rooms: Rooms

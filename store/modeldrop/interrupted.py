@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -31,6 +30,7 @@ from modeldrop.journal import Journal
 from modeldrop.ledger import Ledger
 from modeldrop.placement import Place
 from modeldrop.sequence import Sequence
+from modeldrop.structs import Frozen, replace
 from modeldrop.targets import Targets
 
 _log = logging.getLogger(__name__)
@@ -42,8 +42,7 @@ FINISHED: Final = "finished"
 UNDONE: Final = "undone"
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Frozen):
     """What became of a deployment whose process had died."""
 
     experiment: str

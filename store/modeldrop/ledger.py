@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
 from typing import Protocol
 
 from modeldrop import layout
@@ -27,12 +26,12 @@ from modeldrop.intents import Intents
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.records import Head
 from modeldrop.sequence import Appended, Sequence
+from modeldrop.structs import Frozen
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Frozen):
     """Who asks for an append: the id that the journal and the intent carry, and the person."""
 
     id: str
@@ -190,8 +189,7 @@ class Ledger:
         return any(entry.request == intent.request for entry in since)
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(Frozen):
     """A record that is to be one of the next of its sequence, and what the journal says of it."""
 
     owner: str
@@ -200,8 +198,7 @@ class Next:
     entry: NewEntry
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(Frozen):
     """The record that a sequence is to begin with, and what the journal says of it."""
 
     folder: str

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,6 +26,7 @@ from modeldrop.errors import BackendRefused, IntegrityError, NotFound
 from modeldrop.form import moment
 from modeldrop.pins import Pins, Sequences
 from modeldrop.records import COLLECTED, KEPT, MARKED, Artifact, LetGo, Revision
+from modeldrop.structs import Frozen, Struct, field
 
 _log = logging.getLogger(__name__)
 
@@ -36,16 +36,14 @@ _MARKED_FOR: Final = timedelta(days=1)
 _UNNAMED_FOR: Final = timedelta(days=14)
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(Frozen):
     """The present, by the clock of this host and that of the backend, which may differ."""
 
     earliest: datetime
     latest: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Frozen):
     """Something that was marked, collected or deleted, or would be."""
 
     state: str
@@ -59,8 +57,7 @@ class Gone:
     """Why it is still there; empty if it isn't."""
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """What one listing shows of a run, and what was said of its parts by then."""
 
     run: str
@@ -170,8 +167,7 @@ def _read(sequences: Sequences, seen: _Seen) -> dict[int, Revision] | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(Frozen):
     """What is to be said of a run's parts, and which keys are to be deleted after that."""
 
     says: Mapping[str, tuple[LetGo, ...]]

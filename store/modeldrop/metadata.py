@@ -8,16 +8,15 @@ What people and files say is made into it by `statements`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
 from typing import Final, Literal
 
-from modeldrop.form import Json, Part, map_if_any, part_if_any, parts_if_any, text_if_any
+from modeldrop.form import Json, Part
+from modeldrop.structs import field, replace
 
 Value = str | int | bool
 Direction = Literal["min", "max"]
 
 
-@dataclass(frozen=True, slots=True)
 class Dataset(Part):
     """A data set that the run was trained or measured with, by its digest."""
 
@@ -25,7 +24,6 @@ class Dataset(Part):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
 class Code(Part):
     """The code that ran: a git commit, and whether the tree differed from it."""
 
@@ -34,34 +32,32 @@ class Code(Part):
     branch: str | None
 
 
-@dataclass(frozen=True, slots=True)
 class Environment(Part):
     """What the code ran in; each of it may be unknown."""
 
-    host: str | None = text_if_any()
-    user: str | None = text_if_any()
-    python: str | None = text_if_any()
-    platform: str | None = text_if_any()
-    packages: Mapping[str, str] = map_if_any(str)
+    host: str | None = None
+    user: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class Metadata(Part):
     """What a run was, as far as it says so."""
 
-    params: Mapping[str, Value] = map_if_any(str, int, bool)
-    metrics: Mapping[str, str] = map_if_any(str)
-    directions: Mapping[str, str] = map_if_any(str)
-    tags: Mapping[str, str] = map_if_any(str)
-    datasets: tuple[Dataset, ...] = parts_if_any(Dataset)
-    parent: str | None = text_if_any()
-    code: Code | None = part_if_any(Code)
-    environment: Environment | None = part_if_any(Environment)
+    params: Mapping[str, Value] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    directions: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
+    parent: str | None = None
+    code: Code | None = None
+    environment: Environment | None = None
 
     def __bool__(self) -> bool:
         """Return whether it says anything."""
         # Asked of every manifest that is written, and most have none.
-        return self is not NOTHING and any(getattr(self, each.name) for each in fields(self))
+        return self is not NOTHING and any(getattr(self, each) for each in self.__struct_fields__)
 
     def over(self, below: Metadata) -> Metadata:
         """Return both, name by name; where both say something, it is what this says."""
@@ -102,8 +98,8 @@ class Metadata(Part):
             return True
         known = before.environment or _NOWHERE
         return bool(self.code and not before.code) or any(
-            getattr(self.environment or _NOWHERE, each.name) and not getattr(known, each.name)
-            for each in fields(Environment)
+            getattr(self.environment or _NOWHERE, each) and not getattr(known, each)
+            for each in Environment.__struct_fields__
         )
 
     def in_full(self) -> dict[str, Json]:
@@ -139,7 +135,7 @@ def sorted_by_name(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
 
 
 def _environment_over(above: Environment, below: Environment) -> Environment:
-    said = {each.name: value for each in fields(above) if (value := getattr(above, each.name))}
+    said = {name: value for name in above.__struct_fields__ if (value := getattr(above, name))}
     return replace(below, **said)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -20,6 +19,7 @@ from modeldrop import keys
 from modeldrop.errors import SignatureWrong
 from modeldrop.names import printable
 from modeldrop.records import Artifact
+from modeldrop.structs import Frozen
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MOST: Final = 64 << 20
@@ -32,8 +32,7 @@ _PREDICATE: Final = "https://model_signing/signature/v1.0"
 _ITSELF: Final = "."
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Frozen):
     """A signature that was read; whether it is right isn't asked yet."""
 
     data: bytes

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -28,14 +27,14 @@ from modeldrop.names import WHOLE_RUN
 from modeldrop.records import Artifact, Registration, Revision, Version
 from modeldrop.retirements import Retirements
 from modeldrop.runs import Runs
+from modeldrop.structs import Frozen, Struct, field
 from modeldrop.targets import Targets
 from modeldrop.versions import Versions
 
 _HINT: Final = "`modeldrop verify` names everything that is off; nothing that is stored goes before"
 
 
-@dataclass(frozen=True, slots=True)
-class Sequences:
+class Sequences(Frozen):
     """The parts of one open home that say what there is."""
 
     home: Home
@@ -49,8 +48,7 @@ class Sequences:
     retirements: Retirements
 
 
-@dataclass(slots=True)
-class Pins:
+class Pins(Struct):
     """What is pinned, and what was until its version was retired."""
 
     versions: dict[str, list[Version]] = field(default_factory=dict)

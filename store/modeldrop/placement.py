@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from modeldrop import layout
@@ -22,6 +21,7 @@ from modeldrop.errors import BackendError, IntegrityError, NewerFormat
 from modeldrop.names import WHOLE_RUN
 from modeldrop.parallel import Progress, in_parallel
 from modeldrop.records import Artifact, StoredFile
+from modeldrop.structs import replace
 from modeldrop.transfer import Transfer, damage
 
 _log = logging.getLogger(__name__)

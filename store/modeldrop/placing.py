@@ -8,7 +8,6 @@ same artifact later is told the imported version, and a crash is settled by whoe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import layout, locks
@@ -30,13 +29,13 @@ from modeldrop.records import (
     registration_owner,
     vacant_owner,
 )
+from modeldrop.structs import Frozen
 from modeldrop.versions import Meaning, Versions
 
 _ANOTHER_NAME: Final = "import it under another name: `--name OLD=NEW`"
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Frozen):
     """A number that was given elsewhere, and what was said with it."""
 
     experiment: str

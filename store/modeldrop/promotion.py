@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from modeldrop import counters, locks
 from modeldrop.admission import check_backend
@@ -28,11 +27,11 @@ from modeldrop.ledger import Ledger, Request
 from modeldrop.names import check_alias, check_experiment, check_text
 from modeldrop.records import AliasMove, Version
 from modeldrop.sequence import Sequence
+from modeldrop.structs import Frozen, Struct
 from modeldrop.versions import Versions
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Frozen):
     """The move that says where an alias is, or that it is on no version any more."""
 
     move: AliasMove
@@ -169,8 +168,7 @@ class Promotion:
         return self._aliases.read(experiment, alias, newest)
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(Struct):
     """What an alias is to be, held against the newest move that is known."""
 
     name: str

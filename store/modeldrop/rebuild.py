@@ -14,7 +14,6 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -43,6 +42,7 @@ from modeldrop.ledger import Request
 from modeldrop.records import Head
 from modeldrop.rooms import Rooms
 from modeldrop.shared import SharedJournals
+from modeldrop.structs import Frozen, replace
 from modeldrop.targets import entry_of as entry_of_target
 from modeldrop.trust import REBUILT
 
@@ -52,8 +52,7 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
+class Rebuilt(Frozen):
     """What came of it."""
 
     source: str | None

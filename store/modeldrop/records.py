@@ -9,29 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
-from modeldrop.form import (
-    NEEDS,
-    Json,
-    Part,
-    Record,
-    damaged,
-    map_of,
-    part_if_any,
-    parts_if_any,
-    parts_of,
-    texts,
-)
+from modeldrop.form import Json, Part, Record, damaged
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import WHOLE_RUN, is_sha256, printable, refuse_path
+from modeldrop.structs import replace
 
 if TYPE_CHECKING:
     from modeldrop.formats.description import Description
 
 
-@dataclass(frozen=True, slots=True)
 class RepositoryRecord(Record):
     """`.modeldrop/format.json`: what this backend is."""
 
@@ -39,10 +27,9 @@ class RepositoryRecord(Record):
     repository: str
     created_at: str
     created_by: str
-    needs: str = NEEDS
+    needs: str
 
 
-@dataclass(frozen=True, slots=True)
 class WriterRecord(Record):
     """`.modeldrop/writer.json`: the home that alone writes, where create-if-absent doesn't hold."""
 
@@ -53,7 +40,6 @@ class WriterRecord(Record):
     named_at: str
 
 
-@dataclass(frozen=True, slots=True)
 class StoredFile(Part):
     """One file of an artifact: where its bytes are, and which bytes they are."""
 
@@ -75,7 +61,6 @@ def folder_sha256(files: Iterable[tuple[str, str]]) -> str:
     return whole.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
 class Artifact(Part):
     """One top-level entry of a run: a file, or a folder with its files.
 
@@ -86,7 +71,7 @@ class Artifact(Part):
     type: str  # "file" or "folder"
     sha256: str
     size: int
-    files: tuple[StoredFile, ...] = parts_of(StoredFile)
+    files: tuple[StoredFile, ...]
 
     @classmethod
     def of_file(cls, stored: StoredFile) -> Self:
@@ -103,7 +88,7 @@ class Artifact(Part):
     @classmethod
     def from_json(cls, found: Mapping[str, object], where: str) -> Self:
         """Return the artifact, its digest and size checked against its files'."""
-        read = super(Artifact, cls).from_json(found, where)
+        read = super().from_json(found, where)
         # These names become paths where it is pulled to, and a manifest is data from a store.
         for path in (read.artifact, *(file.path for file in read.files)):
             reason = refuse_path(path)
@@ -124,7 +109,6 @@ class Artifact(Part):
         return read
 
 
-@dataclass(frozen=True, slots=True)
 class Refused(Part):
     """An entry of a run that isn't stored, and why."""
 
@@ -132,7 +116,6 @@ class Refused(Part):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
 class Origin(Part):
     """Where a record came from, and who brought it here when."""
 
@@ -147,15 +130,14 @@ class Origin(Part):
         return other is not None and (self.source, self.name) == (other.source, other.name)
 
 
-@dataclass(frozen=True, slots=True)
 class FileFormat(Part):
     """What a file of a run is, as its header says; the path is relative to the run."""
 
     path: str
     kind: str
     runs_code: bool
-    summary: Mapping[str, str | int] = map_of(str, int)
-    warnings: tuple[str, ...] = texts()
+    summary: Mapping[str, str | int]
+    warnings: tuple[str, ...]
 
     @classmethod
     def of(cls, path: str, found: Description) -> Self:
@@ -163,7 +145,6 @@ class FileFormat(Part):
         return cls(path, found.kind, found.runs_code, found.summary, tuple(found.warnings))
 
 
-@dataclass(frozen=True, slots=True)
 class Revision(Record):
     """`<run>/revisions/<R>.json`, the manifest: one committed state of a run."""
 
@@ -177,11 +158,11 @@ class Revision(Record):
     host: str
     committed_by: str
     committed_at: str
-    artifacts: tuple[Artifact, ...] = parts_of(Artifact)
-    refused: tuple[Refused, ...] = parts_of(Refused)
-    formats: tuple[FileFormat, ...] = parts_if_any(FileFormat)
-    metadata: Metadata = part_if_any(Metadata, NOTHING)
-    origin: Origin | None = part_if_any(Origin)
+    artifacts: tuple[Artifact, ...]
+    refused: tuple[Refused, ...]
+    formats: tuple[FileFormat, ...] = ()
+    metadata: Metadata = NOTHING
+    origin: Origin | None = None
 
     @property
     def written_at(self) -> str:
@@ -224,7 +205,6 @@ class Revision(Record):
         return {artifact.artifact: artifact.sha256 for artifact in self.artifacts}
 
 
-@dataclass(frozen=True, slots=True)
 class Version(Record):
     """`experiments/<experiment>/versions/<N>.json`: which bytes a version number means."""
 
@@ -242,7 +222,7 @@ class Version(Record):
     host: str
     registered_by: str
     registered_at: str
-    origin: Origin | None = part_if_any(Origin)
+    origin: Origin | None = None
 
     @property
     def written_at(self) -> str:
@@ -250,7 +230,6 @@ class Version(Record):
         return self.origin.imported_at if self.origin else self.registered_at
 
 
-@dataclass(frozen=True, slots=True)
 class VacantVersion(Record):
     """`experiments/<experiment>/versions/<N>.json`, where the number will never mean anything."""
 
@@ -263,7 +242,7 @@ class VacantVersion(Record):
     host: str
     left_by: str
     left_at: str
-    origin: Origin | None = part_if_any(Origin)
+    origin: Origin | None = None
 
     @property
     def written_at(self) -> str:
@@ -278,7 +257,6 @@ def vacant_owner(experiment: str, number: int) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
 class Registration(Record):
     """`registrations/<owner>.json`, the claim: where a registration began to look."""
 
@@ -307,7 +285,6 @@ def registration_owner(
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
 class RegistrationDone(Record):
     """`registrations/<owner>.done.json`: the version that a registration came to."""
 
@@ -317,7 +294,6 @@ class RegistrationDone(Record):
     version: int
 
 
-@dataclass(frozen=True, slots=True)
 class AliasMove(Record):
     """`experiments/<experiment>/aliases/<alias>/<S>.json`: where an alias was put, and why."""
 
@@ -338,7 +314,7 @@ class AliasMove(Record):
     @classmethod
     def from_json(cls, found: Mapping[str, object], where: str) -> Self:
         """Return the move, which names a version with its digest or neither."""
-        read = super(AliasMove, cls).from_json(found, where)
+        read = super().from_json(found, where)
         if (read.version is None) != (read.sha256 is None):
             raise damaged(where, "one of its fields 'version' and 'sha256' is null, the other not")
         return read
@@ -354,7 +330,6 @@ class AliasMove(Record):
         return f"{self.name}~{self.move}"
 
 
-@dataclass(frozen=True, slots=True)
 class Member(Part):
     """A file of a bundle."""
 
@@ -363,7 +338,6 @@ class Member(Part):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
 class Bundle(Record):
     """`bundle.json`: what a bundle holds."""
 
@@ -371,10 +345,9 @@ class Bundle(Record):
     repository: str
     exported_by: str
     exported_at: str
-    members: tuple[Member, ...] = parts_of(Member)
+    members: tuple[Member, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Retirement(Record):
     """`experiments/<experiment>/retirements/<N>/<S>.json`: whether it is retired, and why."""
 
@@ -402,7 +375,6 @@ class Retirement(Record):
         return f"{self.name}~{self.retirement}"
 
 
-@dataclass(frozen=True, slots=True)
 class LetGo(Part):
     """An artifact of a revision that is to be let go or was, and why."""
 
@@ -416,7 +388,6 @@ KEPT: Final = "kept"
 COLLECTED: Final = "collected"
 
 
-@dataclass(frozen=True, slots=True)
 class Collection(Record):
     """`<run>/collections/<S>.json`: what is to be let go of a run, or was, or stays after all."""
 
@@ -429,12 +400,12 @@ class Collection(Record):
     host: str
     recorded_by: str
     recorded_at: str
-    parts: tuple[LetGo, ...] = parts_of(LetGo)
+    parts: tuple[LetGo, ...]
 
     @classmethod
     def from_json(cls, found: Mapping[str, object], where: str) -> Self:
         """Return the collection, in a state that there is."""
-        read = super(Collection, cls).from_json(found, where)
+        read = super().from_json(found, where)
         if read.state not in {MARKED, KEPT, COLLECTED}:
             raise damaged(where, f"{printable(read.state)!r} is no state of a collection")
         return read
@@ -445,7 +416,6 @@ class Collection(Record):
         return f"run:{self.run}#{self.collection}"
 
 
-@dataclass(frozen=True, slots=True)
 class Head(Record):
     """`HEAD`: how far the journal is acknowledged."""
 

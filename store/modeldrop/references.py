@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from modeldrop.aliases import Aliases
 from modeldrop.backend.patience import patiently
@@ -40,6 +39,7 @@ from modeldrop.spelling import (
     parse,
     parse_run,
 )
+from modeldrop.structs import Frozen
 from modeldrop.versions import Versions
 
 Live = Callable[[str, str, int | None], Version | None]
@@ -47,8 +47,7 @@ Live = Callable[[str, str, int | None], Version | None]
 number made live; None if no target bears the name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Frozen):
     """What a reference stands for at the backend's present state."""
 
     revision: Revision

@@ -16,7 +16,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import counters, layout, locks
@@ -43,6 +42,7 @@ from modeldrop.records import (
     RegistrationDone,
     Version,
 )
+from modeldrop.structs import Frozen, Struct
 from modeldrop.versions import Meaning, Versions, registered
 
 _log = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ _MOST: Final = 64
 _ALONE: Final = b"-"
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
+class Registered(Frozen):
     """The version that an artifact has."""
 
     version: Version
@@ -62,8 +61,7 @@ class Registered:
     """Whether this call registered it; False if it had been registered before."""
 
 
-@dataclass
-class _Ready:
+class _Ready(Struct):
     """An experiment that one holds the lock of."""
 
     meaning: Meaning

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import layout, locks
@@ -27,6 +26,7 @@ from modeldrop.ledger import Ledger, Request
 from modeldrop.names import check_text
 from modeldrop.records import Retirement, Version
 from modeldrop.sequence import Sequence
+from modeldrop.structs import Frozen
 from modeldrop.versions import Versions
 
 RETIRED: Final = "retired"
@@ -37,8 +37,7 @@ _SEQUENCE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Retired:
+class Retired(Frozen):
     """The record that says whether a version is retired."""
 
     retirement: Retirement

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from modeldrop import layout
@@ -19,13 +18,13 @@ from modeldrop.metadata import Metadata
 from modeldrop.names import WHOLE_RUN, parse_guid_prefix, printable
 from modeldrop.records import Artifact, Revision, Version
 from modeldrop.sequence import Sequence
+from modeldrop.structs import Frozen, field, replace
 
 # As many names as any store lists in one request.
 _PAGE: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Frozen):
     """A revision, and what is known to be stored of its files."""
 
     revision: Revision

@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -28,6 +27,7 @@ from modeldrop.ledger import First, Ledger, Request, begin_sequences
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.records import Artifact, FileFormat, Origin, Refused, Revision
 from modeldrop.revisions import Revisions
+from modeldrop.structs import Frozen
 
 COMMITTED: Final = "committed"
 
@@ -40,8 +40,7 @@ _TOO_OLD: Final = timedelta(days=13)
 _GROUP_TIMEOUT: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Frozen):
     """What is to become a revision: every file of it is at the backend already."""
 
     run: str
@@ -63,8 +62,7 @@ class Draft:
     """When it was made there, where that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Frozen):
     """The revision that holds a draft's content."""
 
     revision: Revision

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Final
 
 from modeldrop import keys, layout, locks
@@ -37,6 +36,7 @@ from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.records import Head
 from modeldrop.signed_records import Checkpoint, HomeKey, Sealed, signed_part
+from modeldrop.structs import Frozen, replace
 from modeldrop.trust import REBUILT, Trust
 
 _log = logging.getLogger(__name__)
@@ -44,8 +44,7 @@ _log = logging.getLogger(__name__)
 _NONE: Final = "`modeldrop key create` makes one"
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedKey:
+class CreatedKey(Frozen):
     """The key of this home."""
 
     key: HomeKey

@@ -21,7 +21,6 @@ import random
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop import layout
@@ -30,6 +29,7 @@ from modeldrop.backend.patience import patiently
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import BackendError, BackendRefused, BucketNotFound, OutcomeUnknown
 from modeldrop.form import owner_of
+from modeldrop.structs import Frozen
 
 # With the pauses below, a store may stay silent for about half a minute before a caller hears
 # "unknown".
@@ -44,8 +44,7 @@ _GALLOP_AFTER: Final = 4
 _PAGE: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(Frozen):
     """The record that bears the caller's owner."""
 
     number: int

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modeldrop import keys, layout, openssf
 from modeldrop.admission import check_backend
@@ -22,10 +21,10 @@ from modeldrop.form import Json, damaged, now
 from modeldrop.home import Home
 from modeldrop.records import Artifact, Version
 from modeldrop.signed_records import ModelSignature
+from modeldrop.structs import Frozen
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(Frozen):
     """A signature of a version."""
 
     record: ModelSignature
@@ -34,8 +33,7 @@ class Added:
     """Whether this call put it there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Frozen):
     """What a signature is worth."""
 
     digest: str

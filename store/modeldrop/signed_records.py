@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from modeldrop.form import Part, Record, canonical, map_of, parts_of
+from modeldrop.form import Part, Record, canonical
 from modeldrop.keys import fingerprint
 
 # What isn't signed of a record: that is made of the rest.
@@ -30,7 +29,6 @@ def signed_part(data: bytes) -> bytes:
     return canonical({name: value for name, value in found.items() if name not in _UNSIGNED})
 
 
-@dataclass(frozen=True, slots=True)
 class HomeKey(Record):
     """`journals/<home>/keys/<K>.json`: the public parts of a home's key."""
 
@@ -52,7 +50,6 @@ class HomeKey(Record):
         return fingerprint(self.public)
 
 
-@dataclass(frozen=True, slots=True)
 class Witnessed(Part):
     """A checkpoint of another home that was verified."""
 
@@ -62,7 +59,6 @@ class Witnessed(Part):
     sha256: str  # of the record's bytes
 
 
-@dataclass(frozen=True, slots=True)
 class Checkpoint(Record):
     """`journals/<home>/checkpoints/<S>.json`: a line of its journal, vouched for by a home."""
 
@@ -76,10 +72,9 @@ class Checkpoint(Record):
     before: str | None  # the sha256 of the bytes of the checkpoint before
     made_at: str
     signature: str
-    witnessed: tuple[Witnessed, ...] = parts_of(Witnessed)
+    witnessed: tuple[Witnessed, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class ModelSignature(Record):
     """`experiments/<e>/signatures/<N>/<digest>.json`: one signature of a version."""
 
@@ -99,7 +94,6 @@ class ModelSignature(Record):
         return f"{self.experiment}/{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
 class Sealed(Record):
     """`keys/sealed.json`: the last checkpoint of the own journal; a hint."""
 
@@ -110,10 +104,9 @@ class Sealed(Record):
     sha256: str  # of the record's bytes
     seq: int
     line: str  # the digest of that line
-    witnessed: Mapping[str, int] = map_of(int)
+    witnessed: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
 class Trusted(Record):
     """`trusted/<home>.json`: whose key another home's is taken for, and what was seen of it."""
 

@@ -11,11 +11,11 @@ What a reference names is what `references` finds.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.errors import InvalidName
 from modeldrop.names import check_alias, is_experiment, parse_guid, parse_guid_prefix, printable
+from modeldrop.structs import Frozen
 
 LAST: Final = "@last"
 
@@ -28,8 +28,7 @@ _ALIAS: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunReference:
+class RunReference(Frozen):
     """A run: its whole GUID, the beginning of one, or `@last`; perhaps a revision, an artifact."""
 
     run: str
@@ -42,16 +41,14 @@ class RunReference:
         return parse_guid(self.run) == self.run
 
 
-@dataclass(frozen=True, slots=True)
-class VersionReference:
+class VersionReference(Frozen):
     """A version of an experiment; no number means the newest."""
 
     experiment: str
     version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AliasReference:
+class AliasReference(Frozen):
     """An alias of an experiment, or a target; no number means its newest move or deployment."""
 
     experiment: str

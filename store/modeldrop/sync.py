@@ -17,7 +17,6 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +43,7 @@ from modeldrop.journal.segments import Segment, chained, cut, first_difference, 
 from modeldrop.names import is_experiment
 from modeldrop.records import Head
 from modeldrop.shared import SharedJournals
+from modeldrop.structs import Frozen
 from modeldrop.versions import LEFT_VACANT, REGISTERED
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ _NUMBERED: Final = frozenset((REGISTERED, LEFT_VACANT))
 _BATCH: Final = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(Frozen):
     """What was shared of this home's journal."""
 
     entries: int
@@ -69,8 +68,7 @@ class Pushed:
     """Up to which entry the journal is shared."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedJournal:
+class FetchedJournal(Frozen):
     """What is known of another home's journal after a fetch."""
 
     home: str

@@ -13,7 +13,6 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +39,7 @@ from modeldrop.journal import Journal, NewEntry
 from modeldrop.ledger import Ledger, Request
 from modeldrop.names import check_alias, check_target, check_text, is_alias
 from modeldrop.sequence import Sequence
+from modeldrop.structs import Frozen, replace
 from modeldrop.versions import Versions
 
 TARGET_SET: Final = "target-set"
@@ -48,8 +48,7 @@ TARGET_REMOVED: Final = "target-removed"
 KEEP: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Gates:
+class Gates(Frozen):
     """What has to hold before anything is deployed to a target, and what stays there."""
 
     production: bool = False
@@ -74,8 +73,7 @@ class Gates:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class TargetSet:
+class TargetSet(Frozen):
     """The record that says what a target is now."""
 
     target: Target

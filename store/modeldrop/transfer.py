@@ -17,7 +17,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final, Self
 
 from modeldrop.backend.base import Backend, Writer
@@ -33,6 +32,7 @@ from modeldrop.errors import (
 from modeldrop.names import printable
 from modeldrop.parallel import Progress, in_parallel
 from modeldrop.records import Artifact, StoredFile
+from modeldrop.structs import Frozen
 
 # A chunk and the copies of it that are made on the way fit a processor's cache.
 _CHUNK: Final = 512 * 1024
@@ -51,16 +51,14 @@ _TURN: Final = 0.25
 _PASSING: Final = (BackendUnreachable, BackendRefused, Interrupted)
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Frozen):
     """What arrived: the digest of the bytes that were sent, and how many there were."""
 
     sha256: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Followers:
+class _Followers(Frozen):
     unchanged: Callable[[], None]
     moved: Progress
     found: Progress = lambda _: None

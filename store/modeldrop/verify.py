@@ -7,7 +7,6 @@ leaves behind, bytes that no manifest names or an open intent, is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from modeldrop import layout
 from modeldrop.accounts import Accounts, Following
@@ -44,14 +43,14 @@ from modeldrop.retirements import Retirements
 from modeldrop.rooms import Rooms
 from modeldrop.runs import Runs
 from modeldrop.signatures import Judged, Signatures
+from modeldrop.structs import Frozen, Struct, field
 from modeldrop.transfer import Transfer
 from modeldrop.versions import Versions
 
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Frozen):
     """One thing that is not what was acknowledged."""
 
     kind: str
@@ -65,8 +64,7 @@ class Finding:
         return {"kind": self.kind, "where": self.where, "what": self.what}
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What was checked and what was found."""
 
     deep: bool

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from modeldrop.errors import Conflict, IntegrityError, InvalidName, RecordDamage
 from modeldrop.journal import NewEntry
 from modeldrop.names import WHOLE_RUN, check_guid, printable
 from modeldrop.sharing import Sharing
+from modeldrop.structs import Frozen
 
 if TYPE_CHECKING:
     from modeldrop.checkpoints import Pin
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from modeldrop.signed_records import HomeKey, Trusted
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKey:
+class KnownKey(Frozen):
     """The newest key of a home, and whether it is trusted here."""
 
     key: HomeKey

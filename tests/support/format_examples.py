@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeVar
 from unittest import mock
 
@@ -19,7 +18,7 @@ from modeldrop.deployment_records import (
     Target,
     TargetMarker,
 )
-from modeldrop.form import Record
+from modeldrop.form import NEEDS, Record
 from modeldrop.home_records import (
     Counter,
     DeploymentCounter,
@@ -65,6 +64,7 @@ from modeldrop.signed_records import (
     Witnessed,
     signed_part,
 )
+from modeldrop.structs import replace
 
 # Made from 32 bytes of 1, so that whoever wants to can check the examples' signatures.
 _PRIVATE = ed25519.Ed25519PrivateKey.from_private_bytes(bytes([1] * 32)).private_bytes(
@@ -115,7 +115,7 @@ TOKENIZER = Artifact.of_folder(
 OWNER = registration_owner("churn", RUN, "model.onnx", HELLO, None)
 
 EXAMPLES: dict[str, Record] = {
-    "repository": RepositoryRecord(REPOSITORY, AT, "ada"),
+    "repository": RepositoryRecord(REPOSITORY, AT, "ada", NEEDS),
     "revision": Revision(
         owner=REQUEST,
         run=RUN,
@@ -304,7 +304,9 @@ EXAMPLES: dict[str, Record] = {
         settled_at=None,
     ),
     "deployment-counter": DeploymentCounter("churn", "production", 3, REPOSITORY),
-    "home": HomeRecord(HOME, REPOSITORY, "5d41402abc4b2a76b9719d911017c592", 1048577, AT, "ada"),
+    "home": HomeRecord(
+        HOME, REPOSITORY, "5d41402abc4b2a76b9719d911017c592", 1048577, AT, "ada", NEEDS
+    ),
     "probe": Probe(
         url="s3://models/team",
         endpoint=None,

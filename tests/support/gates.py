@@ -21,8 +21,8 @@ Point = Literal["open", "bytes", "sent"]
 # The first attempt alone is held up; each one leaves a line.
 _TWIST: Final = """
 import pathlib, threading, time
-from dataclasses import replace
 from modeldrop.intake.storing import Storing
+from modeldrop.structs import replace
 folder = pathlib.Path({folder!r})
 store, once = Storing.store, threading.Lock()
 def stand(*_):

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from modeldrop.ledger import Request
 from modeldrop.names import RECEIPT, new_guid
 from modeldrop.pulling import pull
 from modeldrop.records import Artifact, Revision, StoredFile
+from modeldrop.structs import replace
 from support import killing
 
 QUICK = {

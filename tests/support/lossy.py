@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,11 +20,12 @@ from modeldrop.backend.base import Capabilities, Stored
 from modeldrop.backend.local import LocalBackend
 from modeldrop.config import BackendSettings, Config
 from modeldrop.errors import BackendError, BackendUnreachable
-from modeldrop.form import now
+from modeldrop.form import NEEDS, now
 from modeldrop.home import make_home
 from modeldrop.home_records import Probe
 from modeldrop.names import new_guid
 from modeldrop.records import RepositoryRecord
+from modeldrop.structs import replace
 from support.stores import set_backend
 
 _T = TypeVar("_T")
@@ -102,7 +102,7 @@ def unhurried(patch: pytest.MonkeyPatch) -> None:
 
 def begin_store(root: Path) -> str:
     """Begin a repository in a new folder; return its id."""
-    record = RepositoryRecord(new_guid(), now(), "ada")
+    record = RepositoryRecord(new_guid(), now(), "ada", NEEDS)
     root.mkdir()
     assert LocalBackend(root).create(layout.FORMAT_KEY, record.to_bytes())
     return record.repository

@@ -6,7 +6,6 @@ asked of the same world. An answer that differs from that of the whole world is 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from modeldrop import Repository
 from modeldrop.errors import IntegrityError, ModeldropError
@@ -244,7 +245,7 @@ def ask(world: World, question: str) -> Told:
 
 
 def _plain(found: list[Any]) -> object:
-    return [dataclasses.asdict(each) for each in found]
+    return [msgspec.to_builtins(each, enc_hook=str) for each in found]
 
 
 def _digests(path: Path) -> object:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-
-from modeldrop.config import SECTIONS
+from modeldrop.config import SECTIONS, settings_of
 
 
 def tables() -> None:
     """Print each section's settings as a table; for cog."""
     for name, section in SECTIONS.items():
         print(f"\n## `[{name}]`\n\n| setting | default | meaning |\n|---|---|---|")
-        for each in fields(section):
-            default = "{}" if each.default is MISSING else _toml(each.default)
-            print(f"| `{each.name}` | `{default}` | {each.metadata['doc']} |")
+        fresh = section()
+        for key, each in settings_of(section).items():
+            print(f"| `{key}` | `{_toml(getattr(fresh, key))}` | {each.doc} |")
 
 
 def _toml(value: object) -> str:

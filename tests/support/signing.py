@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -15,6 +14,7 @@ from modeldrop import Repository, keys, layout
 from modeldrop.form import now
 from modeldrop.journal.lines import parse
 from modeldrop.signed_records import Checkpoint, HomeKey, signed_part
+from modeldrop.structs import replace
 from support.sharing import rewritten, segments_of
 
 

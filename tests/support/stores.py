@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from modeldrop.backend.base import Capabilities, Stored
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, BackendUnreachable
 from modeldrop.intake import drop
+from modeldrop.structs import replace
 
 RUN = "3f2b8c1e-5d7a-4c0b-9a61-0f6e2d4b7a90"
 

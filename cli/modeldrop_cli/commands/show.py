@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from modeldrop.structs import replace
 from modeldrop_cli.command import (
     Command,
     complete_references,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from modeldrop.backend.connections import Limits
+from modeldrop.structs import Frozen
 
 # What s3fs was given beyond these may change a request in ways that are unknown here.
 _OPTIONS: Final = frozenset(
@@ -36,8 +36,7 @@ class Keys(NamedTuple):
     token: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Frozen):
     """A bucket's address, and what is needed to ask for something there."""
 
     base: str

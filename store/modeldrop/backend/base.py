@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +21,10 @@ from typing import Final, Protocol, Self, runtime_checkable
 from modeldrop.batch import Batch, Pending
 from modeldrop.errors import InvalidName
 from modeldrop.names import printable
+from modeldrop.structs import Frozen
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(Frozen):
     """What a backend can do, as far as callers have to know."""
 
     # Whether `create` has one winner; the probe measures it, this only says it is worth trying.
@@ -52,16 +51,14 @@ class Capabilities:
     gives_up_after: timedelta = timedelta(days=14)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Frozen):
     """What the backend says of one stored file: its key and its size in bytes."""
 
     key: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Frozen):
     """A file that was begun and came to no end, under a key where it is never seen."""
 
     key: str

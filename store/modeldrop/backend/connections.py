@@ -11,12 +11,12 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult
 
 from modeldrop.backend import http1
 from modeldrop.backend.http1 import BadAnswer, Head
+from modeldrop.structs import Frozen
 
 if TYPE_CHECKING:
     import ssl
@@ -34,8 +34,7 @@ class NoAnswer(Exception):
     """There was no answer, or it broke off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Frozen):
     """How many seconds it may take to connect, and how many may pass between two bytes."""
 
     connect: float

@@ -7,9 +7,10 @@ whole: the URL's prefix is in them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, runtime_checkable
+
+from modeldrop.structs import Frozen
 
 ANSWER_SECONDS: Final = 45
 """How long a request about one record may take, a client's own tries and pauses included.
@@ -19,16 +20,14 @@ long as they take: for them only the silence counts.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Frozen):
     """One entry of a listing: a file with its size, or a folder, whose size is None."""
 
     key: str
     size: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Frozen):
     """A large file that was begun and neither made visible nor forgotten."""
 
     key: str
@@ -86,8 +85,7 @@ class Taking(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Frozen):
     """What a store says of a part that it has: how many bytes it has, and their MD5 in hex.
 
     Where that is something else than an MD5, it is that of no bytes, and the part is sent again.

@@ -16,7 +16,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -29,6 +28,7 @@ from modeldrop.backend import failures
 from modeldrop.backend.driver import ANSWER_SECONDS, Listed, Unfinished
 from modeldrop.backend.urls import without_secrets
 from modeldrop.errors import BackendError
+from modeldrop.structs import Frozen
 
 _TRIES: Final = 3
 _PAUSE_SECONDS: Final = 0.3
@@ -57,8 +57,7 @@ class Refusal(Exception):
         super().__init__(f"{status} {text}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(Frozen):
     status: int
     headers: Mapping[str, str]
     body: bytes

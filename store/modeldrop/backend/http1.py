@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from modeldrop.structs import Frozen
 
 MOST_HEAD: Final = 1 << 16
 """How many bytes the head of an answer may have."""
@@ -32,8 +33,7 @@ class BadAnswer(Exception):
     """What came is no answer in HTTP/1.1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Frozen):
     """The head of an answer; names of headers are in lower case."""
 
     status: int

@@ -12,7 +12,6 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from modeldrop import layout
@@ -21,6 +20,7 @@ from modeldrop.backend.base import Backend
 from modeldrop.errors import BackendError, ConditionNotHeld, ModeldropError
 from modeldrop.form import now
 from modeldrop.home_records import Probe
+from modeldrop.structs import Struct
 
 RACERS: Final = 16
 ROUNDS: Final = 5
@@ -108,20 +108,17 @@ def _client(url: str) -> str:
     return ", ".join(filter(None, found)) or "modeldrop"
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """How many won one round, and whether that, or what is stored, breaks the condition."""
 
     winners: int
     breach: bool
 
 
-@dataclass(slots=True)
-class _Racer:
+class _Racer(Struct):
     data: bytes
     won: bool = False
     error: ModeldropError | None = None
-    thread: threading.Thread = field(init=False)
 
 
 def _round(backend: Backend, racers: int) -> _Found:
@@ -129,11 +126,13 @@ def _round(backend: Backend, racers: int) -> _Found:
     start = threading.Barrier(racers)
     line_up = [_Racer(f'{{"racer": {n}, "of": "{key}"}}\n'.encode()) for n in range(racers)]
     try:
-        for racer in line_up:
-            racer.thread = threading.Thread(target=_run, args=(backend, key, racer, start))
-            racer.thread.start()
-        for racer in line_up:
-            racer.thread.join()
+        threads = [
+            threading.Thread(target=_run, args=(backend, key, racer, start)) for racer in line_up
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         errors = [racer.error for racer in line_up if racer.error is not None]
         if len(errors) == racers:
             raise errors[0]

@@ -12,13 +12,13 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 from modeldrop.errors import ConfigError, DriverMissing
 from modeldrop.names import printable
+from modeldrop.structs import Frozen, field
 
 S3: Final = frozenset({"s3", "s3a"})
 AZURE: Final = frozenset({"az", "abfs", "abfss"})
@@ -83,8 +83,7 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")
 _PROTOCOL: Final = re.compile(r"[a-z][a-z0-9_+.-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Frozen):
     """A parsed URL, without anything secret."""
 
     url: str

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.errors import ModeldropError
 from modeldrop.form import Json
 from modeldrop.names import printable
+from modeldrop.structs import Frozen
 
 OK: Final = "ok"
 WARNING: Final = "warning"
 PROBLEM: Final = "problem"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Frozen):
     """What was found. A problem keeps something from working, a warning makes it worse."""
 
     name: str

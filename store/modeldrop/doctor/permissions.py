@@ -6,9 +6,10 @@ import os
 import pwd
 import stat
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from modeldrop.structs import Frozen
 
 # linux/posix_acl_xattr.h: a version, then entries of a tag, permissions, and a user or group.
 _VERSION: Final = 2
@@ -18,8 +19,7 @@ _GROUP_OBJ, _GROUP, _MASK = 0x04, 0x08, 0x10
 _READ: Final = 0o4
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Frozen):
     """A user with the groups that it is in."""
 
     user: int
@@ -43,8 +43,7 @@ def access_of(user: int) -> Access:
     return Access(user, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)))
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultAcl:
+class DefaultAcl(Frozen):
     """What a folder gives to what is made in it."""
 
     refuses_group: bool

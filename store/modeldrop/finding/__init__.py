@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from modeldrop.errors import IntegrityError, MetricNotFound, NewerFormat, UsageError
@@ -29,6 +28,7 @@ from modeldrop.finding.index import Index, about
 from modeldrop.finding.query import parse
 from modeldrop.home_records import FetchedAt
 from modeldrop.names import check_experiment, printable
+from modeldrop.structs import Frozen, replace
 
 if TYPE_CHECKING:
     from modeldrop.finding.comparing import Difference
@@ -52,8 +52,7 @@ MIN: Final = "min"
 MAX: Final = "max"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[Found]):
+class Answer(Frozen, Generic[Found]):
     """What was found, and as of when."""
 
     found: list[Found]
@@ -61,8 +60,7 @@ class Answer(Generic[Found]):
     """Up to when it is complete for what other hosts did; None if it was never asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Frozen):
     """A version and what it has of a metric."""
 
     version: FoundVersion
@@ -72,8 +70,7 @@ class Point:
     """To be drawn and compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Best:
+class Best(Frozen):
     """The best versions of an experiment by a metric that aren't retired, the best one first."""
 
     direction: str

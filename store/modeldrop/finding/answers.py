@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from modeldrop.errors import IntegrityError
@@ -13,6 +12,7 @@ from modeldrop.finding.conditions import RETIRED, RUNS, VERSIONS, Condition, Sor
 from modeldrop.finding.facts import text_of
 from modeldrop.form import Fields
 from modeldrop.names import WHOLE_RUN
+from modeldrop.structs import Frozen, replace
 
 _VERSION: Final = (
     "v.experiment, v.version, v.run, v.revision, v.artifact, v.sha256, v.size, v.host, "
@@ -26,8 +26,7 @@ _RUN: Final = (
 ALL: Final = Condition("1", [])
 
 
-@dataclass(frozen=True, slots=True)
-class FoundVersion:
+class FoundVersion(Frozen):
     """A version, as its record has it, and what its run's manifest says."""
 
     experiment: str
@@ -71,8 +70,7 @@ class FoundVersion:
         return self.artifact in {artifact, WHOLE_RUN}
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRun:
+class FoundRun(Frozen):
     """A run by its last revision, as far as it is known here."""
 
     run: str

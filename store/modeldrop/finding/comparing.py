@@ -8,13 +8,13 @@ aren't compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.form import Fields, Json
 from modeldrop.metadata import Metadata
 from modeldrop.records import Artifact, StoredFile
 from modeldrop.references import Resolved
+from modeldrop.structs import Frozen
 
 ADDED: Final = "added"
 REMOVED: Final = "removed"
@@ -29,8 +29,7 @@ ReadTensors = Callable[
 """Returns the tensors of some files of an artifact by path, and why others' can't be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Frozen):
     """One of the two: what a reference stands for, and what is said of it."""
 
     resolved: Resolved
@@ -47,8 +46,7 @@ class Side:
         return self.resolved.artifact or self.resolved.revision.whole()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Frozen):
     """Something that is said of one side otherwise than of the other; None where it isn't said."""
 
     name: str
@@ -56,8 +54,7 @@ class Change:
     b: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class FileChange:
+class FileChange(Frozen):
     """A file that isn't the same on both sides; None where there is none."""
 
     path: str
@@ -70,8 +67,7 @@ class FileChange:
         return _way(self.a, self.b)
 
 
-@dataclass(frozen=True, slots=True)
-class TensorChange:
+class TensorChange(Frozen):
     """A tensor that isn't of the same form on both sides; None where there is none."""
 
     path: str
@@ -85,8 +81,7 @@ class TensorChange:
         return _way(self.a, self.b)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Frozen):
     """How two sides differ."""
 
     a: str

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from modeldrop.errors import UsageError
 from modeldrop.finding.facts import OPEN, TEXTS, Number, number_of
 from modeldrop.finding.query import Comparison, Either, Every, Not, Tree, refuse
 from modeldrop.names import printable
+from modeldrop.structs import Frozen, Struct, field
 
 FORMAT: Final = "format"
 RUNS_CODE: Final = "runs_code"
@@ -31,8 +31,7 @@ _SYNONYMS: Final = {"aliases": ALIAS, "formats": FORMAT, "artifacts": "artifact"
 _OPERATORS: Final = frozenset({"=", "!=", "<", "<=", ">", ">="})
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Frozen):
     """What is looked for: versions, or runs by their last revision."""
 
     name: str
@@ -113,8 +112,7 @@ RUNS: Final = Unit(
 )
 
 
-@dataclass(slots=True)
-class Condition:
+class Condition(Struct):
     """SQL with the values that belong into its question marks."""
 
     sql: str
@@ -224,8 +222,7 @@ def _null_is_false(inner: Condition) -> Condition:
     return Condition(f"ifnull({inner.sql}, 0)", inner.values)
 
 
-@dataclass(frozen=True, slots=True)
-class Sort:
+class Sort(Frozen):
     """By which field a listing is sorted; what doesn't have it comes last either way."""
 
     field: str

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
@@ -44,6 +43,7 @@ from modeldrop.records import AliasMove, Head, Retirement, Revision, Version
 from modeldrop.references import References
 from modeldrop.retirements import Retirements
 from modeldrop.runs import COMMITTED, Runs
+from modeldrop.structs import Frozen
 from modeldrop.targets import Targets
 from modeldrop.versions import LEFT_VACANT, REGISTERED, Versions
 
@@ -60,8 +60,7 @@ _VACANT: Final = "vacant"
 SURVEYED: Final = "surveyed_at"
 
 
-@dataclass(frozen=True, slots=True)
-class Rooms:
+class Rooms(Frozen):
     """Where what is indexed is read: the rooms of one repository."""
 
     home: Home

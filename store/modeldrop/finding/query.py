@@ -17,11 +17,11 @@ quotes. Which fields there are, `conditions` says; docs/finding.md tells people.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from modeldrop.errors import InvalidQuery
 from modeldrop.names import printable
+from modeldrop.structs import Frozen
 
 # Far more than a person writes, and far from where SQLite and Python's stack give up.
 _MOST_COMPARISONS: Final = 200
@@ -40,8 +40,7 @@ _TOKEN: Final = re.compile(
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Frozen):
     """A field held against a value; without an operator, whether there is such a field."""
 
     field: str
@@ -52,22 +51,19 @@ class Comparison:
     value_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(Frozen):
     """What is so where this is not."""
 
     item: Tree
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
+class Every(Frozen):
     """What is so where all of these are."""
 
     items: tuple[Tree, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Either:
+class Either(Frozen):
     """What is so where one of these is."""
 
     items: tuple[Tree, ...]
@@ -76,8 +72,7 @@ class Either:
 Tree = Comparison | Not | Every | Either
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(Frozen):
     kind: str
     text: str
     start: int

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from modeldrop.aliases import ALIAS_REMOVED, PROMOTED
@@ -17,6 +16,7 @@ from modeldrop.finding import tables
 from modeldrop.journal import Entry
 from modeldrop.records import AliasMove, Retirement
 from modeldrop.retirements import RETIRED, UNRETIRED
+from modeldrop.structs import Struct, field
 from modeldrop.targets import TARGET_REMOVED, TARGET_SET
 
 _MOVES: Final = frozenset({PROMOTED, ALIAS_REMOVED})
@@ -25,8 +25,7 @@ _DEPLOYMENTS: Final = frozenset({DEPLOYED, ROLLED_BACK})
 _TARGETS: Final = frozenset({TARGET_SET, TARGET_REMOVED})
 
 
-@dataclass(slots=True)
-class Standing:
+class Standing(Struct):
     """Records of these sequences, as the index keeps them."""
 
     moves: list[tuple[str, str, int, int | None]] = field(default_factory=list)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from modeldrop.backend.base import Backend
 from modeldrop.errors import ArtifactDamaged
 from modeldrop.finding.comparing import Tensors
 from modeldrop.inspecting import Inspected, inspect_artifact
 from modeldrop.records import Artifact, StoredFile
+from modeldrop.structs import replace
 
 
 class Headers:

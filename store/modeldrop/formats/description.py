@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from modeldrop.formats.texts import shown
 from modeldrop.names import printable
+from modeldrop.structs import Frozen, Struct, field
 
 _MOST_WARNINGS: Final = 20
 _MOST_MISSING: Final = 5
@@ -32,8 +32,7 @@ class TooMuchError(Exception):
     """To read on would take more time or memory than there is for it; the message says what."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Frozen):
     """An array of numbers in a file; the type is spelled as the format spells it."""
 
     name: str
@@ -41,8 +40,7 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-@dataclass(slots=True)
-class Description:
+class Description(Struct):
     """What a file is. For one reader, and for whoever reads it afterwards."""
 
     kind: str

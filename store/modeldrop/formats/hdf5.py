@@ -8,12 +8,12 @@ What a group of very many keeps in a heap of its own isn't followed, and said.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.formats.description import DamagedError, Description, TooMuchError
 from modeldrop.formats.source import Bounded
 from modeldrop.formats.texts import decoded
+from modeldrop.structs import Frozen
 
 MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _NOWHERE: Final = 2**64 - 1
@@ -32,8 +32,7 @@ _CONTINUATION: Final = 0x10
 _SYMBOLS: Final = 0x11
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
+class _Object(Frozen):
     messages: tuple[tuple[int, bytes], ...]
 
     def first(self, kind: int) -> bytes | None:

@@ -6,7 +6,6 @@ The literal is matched, never evaluated. An array of objects is a pickle.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.formats.description import (
@@ -19,6 +18,7 @@ from modeldrop.formats.description import (
 from modeldrop.formats.pickling import describe_pickle
 from modeldrop.formats.source import Bounded
 from modeldrop.formats.ziparchive import Archive
+from modeldrop.structs import Frozen
 
 MAGIC: Final = b"\x93NUMPY"
 _MOST_HEADER: Final = 64 * 2**10
@@ -31,8 +31,7 @@ _HEADER: Final = re.compile(
 _SIMPLE: Final = re.compile(r"[<>|=]?(?P<letter>[a-zA-Z?])(?P<count>[0-9]{0,9})(?:\[.*\])?")
 
 
-@dataclass(frozen=True, slots=True)
-class _Array:
+class _Array(Frozen):
     dtype: str
     shape: tuple[int, ...]
     start: int

@@ -8,12 +8,12 @@ encoding/> says how they are written.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.formats.description import DamagedError
 from modeldrop.formats.source import Bounded, Cursor
 from modeldrop.formats.texts import decoded
+from modeldrop.structs import Frozen
 
 VARINT: Final = 0
 FIXED64: Final = 1
@@ -24,8 +24,7 @@ _MOST_VARINT: Final = 10
 _MOST_TEXT: Final = 64 * 2**10
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Frozen):
     """A field of a message: a number, or a place in the file."""
 
     number: int

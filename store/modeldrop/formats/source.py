@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
 from modeldrop.formats.description import DamagedError, TooMuchError
+from modeldrop.structs import Frozen
 
 _AT_ONCE: Final = 16 * 2**20
 # How many turns of a loop go by between two looks at the clock.
@@ -37,8 +37,7 @@ class RandomAccess(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
+class OpenFile(Frozen):
     """A file by its descriptor, whose own position is left alone."""
 
     fd: int
@@ -60,8 +59,7 @@ class OpenFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class InMemory:
+class InMemory(Frozen):
     """A file whose bytes are at hand."""
 
     data: bytes
@@ -77,8 +75,7 @@ class InMemory:
         return self.data[offset : offset + count]
 
 
-@dataclass(frozen=True, slots=True)
-class _Slice:
+class _Slice(Frozen):
     whole: RandomAccess
     start: int
     size: int
@@ -88,8 +85,7 @@ class _Slice:
         return self.whole.read(self.start + offset, max(0, min(count, self.size - offset)))
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Frozen):
     """How much one look at a file may take."""
 
     seconds: float

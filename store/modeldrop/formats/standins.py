@@ -6,22 +6,21 @@ They are never compared, hashed or printed as a whole: a pickle can nest them wi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
+
+from modeldrop.structs import Frozen, Struct, field
 
 # How many are kept of what is in one list or dict.
 MOST_ITEMS: Final = 200_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Imported:
+class Imported(Frozen, eq=False):
     """What a pickle imports: `collections.OrderedDict`."""
 
     name: str
 
 
-@dataclass(slots=True, eq=False)
-class Made:
+class Made(Struct, eq=False):
     """What a pickle makes by a call, and what it gives it as its state."""
 
     by: object
@@ -30,8 +29,7 @@ class Made:
     items: Pairs | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Items:
+class Items(Struct, eq=False):
     """A list or a set."""
 
     values: list[object] = field(default_factory=list)
@@ -42,8 +40,7 @@ class Items:
             self.values.extend(values)
 
 
-@dataclass(slots=True, eq=False)
-class Pairs:
+class Pairs(Struct, eq=False):
     """A dict, in its order."""
 
     pairs: list[tuple[object, object]] = field(default_factory=list)
@@ -58,8 +55,7 @@ class Pairs:
         return next((v for k, v in self.pairs if isinstance(k, str) and k == key), None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Persistent:
+class Persistent(Frozen, eq=False):
     """What whoever loads the pickle finds by an id, such as a storage of PyTorch's."""
 
     id: object

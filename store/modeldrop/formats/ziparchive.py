@@ -9,12 +9,12 @@ zip is a member like any other.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.formats.description import DamagedError, TooMuchError
 from modeldrop.formats.source import Bounded, InMemory
 from modeldrop.formats.texts import decoded
+from modeldrop.structs import Frozen
 
 _END: Final = b"PK\x05\x06"
 _END_SIZE: Final = 22
@@ -32,8 +32,7 @@ _MOST_ENTRIES: Final = 100_000
 _STEP: Final = 64 * 2**10
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Frozen):
     """An entry of the table of contents."""
 
     name: str

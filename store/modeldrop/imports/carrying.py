@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from modeldrop import founding
 from modeldrop.choosing import choose_artifact
@@ -42,6 +41,7 @@ from modeldrop.placing import Given, Placing, told
 from modeldrop.promotion import Promotion
 from modeldrop.records import Artifact, Origin, Revision, VacantVersion, Version
 from modeldrop.rooms import Rooms
+from modeldrop.structs import Frozen, field
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ _log = logging.getLogger(__name__)
 MOST_VACANT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Frozen):
     """What the user chose of an import."""
 
     names: Mapping[str, str] = field(default_factory=dict)

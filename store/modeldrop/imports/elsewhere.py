@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from modeldrop.metadata import Metadata
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen, field
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Frozen):
     """A file that is open to be read, once."""
 
     fd: int
@@ -28,8 +27,7 @@ class Opened:
     """Raises `SourceChanged` when it isn't what it was."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Frozen):
     """A file of a run, by its path in the run: the artifact's name first."""
 
     path: str
@@ -39,16 +37,14 @@ class File:
     """The digest that it has to have, where the place says one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Frozen):
     """All files of a run, and what of it can't be stored."""
 
     files: tuple[File, ...]
     refused: tuple[Refused, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(Frozen):
     """What the place says of a run, in the words of docs/format.md."""
 
     params: Mapping[str, str] = field(default_factory=dict)
@@ -61,8 +57,7 @@ class Described:
     """All of it, where the place has it in this store's own form."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunThere:
+class RunThere(Frozen):
     """A run there."""
 
     run: str
@@ -79,8 +74,7 @@ class RunThere:
     """What versions name it by, where a run is told of in several states; else its GUID."""
 
 
-@dataclass(frozen=True, slots=True)
-class VersionThere:
+class VersionThere(Frozen):
     """A version there, or what became of its number."""
 
     number: int
@@ -101,8 +95,7 @@ class VersionThere:
     """The digest that it pins, where the place says one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentThere:
+class ExperimentThere(Frozen):
     """A name there under which versions count."""
 
     name: str
@@ -112,8 +105,7 @@ class ExperimentThere:
     """Whether a number that isn't among the versions means nothing there."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeploymentThere:
+class DeploymentThere(Frozen):
     """A deployment there."""
 
     experiment: str
@@ -132,8 +124,7 @@ class DeploymentThere:
         return f"{self.by or 'somebody'} deployed it at {self.at or 'an unknown time'}{to}"
 
 
-@dataclass(frozen=True, slots=True)
-class TargetThere:
+class TargetThere(Frozen):
     """A deployment target there."""
 
     name: str
@@ -142,8 +133,7 @@ class TargetThere:
     """What was deployed to it, oldest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Frozen):
     """Something that was not carried over, and why."""
 
     kind: str

@@ -12,7 +12,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -30,6 +29,7 @@ from modeldrop.imports.elsewhere import (
 from modeldrop.imports.places import Outside, Place, Places, hide_userinfo
 from modeldrop.imports.tables import Row
 from modeldrop.names import WHOLE_RUN, parse_guid, printable, refuse_path
+from modeldrop.structs import Frozen, replace
 
 # Rows, whichever store they are from: named as the columns of MLflow's tables are.
 RUN: Final = (
@@ -111,8 +111,7 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Logged:
+class _Logged(Frozen):
     """A logged model, and where it is to be an artifact."""
 
     model: str
@@ -122,8 +121,7 @@ class _Logged:
     standard: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(Frozen):
     """A run's artifact folder, by what the store says and by the standard layout."""
 
     uri: str

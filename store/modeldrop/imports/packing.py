@@ -11,7 +11,6 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -23,6 +22,7 @@ from modeldrop.names import printable
 from modeldrop.records import Artifact, Bundle, Member, Revision, StoredFile, Version
 from modeldrop.references import Resolved
 from modeldrop.rooms import Rooms
+from modeldrop.structs import Frozen
 from modeldrop.transfer import damage
 
 Progress = Callable[[int], None]
@@ -32,8 +32,7 @@ _BLOCK: Final = 512
 _CHUNK: Final = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Frozen):
     """What a bundle holds."""
 
     path: Path

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from modeldrop.deploying import Ask, Deployer
 from modeldrop.deployment_records import Target
@@ -25,11 +24,11 @@ from modeldrop.ledger import Request
 from modeldrop.names import check_target, is_alias, printable
 from modeldrop.records import Version
 from modeldrop.rooms import Rooms
+from modeldrop.structs import Struct, field
 from modeldrop.targets import Gates, told
 
 
-@dataclass(slots=True)
-class Here:
+class Here(Struct):
     """What the versions of another place are here, by their names there."""
 
     versions: dict[str, Version | None] = field(default_factory=dict)

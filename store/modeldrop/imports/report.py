@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from modeldrop.form import Json
 from modeldrop.imports.elsewhere import Left
+from modeldrop.structs import Struct, field
 
 COUNTED: Final = ("runs", "versions", "vacant", "aliases", "targets", "deployments")
 """What an import counts."""
 
 
-@dataclass(slots=True)
-class Count:
+class Count(Struct):
     """How many of one kind there are."""
 
     created: int = 0
@@ -22,8 +21,7 @@ class Count:
     """Here before."""
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What became of an import."""
 
     source: str

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import heapq
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from modeldrop.config import ServiceSettings
 from modeldrop.intake.machine import Standing
 from modeldrop.intake.settling import State
 from modeldrop.records import Refused
+from modeldrop.structs import Struct
 
 if TYPE_CHECKING:
     from modeldrop.intake.attempts import Attempts
@@ -29,8 +29,7 @@ EVENTS: Final = "events"
 _MOST_STALE: Final = 4
 
 
-@dataclass(slots=True)
-class Tracked:
+class Tracked(Struct):
     """One run folder that the engine knows; it belongs to the loop's thread.
 
     There may be a hundred thousand of them, so what only some runs need is made when they do.

@@ -16,7 +16,6 @@ import hashlib
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -40,7 +39,6 @@ _LARGE: Final = 2**20
 _GONE_ON_WITH: Final = 10 * 86_400
 
 
-@dataclass(frozen=True, slots=True)
 class SentFile(Part):
     """A file that is at the backend and in no revision yet; `sent_at` is in seconds since 1970."""
 
@@ -52,7 +50,6 @@ class SentFile(Part):
     sent_at: int
 
 
-@dataclass(frozen=True, slots=True)
 class BegunUpload(Record):
     """`service/uploads/<run>/….json`: a large file of which the store may have a part.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -17,6 +16,7 @@ from modeldrop.intake.status import MOST_SHOWN, RunStatus, WatcherStatus, write_
 from modeldrop.intake.summary import Summary
 from modeldrop.names import printable
 from modeldrop.records import Refused
+from modeldrop.structs import replace
 
 # How often the file may be written, and how many times what writing it took.
 _INTERVAL: Final = 1.0

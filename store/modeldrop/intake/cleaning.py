@@ -8,7 +8,6 @@ crash leaves is undone or finished by the next scan or start.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from modeldrop.home import Home
 from modeldrop.intake import afterwards, memory, walk
 from modeldrop.intake.storing import Storing
 from modeldrop.names import printable
+from modeldrop.structs import Frozen
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
+class Cleaned(Frozen):
     """A staged copy that is deleted, or would be."""
 
     run: str

@@ -8,7 +8,6 @@ that can't be understood is told like any other entry that isn't stored; the run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,12 +21,12 @@ from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import check_experiment, printable
 from modeldrop.records import Refused
 from modeldrop.statements import MOST_TEXT, Unclear, understood
+from modeldrop.structs import Frozen
 
 # The first one counts most.
 ORDER: Final = ("run.toml", "run.yaml", "run.yml", "run.json")
 
 
-@dataclass(frozen=True, slots=True)
 class Wish(Part):
     """That the run be registered once it is committed: `register = true`."""
 
@@ -36,8 +35,7 @@ class Wish(Part):
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(Frozen):
     """What a run declares: the experiment that it belongs to, what it was, what it wishes."""
 
     experiment: str | None = None

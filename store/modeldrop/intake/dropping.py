@@ -12,7 +12,6 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeldrop import files
@@ -39,6 +38,7 @@ from modeldrop.names import (
     printable,
     refuse_component,
 )
+from modeldrop.structs import Frozen, field
 
 
 def new_run(
@@ -131,8 +131,7 @@ def _put(aside: Path, target: Path) -> None:
             return
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(Frozen):
     """What a named path held when it was looked at; the keys are relative to it."""
 
     path: Path

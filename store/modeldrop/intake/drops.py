@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +23,12 @@ from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import MARKER, printable
 from modeldrop.records import Artifact, FileFormat, Refused, StoredFile
 from modeldrop.runs import Committed, Draft
+from modeldrop.structs import Frozen, field
 
 CHANGED_HINT: Final = "nothing to do: it is stored once it is quiet"
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Frozen):
     """One observation of one run that is to be stored."""
 
     staging: Path
@@ -50,8 +49,7 @@ class Drop:
     """What is said of it by other means than its own files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Frozen):
     """What became of a drop."""
 
     committed: Committed
@@ -64,8 +62,7 @@ class Outcome:
     """That it be registered, if it says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(Frozen):
     """What follows and may stop the storing of a drop; called from several threads."""
 
     moved: Callable[[int], None] = lambda _: None
@@ -78,8 +75,7 @@ class Watch:
     """Raises to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Frozen):
     """A drop that is to be stored, who asks for it, and who follows it."""
 
     drop: Drop
@@ -87,8 +83,7 @@ class Job:
     watch: Watch
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Frozen):
     """What of a drop is to be stored, and what it declares of itself."""
 
     files: tuple[SeenFile, ...]

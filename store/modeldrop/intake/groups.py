@@ -11,11 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modeldrop.errors import Interrupted
 from modeldrop.intake.drops import Job
+from modeldrop.structs import Struct, field
 
 # How many runs go together at most, and how many groups are under way at a time: one computes
 # while the other waits for the disk.
@@ -26,8 +26,7 @@ Together = Callable[[Sequence[Job]], Sequence[object | None]]
 """Stores jobs as one; None stands for one that is to be stored alone."""
 
 
-@dataclass(slots=True)
-class Passenger:
+class Passenger(Struct):
     """One run of a group: how it is stored with others, how alone, and what became of it."""
 
     job: Job

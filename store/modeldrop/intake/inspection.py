@@ -12,7 +12,6 @@ import logging
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +26,7 @@ from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import SeenFile
 from modeldrop.names import printable
 from modeldrop.records import FileFormat
+from modeldrop.structs import Frozen, replace
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ _SECONDS: Final = 3.0
 _MOST_FORMATS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(Frozen):
     """A file that a home doesn't let in."""
 
     path: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from modeldrop.config import ServiceSettings
@@ -14,10 +13,10 @@ from modeldrop.intake.marker import Marker
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.settling import History, Settings, State, Step, Verdict, has_news, judge
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(Frozen):
     """What was seen, where the run stands, and what its marker says if that still matters."""
 
     observation: Observation

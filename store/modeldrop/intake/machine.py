@@ -15,12 +15,12 @@ or for the backend is in the queue, which is no less certain.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.settling import History, State, Step, Verdict
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen, replace
 
 # Which state may follow which; that one follows itself, with another reason, goes without saying.
 _BEFORE: Final = frozenset({State.OPEN, State.SETTLING, State.BLOCKED, State.PARKED})
@@ -46,8 +46,7 @@ QUEUED: Final = "complete; waits for its turn"
 REGISTERING: Final = "being registered"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Frozen):
     """Where a run stands, and when it is looked at next."""
 
     history: History
@@ -97,8 +96,7 @@ class Standing:
         return self.state in _GONE
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Frozen):
     """How long failures are waited out: seconds before the first retry, and at most."""
 
     first: float = 1.0

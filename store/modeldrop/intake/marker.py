@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from modeldrop.intake.observation import Observation, SeenFile
 from modeldrop.intake.walk import read_small
 from modeldrop.names import MARKER, RECEIPT, is_artifact_name, printable, refuse_component
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen, field
 
 # Room for some 100,000 files; more than that is no list.
 MOST_BYTES: Final = 16 << 20
@@ -27,8 +27,7 @@ _TAGGED: Final = re.compile(r"SHA256 \((.+)\) = ([0-9a-fA-F]{64})")
 _OTHER_SUM: Final = re.compile(r"\\?(?:[0-9a-fA-F]{32,128} [ *].+|[A-Za-z0-9-]+ \(.+\) = \S+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(Frozen):
     """What a marker says: the paths that make the run complete, and the digests of some."""
 
     paths: tuple[str, ...] = ()

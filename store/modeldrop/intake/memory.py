@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Self
 
 from modeldrop.errors import IntegrityError, UsageError
 from modeldrop.files import write_quick
-from modeldrop.form import Part, Record, now, part_if_any, parts_of
+from modeldrop.form import Part, Record, now
 from modeldrop.intake.declared import Wish
 from modeldrop.intake.observation import Observation, Signature
 from modeldrop.intake.settling import History
@@ -22,7 +21,6 @@ from modeldrop.layout import HomePaths
 from modeldrop.records import Revision, StoredFile
 
 
-@dataclass(frozen=True, slots=True)
 class KnownFile(Part):
     """A file of the run as it was when it was stored: its signature, its bytes, their key."""
 
@@ -33,7 +31,6 @@ class KnownFile(Part):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
 class RunMemory(Record):
     """`service/runs/<xx>/<run>.json`."""
 
@@ -44,8 +41,8 @@ class RunMemory(Record):
     signature: str
     marker: str | None
     noted_at: str
-    files: tuple[KnownFile, ...] = parts_of(KnownFile)
-    wish: Wish | None = part_if_any(Wish)
+    files: tuple[KnownFile, ...]
+    wish: Wish | None = None
     """That it be registered, until it is."""
 
     @classmethod

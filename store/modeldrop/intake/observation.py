@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
 from typing import Self
 
 from modeldrop.names import printable
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Frozen):
     """Which bytes a file has, as far as that can be known without reading them.
 
     The ctime is what `touch -d` and `cp -p` can't set back: it gives away a rewrite of the same
@@ -43,16 +42,14 @@ class Signature:
         return f"{self.device} {self.inode} {self.size} {self.mtime_ns} {self.ctime_ns}"
 
 
-@dataclass(frozen=True, slots=True)
-class SeenFile:
+class SeenFile(Frozen):
     """A regular file of a run: its path relative to the run, with `/`, and its signature."""
 
     path: str
     signature: Signature
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Frozen):
     """What one look at a run folder found; every tuple is sorted by the bytes of its paths.
 
     `files` is what would be stored. `temporary` holds the run open. `refused` is never stored and

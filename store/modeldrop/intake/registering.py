@@ -14,7 +14,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 
 from modeldrop.errors import (
     AmbiguousArtifact,
@@ -34,6 +33,7 @@ from modeldrop.ledger import Request
 from modeldrop.records import Refused
 from modeldrop.redaction import told
 from modeldrop.runs import Runs
+from modeldrop.structs import replace
 
 _log = logging.getLogger(__name__)
 

@@ -15,16 +15,16 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, NoReturn
 
 from modeldrop import files
 from modeldrop.errors import ModeldropError, SourceChanged
-from modeldrop.form import Part, Record, parts_of
+from modeldrop.form import Part, Record
 from modeldrop.intake import lease, walk
 from modeldrop.intake.observation import SeenFile, Signature
 from modeldrop.names import RECEIPT, printable, refuse_path
+from modeldrop.structs import replace
 
 _log = logging.getLogger(__name__)
 
@@ -32,19 +32,17 @@ _NAME: Final = re.compile(re.escape(walk.OWN_PREFIX) + r"deletion-([0-9a-f]{16})
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
 class _Listed(Part):
     path: str
     signature: str
 
 
-@dataclass(frozen=True, slots=True)
 class _Deletion(Record):
     """`.modeldrop-deletion-<token>.json`: what may be deleted of the folder of that token."""
 
     kind: ClassVar[str] = "deletion"
     folder: str
-    files: tuple[_Listed, ...] = parts_of(_Listed)
+    files: tuple[_Listed, ...]
 
 
 def note(staging: Path, token: str, folder: str, seen: tuple[SeenFile, ...]) -> None:

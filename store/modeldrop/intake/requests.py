@@ -11,7 +11,6 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -27,7 +26,6 @@ RETRY: Final = "retry"
 IGNORE: Final = "ignore"
 
 
-@dataclass(frozen=True, slots=True)
 class RunRequest(Record):
     """`service/requests/<id>.json`: `action` is `retry` or `ignore`."""
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from modeldrop.intake.lease import Writers
@@ -34,6 +33,7 @@ from modeldrop.intake.marker import Marker
 from modeldrop.intake.observation import Observation, Signature
 from modeldrop.names import MARKER, printable
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen, Struct, replace
 
 # From here on a reason says for how long the run has been changing.
 _A_WHILE: Final = 60.0
@@ -68,8 +68,7 @@ class Step(enum.Enum):
     STORE = "store"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Frozen):
     """When a run counts as complete; times in seconds.
 
     `complete` is "quiet" or "marker": then a `_SUCCESS` or an arrival in one piece is all that
@@ -86,8 +85,7 @@ class Settings:
     most_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Frozen):
     """What is remembered of one run between two looks; times are of one monotonic clock.
 
     `since` is when the quiet began: when the signature changed last, or when a writer was found
@@ -125,8 +123,7 @@ class History:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Frozen):
     """What a look came to: where the run stands and why, what to do, when to look again.
 
     `reason` is printable and fit for `status`. `wake_after` is in seconds; None means that only a
@@ -200,8 +197,7 @@ def _seen(
     return history
 
 
-@dataclass(slots=True)
-class _Case:
+class _Case(Struct):
     """One run at one look, and what the rules below ask about it."""
 
     history: History

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from typing import ClassVar
 
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.files import make_folders, write_quick
-from modeldrop.form import Record, now, parts_of
+from modeldrop.form import Record, now
 from modeldrop.intake.attempts import SentFile, forget_old
 from modeldrop.layout import HomePaths
 
 
-@dataclass(frozen=True, slots=True)
 class RunStanding(Record):
     """`service/standing/<run>.json`: `parked` is the signature of what can't be stored."""
 
@@ -31,7 +29,7 @@ class RunStanding(Record):
     parked: str | None
     reason: str
     noted_at: str
-    sent: tuple[SentFile, ...] = parts_of(SentFile)
+    sent: tuple[SentFile, ...]
 
 
 class Standings:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from modeldrop import locks
 from modeldrop.errors import IntegrityError, NotFound
 from modeldrop.files import write_quick
-from modeldrop.form import Part, Record, parts_of
+from modeldrop.form import Part, Record
 from modeldrop.home import Home
 from modeldrop.intake import memory, walk
 from modeldrop.intake.settling import State
 from modeldrop.intake.summary import Summary
 from modeldrop.names import printable
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen, replace
 
 # What is done; everything else is shown until it is.
 DONE: frozenset[str] = frozenset(
@@ -33,7 +33,6 @@ _LASTING: frozenset[str] = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class RunStatus(Part):
     """Where one run stands. Times are UTC, RFC 3339; sizes in bytes."""
 
@@ -48,7 +47,7 @@ class RunStatus(Part):
     size: int
     rate: int
     """Bytes a second that are being sent of it, over the last few seconds."""
-    refused: tuple[Refused, ...] = parts_of(Refused)
+    refused: tuple[Refused, ...]
 
     @property
     def needs_attention(self) -> bool:
@@ -56,13 +55,11 @@ class RunStatus(Part):
         return self.state in (State.PARKED.value, State.BLOCKED.value) or bool(self.refused)
 
 
-@dataclass(frozen=True, slots=True)
 class _Count(Part):
     state: str
     runs: int
 
 
-@dataclass(frozen=True, slots=True)
 class _StatusRecord(Record):
     """`service/status.json`."""
 
@@ -77,16 +74,15 @@ class _StatusRecord(Record):
     backend_since: str | None
     backend_next_try_at: str | None
     queued: int
-    counts: tuple[_Count, ...] = parts_of(_Count)
-    runs: tuple[RunStatus, ...] = parts_of(RunStatus)
-    junk: tuple[Refused, ...] = parts_of(Refused)
+    counts: tuple[_Count, ...]
+    runs: tuple[RunStatus, ...]
+    junk: tuple[Refused, ...]
 
 
 _NOTHING_SAID: Final = _StatusRecord("", "", "none", 0, 0, "", None, None, 0, (), (), ())
 
 
-@dataclass(frozen=True, slots=True)
-class WatcherStatus:
+class WatcherStatus(Frozen):
     """How the service learns of changes, and what went wrong with that since its start."""
 
     state: str = "none"
@@ -97,8 +93,7 @@ class WatcherStatus:
     """How many times the watch was built anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStatus:
+class ServiceStatus(Frozen):
     """The service, and the runs in staging that need something still."""
 
     pid: int | None

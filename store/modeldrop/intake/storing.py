@@ -14,7 +14,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +43,7 @@ from modeldrop.names import is_artifact_name, printable, refuse_component
 from modeldrop.records import Revision, StoredFile
 from modeldrop.registrar import Registered, Registrar
 from modeldrop.runs import Committed, Runs
+from modeldrop.structs import replace
 from modeldrop.transfer import Transfer, damage
 
 _log = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from modeldrop.intake.settling import State
+from modeldrop.structs import Frozen, field
 
 
 def no_runs() -> dict[str, int]:
@@ -13,8 +13,7 @@ def no_runs() -> dict[str, int]:
     return {state.value: 0 for state in State}
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Frozen):
     """One moment of an engine; it never changes, so any thread may read it."""
 
     runs: Mapping[str, int] = field(default_factory=no_runs)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from modeldrop import layout
@@ -36,6 +35,7 @@ from modeldrop.intake.inspection import Inspection
 from modeldrop.intake.observation import Observation
 from modeldrop.records import StoredFile
 from modeldrop.runs import Draft, Runs
+from modeldrop.structs import Struct, field
 from modeldrop.transfer import Sent, Transfer
 
 _log = logging.getLogger(__name__)
@@ -49,8 +49,7 @@ _Sent = tuple[str, Sent, Pending]
 """The key of a file, what arrives there, and what becomes of it with the batch."""
 
 
-@dataclass(slots=True)
-class _Begun:
+class _Begun(Struct):
     """A run whose bytes are in the batch."""
 
     number: int

@@ -16,7 +16,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -26,6 +25,7 @@ from modeldrop.intake.observation import Observation, SeenFile, Signature, artif
 from modeldrop.intake.temporary import temporary
 from modeldrop.names import MARKER, RECEIPT, RUN_FILES, parse_guid, printable, refuse_component
 from modeldrop.records import Refused
+from modeldrop.structs import Frozen, replace
 
 __all__ = [
     "DEEPEST",
@@ -71,8 +71,7 @@ _KINDS: Final[tuple[tuple[int, str], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Frozen):
     """A top-level entry of staging: a run folder, or junk with the reason why it is no run.
 
     `name` is as on the disk, to be opened, and may need `names.printable` to be shown.

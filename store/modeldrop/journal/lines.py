@@ -16,13 +16,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from modeldrop.errors import NewerFormat, UsageError
 from modeldrop.form import FORMAT, Fields, now
 from modeldrop.names import printable
 from modeldrop.records import Head
+from modeldrop.structs import Frozen
 
 # What the first line's `prev` says.
 NO_LINE: Final = "0" * 64
@@ -61,8 +61,7 @@ class NotALine(ValueError):
     """These bytes are no whole, undamaged line; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
+class NewEntry(Frozen):
     """What a caller puts down; the journal adds number, time, place and digests."""
 
     kind: str
@@ -72,8 +71,7 @@ class NewEntry:
     user: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Frozen):
     """One line of the journal, and where it stands: bytes `start` to `end` of the file."""
 
     seq: int

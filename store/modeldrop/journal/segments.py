@@ -10,13 +10,13 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from modeldrop.journal.lines import SEAL_SIZE, Entry, NotALine, parse, seal_of
 from modeldrop.journal.reading import EMPTY, damage, follows, head_of
 from modeldrop.records import Head
+from modeldrop.structs import Frozen
 
 MOST: Final = 1 << 20
 """How many bytes a segment has at most, unless its only line is longer."""
@@ -31,8 +31,7 @@ class NotChained(ValueError):
         self.seq = seq
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Frozen):
     """Some whole, verified lines of one journal."""
 
     data: bytes
