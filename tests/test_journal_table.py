@@ -43,17 +43,16 @@ QUERIES: dict[str, QueryLike] = {
     "a function": lambda document: len(document["about"]) == 1,
 }
 
-news = st.builds(
-    NewEntry,
-    kind=st.sampled_from(["committed", "registered", "deployed"]),
-    about=st.lists(st.sampled_from(["churn/1", "churn/2", "iris/2"]), max_size=2).map(tuple),
-    request=st.just("request"),
-    details=st.fixed_dictionaries(
+news = st.tuples(
+    st.sampled_from(["committed", "registered", "deployed"]),
+    st.lists(st.sampled_from(["churn/1", "churn/2", "iris/2"]), max_size=2).map(tuple),
+    st.just("request"),
+    st.fixed_dictionaries(
         {"n": st.integers(-1, 3)},
         optional={"text": st.text("abnZ", max_size=3), "flag": st.booleans() | st.none()},
     ),
-    user=st.sampled_from(["ada", "bob"]),
-)
+    st.sampled_from(["ada", "bob"]),
+).map(lambda each: NewEntry(*each))
 
 
 @pytest.fixture
