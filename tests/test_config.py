@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop import config
-from modeldrop.config import SECTIONS, BackendSettings, Config, ServiceSettings
 from modeldrop.errors import ConfigError, ModeldropError
+from modeldrop.settings import SECTIONS, BackendSettings, Config, ServiceSettings, settings_of
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_saved_file_is_its_owners_alone_and_holds_only_what_was_set(path: Path) 
 
 def test_every_setting_says_what_it_is_for() -> None:
     for section in SECTIONS.values():
-        said = config.settings_of(section)
+        said = settings_of(section)
         assert list(said) == list(section.__struct_fields__)
         assert [name for name, each in said.items() if len(each.doc) <= 10] == []
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.config import ServiceSettings
 from modeldrop.errors import ConfigError
+from modeldrop.settings import ServiceSettings
 from modeldrop_daemon import units
 from modeldrop_daemon.main import main
 from support.service import Home

@@ -17,7 +17,6 @@ import pytest
 
 from modeldrop import Repository
 from modeldrop.batch import Batch
-from modeldrop.config import FormatSettings
 from modeldrop.errors import BackendUnreachable, JournalDamaged
 from modeldrop.form import now
 from modeldrop.home_records import Intent
@@ -32,6 +31,7 @@ from modeldrop.intake.drops import Job
 from modeldrop.intents import Intents
 from modeldrop.names import new_guid
 from modeldrop.runs import Runs
+from modeldrop.settings import FormatSettings
 from modeldrop.transfer import Transfer
 from support.intake import (
     is_in,

@@ -23,7 +23,6 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from modeldrop.config import ServiceSettings
 from modeldrop.errors import BackendError
 from modeldrop.intake import lease, settling, storing, together, walk
 from modeldrop.intake.agenda import EVENTS, Tracked
@@ -33,6 +32,7 @@ from modeldrop.intake.scanning import Scanner
 from modeldrop.intake.settling import State
 from modeldrop.names import MARKER, RECEIPT, new_guid
 from modeldrop.records import Revision
+from modeldrop.settings import ServiceSettings
 from support.behaviours import Plan, is_red, play, play_long
 from support.clockwork import wind_up
 from support.dying import Died, dying

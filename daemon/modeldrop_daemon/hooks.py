@@ -30,7 +30,6 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
-from modeldrop.config import HookSettings
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.files import remove_durable, write_durable
 from modeldrop.form import Record
@@ -40,6 +39,7 @@ from modeldrop.journal import Entry, Journal
 from modeldrop.names import printable
 from modeldrop.records import Head
 from modeldrop.redaction import is_secret_variable
+from modeldrop.settings import HookSettings
 from modeldrop_daemon.command import Ended, run_command
 
 _log = logging.getLogger(__name__)

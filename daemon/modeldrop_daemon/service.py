@@ -22,7 +22,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from modeldrop import config, locks
-from modeldrop.config import ServiceSettings
 from modeldrop.errors import (
     EXIT_DONE,
     BackendError,
@@ -34,6 +33,7 @@ from modeldrop.errors import (
 from modeldrop.intake import Engine, Summary, WatcherStatus, prepare_leases
 from modeldrop.names import printable
 from modeldrop.repository import Repository
+from modeldrop.settings import ServiceSettings
 from modeldrop.structs import replace
 from modeldrop_daemon.collecting import Collecting
 from modeldrop_daemon.hooks import Hooks

@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from modeldrop.config import ServiceSettings
 from modeldrop.errors import Locked, ModeldropError
 from modeldrop.intake.machine import Patience
 from modeldrop.journal.segments import MOST
 from modeldrop.redaction import told
+from modeldrop.settings import ServiceSettings
 from modeldrop.sync import FetchedJournal, Sync
 
 _log = logging.getLogger(__name__)

@@ -204,7 +204,7 @@ class Part(Frozen):
         return made
 
 
-class How(Frozen):
+class _How(Frozen):
     """How a field of a part is read from JSON and written as such."""
 
     read: Callable[[object, str, str], object]
@@ -215,7 +215,7 @@ class How(Frozen):
 
 # Of each field its name, and either the types that it may have or how it is read and written.
 # Asked of every record, and found out once, when the first of its kind is read or written.
-_Fields = tuple[tuple[str, tuple[type, ...], How | None], ...]
+_Fields = tuple[tuple[str, tuple[type, ...], _How | None], ...]
 _fields: Final[dict[type[Part], _Fields]] = {}
 
 
@@ -232,7 +232,7 @@ def _fields_of(part: type[Part]) -> _Fields:
 
 def _field_of(
     part: type[Part], name: str, *, required: bool
-) -> tuple[str, tuple[type, ...], How | None]:
+) -> tuple[str, tuple[type, ...], _How | None]:
     spelled = part.__annotations__[name]
     if required and spelled in _TYPES:
         return name, _TYPES[spelled], None
@@ -240,17 +240,17 @@ def _field_of(
     if spelled in _TYPES:
         # What is left out where it is None is never written as null.
         types = tuple(each for each in _TYPES[spelled] if each is not type(None))
-        return name, (), How(_reader_of(types), _as_it_is, required)
+        return name, (), _How(_reader_of(types), _as_it_is, required)
     if spelled == "tuple[str, ...]":
-        return name, (), How(_read_texts, list, required)
+        return name, (), _How(_read_texts, list, required)
     if found := _MAP.fullmatch(spelled):
         types = _types_of(found[1], known)
-        return name, (), How(_reader_of_map(types), dict, required)
+        return name, (), _How(_reader_of_map(types), dict, required)
     if found := _PARTS.fullmatch(spelled):
         each = known[found[1]]
-        return name, (), How(_reader_of_parts(each), _write_parts, required, each)
+        return name, (), _How(_reader_of_parts(each), _write_parts, required, each)
     each = known[spelled.removesuffix(" | None")]
-    return name, (), How(_reader_of_part(each), each.as_json, required, each)
+    return name, (), _How(_reader_of_part(each), each.as_json, required, each)
 
 
 # By how the annotation is spelled: exact types, since a bool is an int to isinstance.

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from modeldrop import admission, layout, locks
 from modeldrop.backend import Backend, open_backend, urls
-from modeldrop.config import BackendSettings, Config, StagingSettings
 from modeldrop.errors import (
     BackendError,
     ConditionNotHeld,
@@ -27,6 +26,7 @@ from modeldrop.home import Home, make_home, user_name
 from modeldrop.journal import Journal, NewEntry
 from modeldrop.names import printable
 from modeldrop.records import RepositoryRecord, WriterRecord
+from modeldrop.settings import BackendSettings, Config, StagingSettings
 from modeldrop.structs import replace
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from modeldrop import config, locks
-from modeldrop.config import Config
 from modeldrop.errors import ConfigError, HomeNotFound, ModeldropError
 from modeldrop.files import make_folders, others_can_write, rename, write_durable
 from modeldrop.form import NEEDS, now
 from modeldrop.home_records import HomeRecord, Probe
 from modeldrop.layout import HomePaths
 from modeldrop.records import Head
+from modeldrop.settings import Config
 from modeldrop.structs import replace
 
 FOLDER: Final = ".mlops"

@@ -21,11 +21,11 @@ from typing import Final
 
 from modeldrop import layout, pins
 from modeldrop.collection import Part, State, state_of
-from modeldrop.config import GcSettings
 from modeldrop.errors import BackendRefused, IntegrityError, NotFound
 from modeldrop.form import moment
 from modeldrop.pins import Pins, Sequences
 from modeldrop.records import COLLECTED, KEPT, MARKED, Artifact, LetGo, Revision
+from modeldrop.settings import GcSettings
 from modeldrop.structs import Frozen, Struct, field
 
 _log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
-from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused
 from modeldrop.intake import RETRY, ask, drop
 from modeldrop.records import FileFormat
+from modeldrop.settings import FormatSettings
 from modeldrop_cli.objects.stored import InspectObject, RevisionObject, VersionObject
 from support import modelfiles, reference
 from support.intake import is_in, make_home, revisions, running, scan, turns

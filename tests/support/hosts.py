@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository, home
-from modeldrop.config import BackendSettings, Config
 from modeldrop.home import Home
 from modeldrop.records import Version
+from modeldrop.settings import BackendSettings, Config
 from support.proxy import Proxy
 from support.servers import Server
 from support.stores import model

@@ -18,13 +18,13 @@ import pytest
 from modeldrop import Repository, files, layout
 from modeldrop.backend.base import Capabilities, Stored
 from modeldrop.backend.local import LocalBackend
-from modeldrop.config import BackendSettings, Config
 from modeldrop.errors import BackendError, BackendUnreachable
 from modeldrop.form import NEEDS, now
 from modeldrop.home import make_home
 from modeldrop.home_records import Probe
 from modeldrop.names import new_guid
 from modeldrop.records import RepositoryRecord
+from modeldrop.settings import BackendSettings, Config
 from modeldrop.structs import replace
 from support.stores import set_backend
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modeldrop.config import SECTIONS, settings_of
+from modeldrop.settings import SECTIONS, settings_of
 
 
 def tables() -> None:

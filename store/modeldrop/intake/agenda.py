@@ -11,10 +11,10 @@ import heapq
 import time
 from typing import TYPE_CHECKING, Final
 
-from modeldrop.config import ServiceSettings
 from modeldrop.intake.machine import Standing
 from modeldrop.intake.settling import State
 from modeldrop.records import Refused
+from modeldrop.settings import ServiceSettings
 from modeldrop.structs import Struct
 
 if TYPE_CHECKING:

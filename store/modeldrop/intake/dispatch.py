@@ -18,7 +18,6 @@ from concurrent.futures import CancelledError
 from functools import partial
 from typing import Final
 
-from modeldrop.config import FormatSettings, ServiceSettings
 from modeldrop.errors import (
     DropRefused,
     IntegrityError,
@@ -50,6 +49,7 @@ from modeldrop.ledger import Request
 from modeldrop.names import parse_guid
 from modeldrop.redaction import told
 from modeldrop.runs import Runs
+from modeldrop.settings import FormatSettings, ServiceSettings
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from modeldrop.config import FormatSettings, ServiceSettings
 from modeldrop.errors import NotFound, SourceChanged
 from modeldrop.home import Home
 from modeldrop.intake import lease, machine
@@ -43,6 +42,7 @@ from modeldrop.intake.storing import Storing
 from modeldrop.intake.summary import Summary
 from modeldrop.names import parse_guid, printable
 from modeldrop.runs import Runs
+from modeldrop.settings import FormatSettings, ServiceSettings
 
 _log = logging.getLogger(__name__)
 

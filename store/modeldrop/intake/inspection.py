@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused, ModeldropError
 from modeldrop.formats import ALLOW, KINDS, PARK, VERDICTS, WARN
 from modeldrop.formats.description import Description
@@ -26,6 +25,7 @@ from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import SeenFile
 from modeldrop.names import printable
 from modeldrop.records import FileFormat
+from modeldrop.settings import FormatSettings
 from modeldrop.structs import Frozen, replace
 
 _log = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ import functools
 import time
 from pathlib import Path
 
-from modeldrop.config import ServiceSettings
 from modeldrop.intake import lease, marker, walk
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.marker import Marker
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.settling import History, Settings, State, Step, Verdict, has_news, judge
 from modeldrop.records import Refused
+from modeldrop.settings import ServiceSettings
 from modeldrop.structs import Frozen
 
 

@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from modeldrop.config import ServiceSettings
 from modeldrop.errors import NotFound
 from modeldrop.intake import lease, walk
 from modeldrop.intake.agenda import EVENTS, Tracked
 from modeldrop.names import printable
 from modeldrop.records import Refused
+from modeldrop.settings import ServiceSettings
 
 _log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from modeldrop import layout
 from modeldrop.asked import asked
 from modeldrop.choosing import choose_artifact
-from modeldrop.config import FormatSettings
 from modeldrop.errors import DropRefused, InvalidName, RunNotFound
 from modeldrop.intake import together, walk
 from modeldrop.intake.attempts import BegunUpload, can_be_gone_on_with
@@ -43,6 +42,7 @@ from modeldrop.names import is_artifact_name, printable, refuse_component
 from modeldrop.records import Revision, StoredFile
 from modeldrop.registrar import Registered, Registrar
 from modeldrop.runs import Committed, Runs
+from modeldrop.settings import FormatSettings
 from modeldrop.structs import replace
 from modeldrop.transfer import Transfer, damage
 

@@ -20,7 +20,6 @@ from typing import Final
 
 from modeldrop import layout
 from modeldrop.batch import Batch, Pending
-from modeldrop.config import FormatSettings
 from modeldrop.errors import Interrupted
 from modeldrop.intake import walk
 from modeldrop.intake.drops import (
@@ -35,6 +34,7 @@ from modeldrop.intake.inspection import Inspection
 from modeldrop.intake.observation import Observation
 from modeldrop.records import StoredFile
 from modeldrop.runs import Draft, Runs
+from modeldrop.settings import FormatSettings
 from modeldrop.structs import Struct, field
 from modeldrop.transfer import Sent, Transfer
 
