@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository, layout
+from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import (
     IntegrityError,
     InvalidName,
@@ -432,6 +433,77 @@ def test_many_that_search_first_at_once_find_the_same(world: Repository) -> None
     assert told[0]
     assert all(each == told[0] for each in told)
     assert searched(world, "params.depth<=8 and not tags.team=ads") == told[0]
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, happens: Callable[[], object]
+) -> None:
+    """Have something happen after the first call of a method, before its answer is used."""
+    real = getattr(owner, name)
+    due = [happens]
+
+    def calls(*args: object) -> object:
+        answer = real(*args)
+        while due:
+            due.pop()()
+        return answer
+
+    monkeypatch.setattr(owner, name, calls)
+
+
+def test_a_slower_first_search_takes_back_nothing_that_another_one_found(
+    world: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    def is_cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def quicker() -> None:
+        found.extend(searched(world, "metrics.auc"))
+        # The slower one still puts there what it has read, and comes no further.
+        monkeypatch.setattr(forward.Forward, "_follow", is_cut_off)
+
+    meanwhile(monkeypatch, type(world.versions_at_backend), "version", quicker)
+    with pytest.raises(KeyboardInterrupt):
+        searched(world, "metrics.auc")
+    assert len(found) == 12
+    with contextlib.closing(sqlite3.connect(world.home.paths.index)) as db:
+        assert db.execute("SELECT count(*) FROM versions WHERE said IS NULL").fetchone() == (0,)
+
+
+def test_a_slower_search_knows_what_another_one_learned_meanwhile(
+    world: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = world.home.paths.model_repository
+    run = world.resolve("churn/1").revision.run
+
+    def learns() -> None:
+        worlds.put(root, worlds.revision(1, Metadata(metrics={"late": "1"}), at=2, run=run))
+        tell(world, run, 2)
+        assert searched(world, "metrics.late") == ["churn/1"]
+
+    meanwhile(monkeypatch, forward.Forward, "_walk", learns)
+    assert searched(world, "metrics.late") == ["churn/1"]
+
+
+def test_a_run_that_is_stored_while_runs_are_listed_stays_found(world: Repository) -> None:
+    due = [lambda: runs_of(world, "tags.team=mine")]
+    runs: list[str] = []
+
+    class Meanwhile(LocalBackend):
+        def children(self, folder: str, prefix: str = "") -> Iterator[str]:
+            listed = list(super().children(folder, prefix))
+            while not folder and due:
+                runs.append(store(world, tags={"team": "mine"}))
+                assert due.pop()() == runs
+            return iter(listed)
+
+    with again(world) as opened:
+        set_backend(opened, Meanwhile(world.home.paths.model_repository))
+        opened.finding.runs()
+    assert not due
+    assert runs_of(world, "tags.team=mine") == runs
 
 
 def test_records_are_read_once(world: Repository) -> None:

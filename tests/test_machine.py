@@ -26,6 +26,7 @@ from modeldrop.intake.machine import Patience, Standing
 from modeldrop.intake.marker import Marker
 from modeldrop.intake.observation import Observation, SeenFile, Signature
 from modeldrop.intake.settling import History, State, Step, Verdict, judge
+from modeldrop.records import Refused
 from modeldrop.structs import replace
 
 SETTINGS: Final = settling.Settings(
@@ -288,6 +289,24 @@ TestWorld = pytest.mark.filterwarnings("ignore")(World.TestCase)
 def test_every_state_has_a_way_on_and_every_way_leads_to_a_state() -> None:
     assert machine.TRANSITIONS.keys() == set(State)
     assert all(machine.TRANSITIONS[state] for state in State)
+
+
+def test_a_look_at_a_stored_run_that_shows_nothing_new_makes_no_new_standing() -> None:
+    file = SeenFile("model.bin", Signature(1, 2, 3, 4, 5))
+    seen = Observation(files=(file,))
+
+    def look(standing: Standing, now: float, *refused: Refused) -> Standing:
+        verdict = judge(standing.history, seen, None, now, SETTINGS)
+        return machine.looked(standing, verdict, refused, now)
+
+    stored = machine.committed(Standing(History()), seen, 1, (), 10.0)
+    known = look(stored, 20.0)
+    assert known.state is State.COMMITTED
+    # A sweep looks at all that is stored, and what is the same object costs nothing further.
+    assert look(known, 30.0) is known
+    told = look(known, 40.0, Refused("a\nb", "its name has a control character"))
+    assert told.refused
+    assert look(machine.kept_until(known, 50.0), 45.0).due is None
 
 
 @pytest.mark.parametrize("times", [1, 2, 5, 9, 10_000])

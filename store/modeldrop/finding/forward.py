@@ -172,9 +172,10 @@ class Forward:
 
     def runs_at_backend(self) -> None:
         """Take up which runs there are, by a listing; one that is gone is no answer any more."""
-        there = set(self._rooms.backend.children(""))
+        # Before the listing: a run that is taken up meanwhile isn't gone for not being listed.
         known = {run for (run,) in self._db.execute("SELECT run FROM revisions WHERE last")}
         told = {run for (run,) in self._db.execute("SELECT run FROM wanted")}
+        there = set(self._rooms.backend.children(""))
         gone = [(run,) for run in known - there]
         if gone:
             check_backend(self._rooms.home, self._rooms.backend, to_write=False)
@@ -361,10 +362,11 @@ class Forward:
             if said is None or (belongs and revision.metadata):
                 said = number
         if said is not None:
+            # Another process may have come further, and not be asked again.
             self._db.execute(
                 "UPDATE versions SET said = ?, upto = ?, open = ? "
-                "WHERE experiment = ? AND version = ?",
-                (said, upto, is_open, chain.experiment, chain.version),
+                "WHERE experiment = ? AND version = ? AND ifnull(upto, 0) <= ?",
+                (said, upto, is_open, chain.experiment, chain.version, upto),
             )
 
     def _revision(self, run: str, number: int) -> Revision | IntegrityError | None:

@@ -66,9 +66,10 @@ def forget_after(db: sqlite3.Connection, experiment: str, newest: int) -> None:
 
 
 def insert_versions(db: sqlite3.Connection, versions: Iterable[Version]) -> None:
-    """Insert versions whose runs are still to be looked at."""
+    """Insert versions whose runs are still to be looked at, unless they are there."""
     db.executemany(
-        "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, 1)",
+        # Whoever was quicker may have looked at the runs since.
+        "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, 1)",
         (
             (
                 *(each.experiment, each.version, each.run, each.revision, each.artifact),

@@ -189,7 +189,7 @@ def _seen(
         history = replace(history, signature=signature, since=now, changing_since=began)
     if history.arriving:
         history = replace(history, arriving=False, whole=signature)
-    elif history.whole != signature:
+    elif history.whole not in {None, signature}:
         history = replace(history, whole=None)
     if history.writer and writers not in {None, Writers.SOME}:
         # It left at a time that nobody knows, and may come back as soon: quiet begins now.
