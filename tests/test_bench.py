@@ -17,7 +17,7 @@ from bench import kept, many, page, peers, registrations, run, sizes, tables
 from bench.asking import Told, Worker, working
 from bench.compare import failures, is_same_kind, worse
 from bench.drawing import svg
-from bench.figures import Figure, Median
+from bench.figures import Deadline, Figure, Median
 from bench.kept import Measured, Sample, as_kept
 from modeldrop import Repository
 
@@ -58,6 +58,14 @@ def test_a_figure_is_compared_by_its_ratio_and_spread() -> None:
     assert list(worse(before, of(Median.of([7, 7, 7]), Median.of([6, 6, 6])))) == []
     assert list(worse(before, of(Median.of([9, 9, 9]), Median.of([6, 6, 6]))))
     assert list(worse(before, of(Median.of([1, 9, 20]), Median.of([6, 6, 6])))) == []
+
+
+def test_a_slower_machine_comes_nearer_to_a_deadline_and_is_not_worse() -> None:
+    def of(ours: float) -> Measured:
+        figure = Figure("committed", ours, Deadline(0.1), 1, "100 ms")
+        return Measured("figures", figures=(as_kept("service", figure),), machine=HERE)
+
+    assert list(worse(of(0.01), of(0.09))) == []
 
 
 def test_a_peer_that_is_not_there_any_more_is_no_matter() -> None:

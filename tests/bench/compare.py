@@ -45,10 +45,14 @@ class Worse:
 
 
 def ratios(measured: Measured) -> dict[str, Ratio]:
-    """Return each of ours as a multiple of each peer's at the same point."""
+    """Return each of ours as a multiple of each peer's at the same point.
+
+    A deadline is no peer: beside it, a machine that is slower altogether would be worse.
+    """
     found = {
         f"{each['name']} / {each['peer']}": Ratio(each["ours"] / each["theirs"], each["spread"])
         for each in measured.figures
+        if not each["deadline"]
     }
     ours = [each for each in measured.samples if each.series in OURS_ALL]
     for mine in ours:

@@ -31,6 +31,10 @@ class Median(float):
         return made
 
 
+class Deadline(float):
+    """Seconds that hold on any machine; a slow one comes nearer to them, whoever is at fault."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """One comparison: seconds of ours and of what it is held against, and the most it may be.

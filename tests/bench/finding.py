@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from bench.figures import Figure, in_turns, program
+from bench.figures import Deadline, Figure, in_turns, program
 from modeldrop import Repository
 from support import worlds
 
 RUNS = 100_000
 # One large experiment, and many of the usual size.
 VERSIONS = {"churn": 5000, **{f"e{number:03d}": 100 for number in range(50)}}
-SECOND = 1.0
+SECOND = Deadline(1)
 
 ASKED: Mapping[str, tuple[str, ...]] = {
     "search, versions": (

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from bench.figures import Figure
+from bench.figures import Deadline, Figure
 
 FOLDER: Final = Path(__file__).parents[2] / "benchmarks"
 FIGURES: Final = "figures"
@@ -86,6 +86,7 @@ def as_kept(piece: str, figure: Figure) -> dict[str, Any]:
         "unit": figure.unit,
         "scale": figure.scale,
         "bar": figure.bar,
+        "deadline": isinstance(figure.theirs, Deadline),
         "spread": _short(figure.spread),
     }
 

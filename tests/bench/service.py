@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.copies import copy_as_another, fill
-from bench.figures import BIN, Figure, Median
+from bench.figures import BIN, Deadline, Figure, Median
 from modeldrop import Repository
 from modeldrop.files import write_durable
 from modeldrop.journal import Journal
@@ -184,8 +184,8 @@ def one_at_a_time(folder: Path) -> Iterator[Figure]:
     median, name = Median.of(ours), "rename-in to committed"
     last = statistics.quantiles(ours, n=100)[-1]
     yield Figure(f"{name}, median", median, Median.of(theirs), 5, "one durable write")
-    yield Figure(f"{name}, median", median, 0.1, 1, "100 ms")
-    yield Figure(f"{name}, 99th percentile", last, 0.5, 1, "500 ms")
+    yield Figure(f"{name}, median", median, Deadline(0.1), 1, "100 ms")
+    yield Figure(f"{name}, 99th percentile", last, Deadline(0.5), 1, "500 ms")
 
 
 def written_in_place(folder: Path) -> Iterator[Figure]:
@@ -208,8 +208,9 @@ def written_in_place(folder: Path) -> Iterator[Figure]:
             took += [time.perf_counter() - waiting.pop(each) - quiet for each in there]
             time.sleep(0.001)
     name = "after the quiet time"
-    yield Figure(f"{name}, median", Median.of(took), 0.2, 1, "200 ms from the last close")
-    yield Figure(f"{name}, worst of {CLOSED}", max(took), 0.2, 1, "200 ms from the last close")
+    most, peer = Deadline(0.2), "200 ms from the last close"
+    yield Figure(f"{name}, median", Median.of(took), most, 1, peer)
+    yield Figure(f"{name}, worst of {CLOSED}", max(took), most, 1, peer)
 
 
 def one_large(folder: Path, size: int) -> Figure:
