@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import itertools
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from modeldrop import locks
 from modeldrop.backend import Backend, open_backend
 from modeldrop.cache import cached
 from modeldrop.errors import ArtifactDamaged
@@ -51,10 +57,41 @@ class Cache:
         place = self._paths.cached(artifact.sha256, artifact.artifact)
         return cached(self._backend, artifact, place, moved)
 
+    def lock(self, artifact: Artifact) -> Path:
+        """Return what whoever pulls it holds."""
+        folder = self._paths.cached(artifact.sha256, artifact.artifact).parent
+        return folder.with_name(f"{folder.name}.lock")
+
 
 @pytest.fixture
 def cache(backend: Backend, tmp_path: Path) -> Cache:
     return Cache(backend, tmp_path / "home")
+
+
+def test_a_copy_that_another_process_pulls_is_waited_for_however_long_that_takes(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = Artifact.of_file(cache.store(b"weights"))
+    hours = itertools.count(step=3600.0)
+    waited = threading.Event()
+
+    def monotonic() -> float:
+        now = next(hours)
+        # Each look at the lock takes an hour.
+        if now > 10 * 3600:
+            waited.set()
+        return now
+
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=monotonic))
+    lock = cache.lock(artifact)
+    lock.parent.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            pulled = pool.submit(cache.get, artifact)
+            assert waited.wait(30)
+            assert not pulled.done()
+        assert pulled.result(30).read_bytes() == b"weights"
 
 
 def test_the_second_look_moves_nothing(cache: Cache) -> None:

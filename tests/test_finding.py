@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from modeldrop import Repository, layout
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import (
+    BackendError,
     IntegrityError,
     InvalidName,
     Locked,
@@ -21,13 +23,15 @@ from modeldrop.errors import (
     UsageError,
     VersionNotFound,
 )
-from modeldrop.finding import forward, index
+from modeldrop.finding import Finding, forward, index
+from modeldrop.home_records import FetchedAt
 from modeldrop.metadata import Metadata
 from modeldrop.names import new_guid
 from modeldrop.records import Revision, VacantVersion
 from modeldrop.structs import replace
 from support import sharing, worlds
 from support.children import together
+from support.meanwhile import meanwhile
 from support.program import as_process
 from support.stores import Counting, Listing, model, set_backend
 
@@ -435,22 +439,6 @@ def test_many_that_search_first_at_once_find_the_same(world: Repository) -> None
     assert searched(world, "params.depth<=8 and not tags.team=ads") == told[0]
 
 
-def meanwhile(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, happens: Callable[[], object]
-) -> None:
-    """Have something happen after the first call of a method, before its answer is used."""
-    real = getattr(owner, name)
-    due = [happens]
-
-    def calls(*args: object) -> object:
-        answer = real(*args)
-        while due:
-            due.pop()()
-        return answer
-
-    monkeypatch.setattr(owner, name, calls)
-
-
 def test_a_slower_first_search_takes_back_nothing_that_another_one_found(
     world: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,23 +475,46 @@ def test_a_slower_search_knows_what_another_one_learned_meanwhile(
     assert searched(world, "metrics.late") == ["churn/1"]
 
 
-def test_a_run_that_is_stored_while_runs_are_listed_stays_found(world: Repository) -> None:
-    due = [lambda: runs_of(world, "tags.team=mine")]
+def test_a_run_that_is_stored_while_runs_are_listed_stays_found(
+    world: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs: list[str] = []
 
-    class Meanwhile(LocalBackend):
-        def children(self, folder: str, prefix: str = "") -> Iterator[str]:
-            listed = list(super().children(folder, prefix))
-            while not folder and due:
-                runs.append(store(world, tags={"team": "mine"}))
-                assert due.pop()() == runs
-            return iter(listed)
+    def stores() -> None:
+        runs.append(store(world, tags={"team": "mine"}))
+        assert runs_of(world, "tags.team=mine") == runs
 
-    with again(world) as opened:
-        set_backend(opened, Meanwhile(world.home.paths.model_repository))
-        opened.finding.runs()
-    assert not due
-    assert runs_of(world, "tags.team=mine") == runs
+    meanwhile(monkeypatch, LocalBackend, "children", stores)
+    again(world).finding.runs()
+    assert runs_of(world, "tags.team=mine") == runs != []
+
+
+def test_an_experiment_is_listed_though_another_process_knows_of_a_newer_version(
+    world: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def registers() -> None:
+        world.register(store(world), "churn")
+        # It takes up that there is one more, and reads none.
+        again(world).finding.runs()
+
+    meanwhile(monkeypatch, forward.Forward, "retirements", registers)
+    listed = again(world).finding.experiments()
+    assert [each.reference for each in listed] == ["churn/9", "fraud/3"]
+
+
+def test_a_search_is_no_younger_than_the_journals_that_it_has_read(
+    world: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = "2999-01-01T00:00:00.000000Z"
+    path = world.home.paths.fetched_at()
+
+    def fetches() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(FetchedAt(later).to_bytes())
+
+    meanwhile(monkeypatch, forward.Forward, "journals", fetches)
+    assert again(world).finding.search("alias").as_of != later
+    assert again(world).finding.search("alias").as_of == later
 
 
 def test_records_are_read_once(world: Repository) -> None:
@@ -577,8 +588,9 @@ def test_an_unmounted_backend_makes_nothing_forgotten(world: Repository) -> None
     away = root.with_name("away")
     root.rename(away)
     root.mkdir()
-    with pytest.raises(Exception, match="no repository now"):
-        again(world).finding.runs()
+    for ask in (Finding.runs, partial(Finding.versions, experiment="churn")):
+        with pytest.raises(BackendError, match="no repository now"):
+            ask(again(world).finding)
     # What is known is known.
     assert len(searched(world, "metrics.auc")) == 12
     root.rmdir()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository, home
+from modeldrop.backend import probe
 from modeldrop.errors import (
     ConfigError,
     Conflict,
@@ -28,6 +29,7 @@ from modeldrop.layout import FORMAT_KEY, HomePaths
 from modeldrop.names import new_guid
 from support import work
 from support.children import run
+from support.meanwhile import meanwhile
 from support.stores import Faulty, make_home, model, quick_pauses, set_backend
 
 
@@ -210,6 +212,20 @@ def test_init_of_a_home_that_is_there_opens_it_and_changes_nothing(tmp_path: Pat
     with pytest.raises(Conflict, match="backend"):
         Repository.init(tmp_path / ".mlops", backend=str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+
+
+def test_two_that_init_one_home_at_once_make_one_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / ".mlops"
+    meanwhile(monkeypatch, probe, "race", lambda: Repository.init(root))
+    repository, made = Repository.init(root)
+
+    assert not made
+    assert open_home(root).id == repository.home.id
+    repository.upload(new_guid(), model(tmp_path / "aside" / "model"))
+    assert {each.home for each in repository.log()} == {repository.home.id}
+    assert [each.kind for each in repository.log()] == ["committed", "home-created"]
 
 
 def test_init_that_died_before_its_last_step_left_no_home_and_is_done_again(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from modeldrop import Repository, founding, layout, locks, runs
+from modeldrop import Repository, cache, founding, layout, locks, runs
 from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
 from modeldrop.errors import Locked
@@ -40,6 +40,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: Any = locks.hold_unless
     monkeypatch.setitem(waiting.__wrapped__.__kwdefaults__, "timeout", 0.05)
     monkeypatch.setattr(runs, "_GROUP_TIMEOUT", 0.05)
+    monkeypatch.setattr(cache, "_PATIENCE", 0.05)
 
 
 def uploaded(repository: Repository, text: str = "weights") -> str:
@@ -189,8 +190,23 @@ def making_a_key(repository: Repository) -> Prepared:
     return repository.home.paths.push_lock(), repository.create_key
 
 
+def trusting_a_key(repository: Repository) -> Prepared:
+    fingerprint = repository.create_key().key.fingerprint
+    repository.push()
+    return (
+        repository.home.paths.fetch_lock(),
+        lambda: repository.trust_key(repository.home.id, fingerprint),
+    )
+
+
 def fetching_journals(repository: Repository) -> Prepared:
     return repository.home.paths.fetch_lock(), lambda: repository.sync.fetch(timeout=0)
+
+
+def making_a_home(repository: Repository) -> Prepared:
+    root = repository.home.paths.root.parent / "another"
+    root.mkdir()
+    return root / "locks" / "home", lambda: Repository.init(root)
 
 
 def taking_a_new_id(repository: Repository) -> Prepared:
@@ -248,7 +264,9 @@ EACH: Final = (
     appending_to_the_journal,
     sharing_the_journal,
     making_a_key,
+    trusting_a_key,
     fetching_journals,
+    making_a_home,
     taking_a_new_id,
     giving_an_id_up,
     beginning_the_journal_of_a_copy,

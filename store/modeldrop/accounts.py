@@ -234,7 +234,8 @@ class Accounts:
         theirs = Account(mine.home, mine.host)
         try:
             self._follow(theirs, paths.journal, mine.last, least=pushed)
-            if theirs.last.seq > mine.last.seq:
+            # What was appended and shared since the journal was read is no other history.
+            if theirs.last.seq > max(mine.last.seq, (self._journal.head() or EMPTY).seq):
                 raise self._shared.changed(
                     mine.home, mine.host, mine.last.seq + 1, "it goes on at the backend"
                 )

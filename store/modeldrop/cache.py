@@ -12,9 +12,10 @@ import contextlib
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from modeldrop import files, locks
 from modeldrop.backend.base import Backend
@@ -25,6 +26,10 @@ from modeldrop.names import is_sha256
 from modeldrop.pulling import pull
 from modeldrop.records import Artifact
 from modeldrop.structs import Frozen
+
+# Seconds for which a copy that another process pulls is waited for: it may have hundreds of
+# gigabytes, and the lock of one that dies is free.
+_PATIENCE: Final = threading.TIMEOUT_MAX
 
 
 class _CachedFile(Part):
@@ -51,7 +56,8 @@ def kept(artifact: Artifact, place: Path) -> Path | None:
 def cached(backend: Backend, artifact: Artifact, place: Path, moved: Callable[[int], None]) -> Path:
     """Return `place` once it holds a verified copy of the artifact; pull it if it doesn't.
 
-    `place` is `<folder of the digest>/<name>`. Safe to call from several processes.
+    `place` is `<folder of the digest>/<name>`. Safe to call from several processes: while one
+    pulls, however long that takes, the others wait.
 
     Raises:
         ArtifactDamaged: stored bytes aren't what was recorded, or a name leads elsewhere.
@@ -66,7 +72,8 @@ def cached(backend: Backend, artifact: Artifact, place: Path, moved: Callable[[i
             os.utime(note)
         return place
     files.make_folders(folder)
-    with locks.hold(folder.with_name(f"{folder.name}.lock"), what=f"the cached {place.name}"):
+    lock = folder.with_name(f"{folder.name}.lock")
+    with locks.hold(lock, what=f"the cached {place.name}", timeout=_PATIENCE):
         if _is_as_noted(place, note, artifact):
             return place
         _remove(place)

@@ -38,8 +38,8 @@ def found_home(
     options: Mapping[str, object],
     single_writer: bool,
     network_home: bool,
-) -> Home:
-    """Make a home at `root`, where there is none; see `Repository.init`.
+) -> tuple[Home, bool]:
+    """Make a home at `root`, where there is none; return whether it was; see `Repository.init`.
 
     Raises:
         ConfigError: the home would be on a network file system, and `network_home` isn't given.
@@ -72,11 +72,11 @@ def found_home(
         if not single_writer:
             _refuse_second(opened.url, writer)
             probe.require(verdict)
-        home = make_home(root, settings, _join(opened), verdict)
+        home, made = make_home(root, settings, _join(opened), verdict)
         # Who isn't the writer has a home to read with, and is told when it wants to write.
         with contextlib.suppress(NotTheWriter):
             admission.require_writer(home, opened)
-        return home
+        return home, made
     finally:
         opened.close()
 

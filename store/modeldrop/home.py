@@ -219,30 +219,35 @@ def _refuse_strangers(paths: HomePaths) -> None:
             )
 
 
-def make_home(root: Path, settings: Config, repository: str, probe: Probe) -> Home:
-    """Make a home at `root` for a backend that was probed.
+def make_home(root: Path, settings: Config, repository: str, probe: Probe) -> tuple[Home, bool]:
+    """Make a home at `root` for a backend that was probed; return it, and whether it was made.
 
-    `home.json` is written last: a crash before it leaves no home, and the next try completes it.
+    It wasn't if somebody else has made one there meanwhile, which is opened then. `home.json` is
+    written last: a crash before it leaves no home, and the next try completes it.
     """
     paths = HomePaths(root.absolute())
     make_folders(paths.root, mode=0o700)
     for folder in paths.folders():
         make_folders(folder)
-    config.save(paths.config, settings)
-    write_durable(paths.probe, probe.to_bytes())
-    record = HomeRecord(
-        home=str(uuid.uuid4()),
-        repository=repository,
-        machine=machine_id(),
-        inode=paths.root.stat().st_ino,
-        created_at=now(),
-        created_by=user_name(),
-        needs=NEEDS,
-    )
-    home = Home(paths, record, settings)
-    make_folders(home.staging)
-    write_durable(paths.record, record.to_bytes())
-    return home
+    # A home whose id were replaced would have lines of two ids in one journal.
+    with locks.hold(paths.locks / "home", what=f"the home {paths.root}"):
+        if paths.record.exists():
+            return open_home(root), False
+        config.save(paths.config, settings)
+        write_durable(paths.probe, probe.to_bytes())
+        record = HomeRecord(
+            home=str(uuid.uuid4()),
+            repository=repository,
+            machine=machine_id(),
+            inode=paths.root.stat().st_ino,
+            created_at=now(),
+            created_by=user_name(),
+            needs=NEEDS,
+        )
+        home = Home(paths, record, settings)
+        make_folders(home.staging)
+        write_durable(paths.record, record.to_bytes())
+        return home, True
 
 
 def _read_record(paths: HomePaths) -> HomeRecord:

@@ -79,18 +79,20 @@ class Repository(Reading):
         else:
             founding.refuse_change(there.home, backend, staging)
             return there, False
-        made = cls(
-            founding.found_home(
-                root,
-                backend=backend,
-                staging=staging,
-                options=options or {},
-                single_writer=single_writer,
-                network_home=network_home,
-            )
+        home, made = founding.found_home(
+            root,
+            backend=backend,
+            staging=staging,
+            options=options or {},
+            single_writer=single_writer,
+            network_home=network_home,
         )
-        made.journal.append(founding.entry(made.home))
-        return made, True
+        if not made:
+            founding.refuse_change(home, backend, staging)
+            return cls(home), False
+        founded = cls(home)
+        founded.journal.append(founding.entry(home))
+        return founded, True
 
     @classmethod
     def clone(

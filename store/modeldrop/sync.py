@@ -165,8 +165,8 @@ class Sync:
             check_backend(self._home, self._backend, to_write=False)
             # What a fetch that died has kept is answered from, where nothing new follows it.
             self._copies.confirm()
-            homes = {*self._shared.homes(), *self._copies.homes()} - {self._home.id}
             began = now()
+            homes = {*self._shared.homes(), *self._copies.homes()} - {self._home.id}
             with ThreadPoolExecutor(self._backend.capabilities.connections) as pool:
                 fetched = list(pool.map(self._fetch, sorted(homes)))
             if not any(each.trouble for each in fetched):

@@ -139,6 +139,9 @@ def verify_store(
     home, runs, versions = rooms.home, rooms.runs_at_backend, rooms.versions_at_backend
     accounts = Accounts(home, rooms.journal, rooms.backend)
     _check_repository(report, home, rooms.backend)
+    # Before the runs: what a version pins was there before it, so a run that isn't among those
+    # that are read next is missing, and not merely newer. What comes later, the journals tell.
+    lasts = {each: max(versions.numbers(each), default=0) for each in versions.experiments()}
     known: dict[tuple[str, int], Revision] = {}
     others: dict[str, Following] = {}
     states: dict[str, State] = {}
@@ -152,11 +155,11 @@ def verify_store(
     pinned: dict[tuple[str, int], Version | VacantVersion] = {}
     inspection = Inspection(rooms, deep, report.add, report.count, moved)
     others.update(inspection.targets())
-    for experiment in sorted(versions.experiments()):
+    for experiment, last in sorted(lasts.items()):
         retirements = _retirements(report, rooms.retirements_at_backend, experiment)
         others.update((each.reference, each) for each in retirements)
         retired = {each.version: each for each in retirements}
-        for version in _versions(report, versions, experiment):
+        for version in _versions(report, versions, experiment, last):
             pinned[experiment, version.version] = version
             _check_version(report, version, known)
             if isinstance(version, Version):
@@ -164,7 +167,7 @@ def verify_store(
             if deep:
                 _check_registration(report, versions, version)
         _check_counter(report, versions, experiment)
-        _check_signatures(report, rooms, experiment, pinned, known, signers)
+        _check_signatures(report, rooms, experiment, last, pinned, known, signers)
         others.update(_moves(report, rooms.aliases_at_backend, experiment))
         others.update(inspection.deployments(experiment))
     _check_names(report, rooms, others.values())
@@ -297,9 +300,9 @@ def _check_departure(
 
 
 def _versions(
-    report: Report, versions: Versions, experiment: str
+    report: Report, versions: Versions, experiment: str, last: int
 ) -> Iterator[Version | VacantVersion]:
-    for number in range(1, max(versions.numbers(experiment), default=0) + 1):
+    for number in range(1, last + 1):
         try:
             found = versions.record(experiment, number) or versions.version(experiment, number)
         except (IntegrityError, NotFound) as error:
@@ -322,7 +325,7 @@ def _moves(report: Report, aliases: Aliases, experiment: str) -> dict[str, Alias
             report.count("alias moves")
             found[move.reference] = move
             _check_move(report, aliases, move, found.get(f"{move.name}~{number - 1}"))
-        _check_move_counter(report, aliases, experiment, alias, last)
+        _check_move_counter(report, aliases, experiment, alias)
     return found
 
 
@@ -360,15 +363,15 @@ def _check_move(report: Report, aliases: Aliases, move: AliasMove, below: AliasM
         report.add("alias", move.reference, f"{move.name} was on another version before")
 
 
-def _check_move_counter(
-    report: Report, aliases: Aliases, experiment: str, alias: str, last: int
-) -> None:
+def _check_move_counter(report: Report, aliases: Aliases, experiment: str, alias: str) -> None:
     name = f"{experiment}@{alias}"
     try:
         seen = aliases.counter(experiment, alias)
     except (CounterDamaged, OSError) as error:
         report.add("home", name, str(error))
         return
+    # Listed after the counter was read: what was moved meanwhile is in both.
+    last = max(aliases.numbers(experiment, alias), default=0)
     if seen is not None and seen > last:
         report.add("alias", name, f"the counter says {seen}, and the backend has {last} moves")
 
@@ -426,6 +429,7 @@ def _check_signatures(
     report: Report,
     rooms: Rooms,
     experiment: str,
+    last: int,
     pinned: dict[tuple[str, int], Version | VacantVersion],
     known: dict[tuple[str, int], Revision],
     signers: Mapping[str, str],
@@ -434,6 +438,8 @@ def _check_signatures(
     signatures = Signatures(rooms.home, rooms.backend)
     for number in signatures.versions_of(experiment):
         name, version = f"{experiment}/{number}", pinned.get((experiment, number))
+        if number > last and rooms.versions_at_backend.record(experiment, number) is not None:
+            continue  # it was registered and signed meanwhile
         if not isinstance(version, Version):
             report.add("signature", name, "it has signatures, and is no version")
             continue

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeldrop import locks
 from modeldrop.errors import Conflict, IntegrityError, InvalidName, RecordDamaged, UsageError
 from modeldrop.journal import NewEntry
 from modeldrop.names import WHOLE_RUN, check_guid, printable
@@ -110,7 +111,9 @@ class Vouching(Sharing):
         """
         guid = check_guid(home)
         self.ready_to_write()
-        key = self.sync.sealing.trust.choose(guid, fingerprint, self.home.user)
+        # A fetch that is under way would pin again what it has read.
+        with locks.hold(self.home.paths.fetch_lock(), what="fetching journals"):
+            key = self.sync.sealing.trust.choose(guid, fingerprint, self.home.user)
         self._note("key-trusted", (f"home:{guid}",), {"home": guid, "fingerprint": key.fingerprint})
         return key
 

@@ -15,6 +15,7 @@ Nothing is decided by the index. `register`, `promote` and `pull` go by the back
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -113,11 +114,12 @@ class Finding:
         where = _where(VERSIONS, query)
 
         def work(db: sqlite3.Connection, forward: Forward) -> Answer[FoundVersion]:
+            fetched_at = self._fetched_at()
             forward.all()
             found = answers.versions(db, where, sort, most)
             aliases = db.execute("SELECT experiment, alias, version FROM aliases")
             targets = db.execute(f"SELECT l.experiment, l.target, l.version FROM {LIVE}")  # noqa: S608 - a constant
-            return Answer(answers.with_names(found, aliases, targets), self._as_of(db))
+            return Answer(answers.with_names(found, aliases, targets), _as_of(db, fetched_at))
 
         return self._use(work, damaged)
 
@@ -136,8 +138,9 @@ class Finding:
         where = _where(RUNS, query)
 
         def work(db: sqlite3.Connection, forward: Forward) -> Answer[FoundRun]:
+            fetched_at = self._fetched_at()
             forward.all()
-            return Answer(answers.runs(db, where, sort, most), self._as_of(db))
+            return Answer(answers.runs(db, where, sort, most), _as_of(db, fetched_at))
 
         return self._use(work, damaged)
 
@@ -180,14 +183,13 @@ class Finding:
 
         def work(db: sqlite3.Connection, forward: Forward) -> list[FoundVersion]:
             forward.journals()
-            names = forward.newest_versions(sorted(self._rooms.versions.experiments()))
+            newest = forward.newest_versions(sorted(self._rooms.versions.experiments()))
+            names = list(newest)
             forward.retirements(names)
-            # The newest one: all numbers above it are vacant.
+            # As they were found: another process may know of newer ones by now, unread ones too.
             where = Condition(
-                "(SELECT newest FROM heads h WHERE h.experiment = v.experiment) - v.version = "
-                "(SELECT count(*) FROM vacant c WHERE c.experiment = v.experiment "
-                "AND c.version > v.version)",
-                [],
+                "(v.experiment, v.version) IN (SELECT key, value FROM json_each(?))",
+                [json.dumps(newest)],
             )
             found = answers.versions(db, where, sort, most)
             return self._with_names(names, found, forward)
@@ -379,13 +381,18 @@ class Finding:
         found = answers.versions(db, where, Sort("version"))
         return [Point(each, *values[each.version]) for each in found if each.version in values]
 
-    def _as_of(self, db: sqlite3.Connection) -> str | None:
-        times = [about(db, SURVEYED)]
+    def _fetched_at(self) -> str | None:
+        """Return when journals were fetched last; asked before what they tell is taken up."""
         path = self._rooms.home.paths.fetched_at()
         # Unreadable, it says nothing, and the next fetch writes it anew.
         with contextlib.suppress(OSError, IntegrityError, NewerFormat):
-            times.append(FetchedAt.from_bytes(path.read_bytes(), str(path)).fetched_at)
-        return max((each for each in times if each is not None), default=None)
+            return FetchedAt.from_bytes(path.read_bytes(), str(path)).fetched_at
+        return None
+
+
+def _as_of(db: sqlite3.Connection, fetched_at: str | None) -> str | None:
+    times = (about(db, SURVEYED), fetched_at)
+    return max((each for each in times if each is not None), default=None)
 
 
 def _where(unit: Unit, query: str) -> Condition:

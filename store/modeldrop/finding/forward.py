@@ -194,6 +194,9 @@ class Forward:
             lambda name: self._rooms.versions.reach(name, known.get(name, 0)), experiments
         )
         newest = dict(zip(experiments, found, strict=True))
+        if any(number < known.get(name, 0) for name, number in newest.items()):
+            # They are gone, and not merely unmounted.
+            check_backend(self._rooms.home, self._rooms.backend, to_write=False)
         if any(number != known.get(name, 0) for name, number in newest.items()):
             with writing(self._db):
                 tables.note_heads(self._db, [each for each in newest.items() if each[1]])
@@ -285,8 +288,8 @@ class Forward:
                     self._db.executemany("INSERT OR IGNORE INTO vacant VALUES (?, ?)", vacant)
         self._follow(numbers)
 
-    def newest_versions(self, experiments: Sequence[str]) -> list[str]:
-        """Read the newest version of some experiments; return those that have any.
+    def newest_versions(self, experiments: Sequence[str]) -> dict[str, int]:
+        """Read the newest version of some experiments; return its number, of those that have any.
 
         Numbers that an import left vacant are passed over.
         """
@@ -300,7 +303,8 @@ class Forward:
                 for name, number in wanted.items()
                 if number > 1 and (name, number) in vacant
             }
-        return list(newest)
+            newest |= wanted
+        return newest
 
     def _untold(self) -> dict[str, Iterable[int]]:
         """Return the experiments of which versions are missing, with all numbers that they have."""

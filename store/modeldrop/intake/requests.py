@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ _log = logging.getLogger(__name__)
 
 RETRY: Final = "retry"
 IGNORE: Final = "ignore"
+
+# No file system's clock that a home is on ticks more slowly, in nanoseconds.
+_TICK: Final = 10**9
 
 
 class RunRequest(Record):
@@ -63,8 +67,9 @@ class Inbox:
             return
         if changed == self._seen:
             return
-        # Before it is read: what comes in meanwhile changes the folder once more.
-        self._seen = changed
+        # Before it is read: what comes in meanwhile changes the folder once more. Within one tick
+        # of the file system's clock it can't be told, so what has just changed is read again.
+        self._seen = changed if time.time_ns() - changed > _TICK else None
         found = [(path, _read(path)) for path in self._paths()]
         for path, request in sorted(found, key=lambda each: each[1].asked_at if each[1] else ""):
             if request is not None:
