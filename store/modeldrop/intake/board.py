@@ -18,9 +18,11 @@ from modeldrop.names import printable
 from modeldrop.records import Refused
 from modeldrop.structs import replace
 
-# How often the file may be written, and how many times what writing it took.
+# How often the file may be written, and how many times what writing it took; but a disk that was
+# busy for once keeps nobody from the news for longer than this.
 _INTERVAL: Final = 1.0
 _REST_FACTOR: Final = 49.0
+_LONGEST_REST: Final = 5.0
 
 
 class Board:
@@ -66,7 +68,8 @@ class Board:
             junk=tuple(islice(junk, MOST_SHOWN)),
         )
         ended = time.monotonic()
-        self.due = ended + max(_INTERVAL, _REST_FACTOR * (ended - began))
+        rest = max(_INTERVAL, _REST_FACTOR * (ended - began))
+        self.due = ended + min(rest, _LONGEST_REST)
 
 
 def _urgency(tracked: Tracked) -> int:
