@@ -65,7 +65,7 @@ class Inspection(Frozen):
                     whole[reference] = record
                     self.count("deployments")
                     self._record(record, whole.get(f"{experiment}@{name}~{number - 1}"))
-            self._counter(experiment, name)
+            self._counter(experiment, name, last)
             newest = whole.get(f"{experiment}@{name}~{last}")
             if newest is not None:
                 self._live(newest)
@@ -83,15 +83,16 @@ class Inspection(Frozen):
         if any(each.copy not in allowed for each in record.kept[1:]):
             self.found("deployment", record.reference, "it keeps a copy that was let go before")
 
-    def _counter(self, experiment: str, name: str) -> None:
+    def _counter(self, experiment: str, name: str, last: int) -> None:
         deployments = self.rooms.deployments_at_backend
         try:
             seen = deployments.counter(experiment, name)
         except CounterDamaged as error:
             self.found("home", f"{experiment}+{name}", error.message)
             return
-        # Listed after the counter was read: what was deployed meanwhile is in both.
-        last = max(deployments.numbers(experiment, name), default=0)
+        if seen is not None and seen > last:
+            # It may have been deployed meanwhile: then a later listing has that, too.
+            last = max(deployments.numbers(experiment, name), default=0)
         if seen is not None and seen > last:
             what = f"the counter says {seen}, and the backend has {last} deployments"
             self.found("deployment", f"{experiment}@{name}", what)

@@ -325,7 +325,7 @@ def _moves(report: Report, aliases: Aliases, experiment: str) -> dict[str, Alias
             report.count("alias moves")
             found[move.reference] = move
             _check_move(report, aliases, move, found.get(f"{move.name}~{number - 1}"))
-        _check_move_counter(report, aliases, experiment, alias)
+        _check_move_counter(report, aliases, experiment, alias, last)
     return found
 
 
@@ -363,15 +363,18 @@ def _check_move(report: Report, aliases: Aliases, move: AliasMove, below: AliasM
         report.add("alias", move.reference, f"{move.name} was on another version before")
 
 
-def _check_move_counter(report: Report, aliases: Aliases, experiment: str, alias: str) -> None:
+def _check_move_counter(
+    report: Report, aliases: Aliases, experiment: str, alias: str, last: int
+) -> None:
     name = f"{experiment}@{alias}"
     try:
         seen = aliases.counter(experiment, alias)
     except (CounterDamaged, OSError) as error:
         report.add("home", name, str(error))
         return
-    # Listed after the counter was read: what was moved meanwhile is in both.
-    last = max(aliases.numbers(experiment, alias), default=0)
+    if seen is not None and seen > last:
+        # It may have been moved meanwhile: then a later listing has that, too.
+        last = max(aliases.numbers(experiment, alias), default=0)
     if seen is not None and seen > last:
         report.add("alias", name, f"the counter says {seen}, and the backend has {last} moves")
 
@@ -438,7 +441,7 @@ def _check_signatures(
     signatures = Signatures(rooms.home, rooms.backend)
     for number in signatures.versions_of(experiment):
         name, version = f"{experiment}/{number}", pinned.get((experiment, number))
-        if number > last and rooms.versions_at_backend.record(experiment, number) is not None:
+        if number > last and number in rooms.versions_at_backend.numbers(experiment):
             continue  # it was registered and signed meanwhile
         if not isinstance(version, Version):
             report.add("signature", name, "it has signatures, and is no version")

@@ -194,15 +194,16 @@ class Forward:
             lambda name: self._rooms.versions.reach(name, known.get(name, 0)), experiments
         )
         newest = dict(zip(experiments, found, strict=True))
-        if any(number < known.get(name, 0) for name, number in newest.items()):
-            # They are gone, and not merely unmounted.
+        news = {name: each for name, each in newest.items() if each != known.get(name, 0)}
+        gone = {name: each for name, each in news.items() if each < known.get(name, 0)}
+        if gone:
+            # What isn't there is absent then, and not merely unmounted.
             check_backend(self._rooms.home, self._rooms.backend, to_write=False)
-        if any(number != known.get(name, 0) for name, number in newest.items()):
+        if news:
             with writing(self._db):
-                tables.note_heads(self._db, [each for each in newest.items() if each[1]])
-                for name, number in newest.items():
-                    if number < known.get(name, 0):
-                        tables.forget_after(self._db, name, number)
+                tables.note_heads(self._db, [each for each in news.items() if each[1]])
+                for name, number in gone.items():
+                    tables.forget_after(self._db, name, number)
         return newest
 
     def aliases(self, experiments: Sequence[str]) -> list[AliasMove]:
