@@ -13,6 +13,8 @@ BACKEND ?= local
 # test: how many tests at once, and what to select: TESTS="tests/test_names.py -k alias"
 JOBS    ?= 2
 TESTS   ?=
+# test-faults, mutants: one share of what takes long, SHARE=2/3; all of it where there is none
+SHARE   ?=
 # bench: which pieces, up to 100,000 runs, and whether to keep what is measured: FULL=1, KEEP=1
 ONLY    ?=
 FULL    ?=
@@ -93,11 +95,17 @@ demo: $(RUNTIME) $(DEMO_NEEDS_$(BACKEND)) ## show what it does, in a temporary f
 
 # --- check -------------------------------------------------------------------------------------
 
+.PHONY: test
+test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests: TESTS="FILE... -k WORD", JOBS=2
+	@$(COMPILE)
+	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+# The same tests, at nearly twice the work: so it is asked for, and not a part of `make test`.
 # The data of all processes is put together even when tests failed: it shows what they reached.
 # What a selection covers, if anything, is for information; only the whole suite is held to a floor,
 # and what it doesn't reach to the reasons in tests/covering/uncovered.toml.
-.PHONY: test
-test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests and report what they cover: TESTS="FILE... -k WORD", JOBS=2
+.PHONY: coverage
+coverage: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests and hold what they cover to its floor: TESTS, JOBS
 	@rm -f .coverage .coverage.*
 	@status=0; \
 	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(TESTS) || status=$$?; \
@@ -110,9 +118,9 @@ test: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the tests an
 
 # In memory alone: the files of the product stay as they are.
 .PHONY: mutants
-mutants: $(DEV) $(AZURITE) $(MLFLOW) ## take out each guard of the product, and see tests go red: TESTS="WORD...", JOBS=2
+mutants: $(DEV) $(AZURITE) $(MLFLOW) ## take out each guard of the product, and see tests go red: TESTS="WORD...", SHARE=1/2, JOBS=2
 	@$(COMPILE)
-	@$(BIN)/python tests/mutations/run.py --jobs $(JOBS) $(TESTS)
+	@$(BIN)/python tests/mutations/run.py --jobs $(JOBS) $(SHARE:%=--share %) $(TESTS)
 
 # The libraries that write some of the formats are gigabytes, so they have an environment of their
 # own, made once. In `make test` their files are written by hand.
@@ -122,10 +130,10 @@ test-formats: $(FORMATS) ## look at files that torch, TensorFlow and Keras write
 
 # Not a part of `make test`, since it takes as long again. What a selection tries isn't counted.
 .PHONY: test-faults
-test-faults: $(DEV) $(TOOLS) ## try every fault at every place, and count them: TESTS="FILE... -k WORD", JOBS=2
+test-faults: $(DEV) $(TOOLS) ## try every fault at every place, and count them: TESTS="FILE... -k WORD", SHARE=1/3, JOBS=2
 	@$(COMPILE)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
-	    $(if $(strip $(TESTS)),$(TESTS),--count-faults tests/faults)
+	    $(if $(strip $(TESTS)),$(TESTS),$(if $(SHARE),--share $(SHARE),--count-faults) tests/faults)
 
 # What a reader failed at is kept in tests/fuzz/corpus, and read again by `make test`.
 .PHONY: fuzz

@@ -42,6 +42,28 @@ from support.waiting import comes_true
 MIB = 1 << 20
 
 
+# The first scan ends
+
+
+def test_the_first_scan_ends_though_there_is_always_something_due(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = repository.home.staging
+    for _ in range(20):
+        make_run(staging, {"model": "1"})
+    busy = make_run(staging, {"log": ""})
+    with (staging / busy / "log").open("w"), running(repository) as engine:
+        look = engine._look
+
+        def look_and_have_news(run: Tracked) -> None:
+            look(run)
+            engine._roster.agenda.put(tracked(engine, busy), 0.0)
+
+        monkeypatch.setattr(engine, "_look", look_and_have_news)
+
+        assert turns(engine, lambda: engine.has_scanned)
+
+
 # A single scan ends
 
 

@@ -1,6 +1,6 @@
 """Hold what the whole suite reached to its floor, and the rest to the reasons given for it.
 
-Run by `make test` on the data of coverage.py in the working folder. Exits with 1 where fewer
+Run by `make coverage` on the data of coverage.py in the working folder. Exits with 1 where fewer
 branches are taken than is wanted, or where more isn't reached, and nobody says why, than may be
 luck.
 """

@@ -7,8 +7,8 @@ the line that branches. `uncovered.toml` has a row for each:
     ["store/modeldrop/files.py"]
     "lead_to: except BaseException:" = "@faults"
 
-The row is a sentence that says why no test of `make test` gets there, or the name of a reason from
-`[reasons]`. Where two lines of a function have the same text, one row is for both.
+The row is a sentence that says why no test of `make coverage` gets there, or the name of a reason
+from `[reasons]`. Where two lines of a function have the same text, one row is for both.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 
 from support import faulttable
 from support.faulttable import Row
+from support.share import Share
 
 Tried = Callable[[str, str, int, int], None]
 
@@ -61,6 +62,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--count-faults", action="store_true", help="keep how many faults were tried, and compare"
     )
+    parser.addoption(
+        "--share", type=Share.parse, default=Share(), help="run one share of the tests: 2/3"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what is in another share to that one."""
+    share: Share = config.getoption("--share")
+    others = [item for item in items if item.nodeid not in share]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.nodeid in share]
 
 
 def pytest_configure(config: pytest.Config) -> None:
