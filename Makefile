@@ -13,7 +13,7 @@ BACKEND ?= local
 # test: how many tests at once, and what to select: TESTS="tests/test_names.py -k alias"
 JOBS    ?= 2
 TESTS   ?=
-# test-faults, mutants: one share of what takes long, SHARE=2/3; all of it where there is none
+# test-faults: one share of the tests, SHARE=2/3; all of them where there is none
 SHARE   ?=
 # bench: which pieces, up to 100,000 runs, and whether to keep what is measured: FULL=1, KEEP=1
 ONLY    ?=
@@ -118,9 +118,9 @@ coverage: $(DEV) $(AZURITE) $(MLFLOW) $(MODEL_SIGNING) $(TINYDB) ## run the test
 
 # In memory alone: the files of the product stay as they are.
 .PHONY: mutants
-mutants: $(DEV) $(AZURITE) $(MLFLOW) ## take out each guard of the product, and see tests go red: TESTS="WORD...", SHARE=1/2, JOBS=2
+mutants: $(DEV) $(AZURITE) $(MLFLOW) ## take out each guard of the product, and see tests go red: TESTS="WORD...", JOBS=2
 	@$(COMPILE)
-	@$(BIN)/python tests/mutations/run.py --jobs $(JOBS) $(SHARE:%=--share %) $(TESTS)
+	@$(BIN)/python tests/mutations/run.py --jobs $(JOBS) $(TESTS)
 
 # The libraries that write some of the formats are gigabytes, so they have an environment of their
 # own, made once. In `make test` their files are written by hand.

@@ -1,11 +1,11 @@
 """Takes each guard out of the product, one at a time, and sees that the tests named for it go red.
 
-    python tests/mutations/run.py [--jobs N] [--share 2/3] [WORD ...]
+    python tests/mutations/run.py [--jobs N] [WORD ...]
 
-With words, only the guards in whose names one of them is; with a share, only those in it. The tree
-isn't changed: a process that has loaded pytest, and nothing of ours, forks one child for each
-guard, in which that module, and in whatever the tests start, is compiled from a file without it
-(`hook/sitecustomize.py`). Before, all tests have to be green with everything in its place.
+With words, only the guards in whose names one of them is. The tree isn't changed: a process that
+has loaded pytest, and nothing of ours, forks one child for each guard, in which that module, and in
+whatever the tests start, is compiled from a file without it (`hook/sitecustomize.py`). Before, all
+tests have to be green with everything in its place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ sys.path[:0] = [str(ROOT / "tests"), str(HOOK)]
 from mutations import guards, tables, taking  # noqa: E402 - found by the line above
 from mutations.guards import Guard  # noqa: E402
 from mutations.tables import Row  # noqa: E402
-from support.share import Share  # noqa: E402
 
 # A test that waits for what a guard would have ended is stopped, and red.
 _SECONDS: Final = 60
@@ -67,7 +66,6 @@ def main() -> int:
     """Take them out; return 0 if all tests saw it."""
     asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     asked.add_argument("--jobs", type=int, default=2)
-    asked.add_argument("--share", type=Share.parse, default=Share())
     asked.add_argument("words", nargs="*")
     options = asked.parse_args()
     pairs, wrong = tables.paired()
@@ -76,9 +74,7 @@ def main() -> int:
     chosen = {
         guard: row
         for guard, row in pairs.items()
-        if row.tests
-        and guard.id in options.share
-        and (not options.words or any(word in guard.id for word in options.words))
+        if row.tests and (not options.words or any(word in guard.id for word in options.words))
     }
     tests = sorted({test for row in chosen.values() for test in row.tests})
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

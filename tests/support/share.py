@@ -21,11 +21,6 @@ class Share:
         """Return whether what has this name is in it."""
         return zlib.crc32(name.encode()) % self.of == self.number - 1
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is everything."""
-        return self.of == 1
-
     @classmethod
     def parse(cls, text: str) -> Share:
         """Read "2/3".
