@@ -179,6 +179,7 @@ class LettingGo(RuleBasedStateMachine):
                 self.today += days
                 collect(self.hosts[number % 2], self.today)
             for each in self.hosts:
+                each.settle_deployments()
                 each.push()
             self.every_version_is_what_it_was()
             for each in self.hosts:

@@ -24,7 +24,7 @@ from modeldrop import Repository, cache
 from modeldrop.asked import Asked
 from modeldrop.backend import probe
 from modeldrop.backend.local import LocalBackend
-from modeldrop.errors import BackendError, ModeldropError, OutcomeUnknown
+from modeldrop.errors import BackendError, Locked, ModeldropError, OutcomeUnknown
 from modeldrop.imports import opening
 from modeldrop.imports.carrying import Options, carry
 from modeldrop.imports.packing import pack
@@ -376,12 +376,19 @@ class Histories(RuleBasedStateMachine):
                 assert (place / "model").read_text() == given.text
 
 
-def answer_to(deed: Deed, repository: Repository) -> Answer:
-    """Do something and return what is answered, also if it is why it can't be done."""
+def answer_to(deed: Deed, repository: Repository) -> Answer | None:
+    """Do something and return what is answered, also if it is why it can't be done.
+
+    None says that it was done, and that what is current has yet to follow it: that has a lock,
+    which the host may hold in the middle of whose deed this one is.
+    """
     try:
         return deed.do(repository)
     except BackendError:
         raise
+    except Locked as error:
+        assert "is recorded" in error.message, error
+        return None
     except ModeldropError as error:
         return type(error)
 

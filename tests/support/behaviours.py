@@ -25,6 +25,8 @@ _ALWAYS: Final = settings(deadline=None, suppress_health_check=list(HealthCheck)
 # How many times as many histories may be needed to find what was taken out. What is hardest to find
 # takes forty histories on average, so that this many miss it less than once in a million times.
 _MORE: Final = 20
+# How many of a long play are chosen together, one by what came of the others.
+_TOGETHER: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,23 @@ def play(machine: type[RuleBasedStateMachine], plan: Plan) -> None:
 
 
 def play_long(machine: type[RuleBasedStateMachine], plan: Plan) -> None:
-    """Play as many histories, others each time."""
-    run_machine(machine, settings=_others(plan))
+    """Play as many histories, others each time, some at a time.
+
+    Where one isn't the same twice, others take the place of those that were to be played with it;
+    fails where that befalls more of them than are played.
+    """
+    left, spoilt = plan.histories, 0
+    while left > 0:
+        some = Plan(min(left, _TOGETHER), plan.steps)
+        try:
+            run_machine(machine, settings=_others(some))
+        except FlakyStrategyDefinition:
+            spoilt += some.histories
+            if spoilt > plan.histories:
+                raise
+            continue
+        left -= some.histories
+    print(f"{plan.histories} histories; others took the place of {spoilt}")
 
 
 def is_red(machine: type[RuleBasedStateMachine], plan: Plan, *errors: type[Exception]) -> None:
