@@ -71,6 +71,27 @@ def test_a_cold_register_imports_no_client_no_table_and_no_history(
     assert not modules & {"modeldrop.verify", "modeldrop.cache", "modeldrop_cli.objects"}
 
 
+_AS_THE_PROGRAM = """
+import atexit, gc, importlib.metadata, sys
+
+atexit.register(lambda: print(gc.get_threshold()[0], gc.get_freeze_count() > 0))
+sys.argv = ["modeldrop", "list"]
+(program,) = importlib.metadata.entry_points(group="console_scripts", name="modeldrop")
+sys.exit(program.load()())
+"""
+
+
+def test_the_program_does_not_look_for_circles_of_what_it_loads(home: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", _AS_THE_PROGRAM],
+        env=environment(MODELDROP_HOME=str(home)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.splitlines()[-1] == "50000 True"
+
+
 # The help
 
 
