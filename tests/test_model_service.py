@@ -450,8 +450,7 @@ class Histories(RuleBasedStateMachine):
     def check_what_was_stored(self, *, when_it_was_is_known: bool = True) -> None:
         """Hold each new revision against what its run was.
 
-        A service that dies right after may not know when it was, nor which marker it had: the next
-        revision comes early, perhaps by the word of the same marker.
+        A service that dies right after may not know when it was, and the next revision comes early.
         """
         for run in self.runs:
             found = self.revisions(run)
@@ -466,8 +465,7 @@ class Histories(RuleBasedStateMachine):
                 assert not holds(last, stored), "the same content twice"
                 run.stored.append(stored)
                 run.stored_at = self.clock.passed if when_it_was_is_known else float("-inf")
-                if when_it_was_is_known:
-                    run.is_marked = False
+                run.is_marked = False
 
     def check_complete(self, run: Run, stored: dict[str, bytes]) -> None:
         """Assert that what was stored is a run as it was when it was complete."""

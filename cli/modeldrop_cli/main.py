@@ -203,7 +203,7 @@ def program() -> int:
     """Be the program, in a process that ends with it; return its exit code.
 
     What is loaded lives as long as the process, so that to look for circles in it again and again,
-    and once more when it ends, would be a fifth of a short command.
+    and once more when it ends, would be a sixth of a short command.
     """
     gc.set_threshold(_COLLECT_AFTER)
     try:
