@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ TRIES: Final = 4
 # Some requests follow each other; then whoever asked is told.
 SOON: Final = 30 * SHORT
 ALWAYS: Final = 999
+# What the key of bytes has after the run's GUID, which may begin with any digits.
+AN_UPLOAD: Final = re.compile(r"/\d{8}T\d{6}Z-")
 
 
 class Place:
@@ -47,9 +50,9 @@ class Place:
         self.proxy = proxy
         self._endpoint = endpoint
 
-    def befalls(self, method: str, fault: Fault, times: int = ALWAYS, path: str = "") -> None:
+    def befalls(self, method: str, fault: Fault, times: int = ALWAYS) -> None:
         """Have requests about the bytes of runs be met, and none about records."""
-        self.proxy.script(method, path or "/20", *[fault] * times)
+        self.proxy.script(method, AN_UPLOAD, *[fault] * times)
 
     def scan(self, run: Program) -> int:
         """Store what was dropped, once; return the exit code, which has to come soon."""

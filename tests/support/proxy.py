@@ -19,6 +19,7 @@ import hashlib
 import http.client
 import http.server
 import random
+import re
 import socket
 import struct
 import threading
@@ -128,14 +129,17 @@ class Proxy:
         """Where on 127.0.0.1 it is, for another proxy before it."""
         return int(self._server.server_address[1])
 
-    def script(self, method: str, path: str, *faults: Fault, nth: int = 1) -> None:
+    def script(
+        self, method: str, path: str | re.Pattern[str], *faults: Fault, nth: int = 1
+    ) -> None:
         """Have these befall the nth request of a method with `path` in it, and those after it."""
         left, seen_before = list(faults), 0
+        wanted = path if isinstance(path, re.Pattern) else re.compile(re.escape(path))
         otherwise = self._faults
 
         def fault(seen: Seen) -> Fault:
             nonlocal seen_before
-            if seen.method != method or path not in seen.path or not left:
+            if seen.method != method or not wanted.search(seen.path) or not left:
                 return otherwise(seen)
             seen_before += 1
             return left.pop(0) if seen_before >= nth else otherwise(seen)
