@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from modeldrop import Repository
+from modeldrop.names import MARKER
 from support.service import Home
+from support.waiting import comes_true
 
 STEPS = (
     "ready",
@@ -61,6 +63,36 @@ def test_service_killed_after_a_step_has_one_revision_after_its_restart(
         assert repository.runs_at_backend.open_intents() == []
         assert repository.verify(deep=True).ok
     assert home.stored(run) == b"weights"
+
+
+@pytest.mark.scenario(28)
+@pytest.mark.parametrize("complete", ["quiet", "marker"])
+@pytest.mark.parametrize("step", STEPS[3:])
+def test_a_marker_that_a_revision_was_stored_by_speaks_for_nothing_written_after_a_crash(
+    home: Home, step: str, complete: str
+) -> None:
+    long = {"quiet_time": 600.0, "quiet_time_without_lease": 600.0, "revision_interval": 600.0}
+    home.configure(complete=complete, **long)
+    dying = home.start(twist=DYING.format(support=str(Path(__file__).parent), step=step))
+    run = home.drop_whole(b"weights", marker="model.bin\n")
+    assert dying.wait() == -signal.SIGKILL, dying.log
+    (home.staging / run / "model.bin").write_bytes(b"half of the next")
+
+    service = home.start_ready()
+    waits = {
+        "quiet": ("settling", "the next revision is due in"),
+        "marker": ("open", f"waits for a new {MARKER}"),
+    }
+    assert home.is_in(run, *waits[complete]), (home.standing(run), service.log)
+    assert home.stored(run) == b"weights"
+
+    (home.staging / run / "model.bin").write_bytes(b"all of the next one")
+    (home.staging / run / MARKER).write_text("model.bin\n\n")
+    assert comes_true(lambda: home.stored(run) == b"all of the next one"), service.log
+    assert service.stop() == 0
+    with Repository.open(home.root) as repository:
+        assert repository.runs_at_backend.last(run) == 2
+        assert repository.verify(deep=True).ok
 
 
 @pytest.mark.slow

@@ -209,6 +209,33 @@ def test_an_ignored_run_is_left_alone_over_restarts_until_a_retry(
     assert scan(repository)[run].state == "committed"
 
 
+@pytest.mark.parametrize("is_retried", [False, True], ids=["ignored", "and retried"])
+def test_what_is_asked_of_a_run_while_it_is_stored_holds_over_a_restart(
+    repository: Repository, staging: Path, is_retried: bool
+) -> None:
+    gate = Gate()
+    meddle(repository, gate)
+    run = make_run(staging, {"m": "1", "_SUCCESS": ""})
+    with running(repository) as engine:
+        assert turns(engine, gate.reached.is_set)
+        requests.ask(repository.home, requests.IGNORE, run)
+        assert turns(engine, lambda: tracked(engine, run).ignored != "")
+        engine._dispatch.keep_all_attempts()
+        if is_retried:
+            requests.ask(repository.home, requests.RETRY, run)
+            assert turns(engine, lambda: tracked(engine, run).ignored == "")
+            engine.interrupt()
+        gate.open()
+        assert is_retried or turns(engine, lambda: is_in(engine, run, "committed"))
+    (staging / run / "m").write_text("another one")
+    (staging / run / "_SUCCESS").write_text("m\n")
+
+    found = scan(repository)[run]
+
+    assert (found.state, found.revision) == ("committed" if is_retried else "ignored", 1)
+    assert is_retried or found.reason.startswith("ignored on request of ")
+
+
 def test_a_request_that_cant_be_understood_is_dropped_and_said(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -42,7 +42,7 @@ CLASSES: Final = {cls.kind: cls for cls in subclasses(Record)}
 # format.
 DISPOSABLE: Final = {
     *("begun-upload", "cached", "deletion", "fetched-at", "run-memory", "run-request"),
-    *("run-standing", "status"),
+    *("run-standing", "spent-marker", "status"),
 }
 
 

@@ -121,6 +121,8 @@ def test_every_path_of_a_home_is_in_it_and_no_two_are_one() -> None:
         paths.service_lock(),
         paths.group_lock(),
         paths.run_state(RUN),
+        paths.standing(RUN),
+        paths.spent_marker(RUN),
         paths.status(),
         paths.cached("a" * 64, "model.onnx"),
     ]

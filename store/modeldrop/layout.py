@@ -378,6 +378,10 @@ class HomePaths:
         """Return what the service keeps of a run that isn't committed."""
         return self.service / "standing" / f"{run}.json"
 
+    def spent_marker(self, run: str) -> Path:
+        """Return what the service keeps of the marker that a run is being stored by."""
+        return self.service / "spent" / f"{run}.json"
+
     def begun_uploads(self, run: str = "") -> Path:
         """Return the folder of what the service keeps of a run's unfinished uploads, or of all."""
         return self.service / "uploads" / run

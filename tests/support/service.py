@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from modeldrop.names import MARKER
 from modeldrop.repository import Repository
 from support.intake import content
 from support.waiting import comes_true
@@ -203,12 +204,17 @@ class Home:
 
     # Dropping
 
-    def drop_whole(self, data: bytes, name: str = "model.bin") -> str:
-        """Put a run together elsewhere, and rename it into staging; return its GUID."""
+    def drop_whole(self, data: bytes, name: str = "model.bin", *, marker: str | None = None) -> str:
+        """Put a run together elsewhere, and rename it into staging; return its GUID.
+
+        `marker` is what its `_SUCCESS` says, if it has one.
+        """
         run = str(uuid.uuid4())
         aside = self.folder / run
         aside.mkdir()
         (aside / name).write_bytes(data)
+        if marker is not None:
+            (aside / MARKER).write_text(marker)
         aside.rename(self.staging / run)
         return run
 

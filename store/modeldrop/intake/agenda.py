@@ -56,8 +56,8 @@ class Tracked(Struct):
     """What was seen of it a moment ago, if it waits for its turn since then."""
     has_turn: bool = False
     """Whether its turn has come, and a thread is free for it."""
-    is_ignored: bool = False
-    """Whether a person wants it left alone."""
+    ignored: str = ""
+    """Why it is left alone, if a person wants that; it holds until a retry."""
     looked_at: float = 0.0
     """When it was looked at last."""
     is_stale: bool = False

@@ -34,16 +34,17 @@ class Answering:
             return
         _log.info("%s asked to %s run %s", who, action, tracked.run, extra={"run": tracked.run})
         clock = time.monotonic()
+        is_idle = tracked.flight is None and not tracked.standing.is_stored
         if request.action == IGNORE:
             self._dispatch.lanes.leave(tracked)
-            tracked.is_ignored = True
-            reason = f"ignored on request of {who}"
-            self._dispatch.standings.keep(tracked.run, reason=reason, ignored=True)
-            if tracked.flight is None and not tracked.standing.is_stored:
-                self._become(tracked, machine.ignored(tracked.standing, reason, clock))
+            tracked.ignored = f"ignored on request of {who}"
+            self._dispatch.standings.keep(tracked)
+            if is_idle:
+                self._become(tracked, machine.ignored(tracked.standing, tracked.ignored, clock))
             return
-        tracked.is_ignored = False
+        if tracked.ignored or is_idle:
+            tracked.ignored = ""
+            self._dispatch.standings.drop(tracked)
         self._dispatch.breaker.try_now(clock)
-        if tracked.flight is None and not tracked.standing.is_stored:
-            self._dispatch.standings.drop(tracked.run)
+        if is_idle:
             self._become(tracked, machine.retried(tracked.standing, clock))

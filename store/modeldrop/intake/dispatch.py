@@ -29,7 +29,7 @@ from modeldrop.errors import (
     SourceChanged,
 )
 from modeldrop.home import Home
-from modeldrop.intake import afterwards, machine, memory, receipts, together, walk
+from modeldrop.intake import afterwards, machine, memory, receipts, spent, together, walk
 from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.attempts import Attempts
 from modeldrop.intake.breaker import Breaker
@@ -41,7 +41,8 @@ from modeldrop.intake.memory import RunMemory
 from modeldrop.intake.observation import Observation
 from modeldrop.intake.registering import Registering
 from modeldrop.intake.room import Room
-from modeldrop.intake.settling import State
+from modeldrop.intake.settling import State, has_news
+from modeldrop.intake.spent import MarkerSpent
 from modeldrop.intake.standings import Standings
 from modeldrop.intake.storing import Storing
 from modeldrop.intake.throttle import Throttle
@@ -212,6 +213,9 @@ class Dispatch:
             marker=looked.marker,
             known=remembered.known() if remembered else None,
             seen=remembered.revision if remembered else 0,
+            spent=spent.recall(self._home.paths, run)
+            if has_news(tracked.standing.history, observation)
+            else None,
             attempts=tracked.attempts,
         )
 
@@ -222,7 +226,10 @@ class Dispatch:
         def verifying() -> None:
             flight.verifying = True
 
-        watch = Watch(moved, flight.found, verifying, self._check_stop)
+        def committing(upload: str) -> None:
+            spent.note(self._home.paths, run, upload, observation)
+
+        watch = Watch(moved, flight.found, verifying, committing, self._check_stop)
         request = Request(str(uuid.uuid4()), self._home.user)
         self._become(tracked, machine.begun(tracked.standing, flight.began))
         job = Job(drop, request, watch)
@@ -262,6 +269,8 @@ class Dispatch:
         try:
             found = RunMemory.of(revision, drop.observation, outcome.files, outcome.wish)
             memory.remember(self._home.paths, found)
+            if found.marker is not None:
+                spent.forget(self._home.paths, drop.run)
         except (OSError, ModeldropError) as error:
             name = f"run:{drop.run}~{revision.revision}"
             _log.warning("%s is read again after the next start: %s", name, error)
@@ -271,6 +280,11 @@ class Dispatch:
         if self._stopped.is_set():
             message = "stopped while it was stored"
             raise Interrupted(message, hint="it is stored after the next start")
+
+    def forget(self, tracked: Tracked) -> None:
+        """Keep nothing of a run that is gone from staging, but that it is to be ignored."""
+        self.standings.drop(tracked)
+        spent.forget(self._home.paths, tracked.run)
 
     # The staged copy
 
@@ -348,7 +362,7 @@ class Dispatch:
     def _keep_attempts(self, tracked: Tracked) -> None:
         sent = tracked.attempts.files() if tracked.attempts else ()
         if sent:
-            self.standings.keep(tracked.run, reason=tracked.reason, sent=sent)
+            self.standings.keep(tracked, tracked.reason, sent=sent)
 
     def _ended(self, tracked: Tracked, flight: Flight, result: object) -> None:
         if isinstance(result, Outcome):
@@ -390,8 +404,8 @@ class Dispatch:
         if self.breaker.is_open:
             _log.info("the backend answers again")
         self.breaker.succeeded()
-        self.standings.drop(tracked.run)
         tracked.attempts = None
+        self.standings.drop(tracked)
         tracked.wish = outcome.wish
         if tracked.news_at < outcome.seen_at and not tracked.standing.history.arriving:
             # The last look of those who stored it saw what the hints told of.
@@ -413,6 +427,10 @@ class Dispatch:
         """Decide what becomes of a run that could not be looked at or stored."""
         clock, standing = time.monotonic(), tracked.standing
         reason = told(error) or type(error).__name__
+        if isinstance(error, MarkerSpent):
+            history = error.spent.history(standing.history, clock)
+            self._become(tracked, machine.recognised(standing, history, error.revision, clock))
+            return
         if isinstance(error, SourceChanged):
             quiet = self._settings.quiet_time
             self._become(tracked, machine.changed(standing, reason, quiet, clock))
@@ -423,7 +441,7 @@ class Dispatch:
         if isinstance(error, DropRefused):
             signature = flight.observation.signature() if flight else None
             self._stick(tracked, machine.refused(standing, reason, signature, clock), error.hint)
-            self.standings.keep(tracked.run, reason=reason, parked=signature)
+            self.standings.keep(tracked, reason, parked=signature)
             return
         self.failed += 1
         self._keep_attempts(tracked)

@@ -18,6 +18,7 @@ from modeldrop.intake.declared import UNDECLARED, Declared, Wish
 from modeldrop.intake.marker import Marker
 from modeldrop.intake.memory import KnownFile
 from modeldrop.intake.observation import Observation, SeenFile, artifact_of
+from modeldrop.intake.spent import SpentMarker
 from modeldrop.ledger import Request
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import MARKER, printable
@@ -42,6 +43,8 @@ class Drop(Frozen):
     """Files whose bytes are known by their signature, from `RunMemory.known`."""
     seen: int = 0
     """A revision of the run that is known to exist."""
+    spent: SpentMarker | None = None
+    """What was noted of its marker, if an earlier attempt may have made a revision by that."""
     attempts: Attempts = field(default_factory=Attempts)
     called: str | None = None
     """Another name for its only artifact than the one on the disk."""
@@ -71,6 +74,8 @@ class Watch(Frozen):
     """Takes note that so many bytes are at the backend already."""
     verifying: Callable[[], None] = lambda: None
     """Takes note that all bytes are at the backend."""
+    committing: Callable[[str], None] = lambda _: None
+    """Takes note of the upload that is about to be made a revision."""
     check: Callable[[], None] = lambda: None
     """Raises to stop."""
 

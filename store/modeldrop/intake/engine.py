@@ -346,8 +346,7 @@ class Engine:
         if tracked.flight is None:
             if not tracked.standing.is_gone:
                 _log.info("run %s is gone from staging", guid, extra={"run": guid})
-            if not tracked.is_ignored:
-                self._dispatch.standings.drop(guid)
+            self._dispatch.forget(tracked)
             self._drop(tracked)
             self._board.stale = True
 
@@ -394,7 +393,7 @@ class Engine:
             seen = None
         tracked.is_stale = False
         try:
-            if tracked.is_ignored:
+            if tracked.ignored:
                 self._leave_alone(tracked)
             elif its_turn and seen is not None:
                 self._dispatch.offer(tracked, seen, its_turn=True)
@@ -416,8 +415,8 @@ class Engine:
     def _leave_alone(self, tracked: Tracked) -> None:
         """Keep a run as it is that a person wants ignored; what is stored of it stays stored."""
         if not tracked.standing.is_stored and tracked.state is not State.IGNORED:
-            reason = "ignored on request"
-            self._become(tracked, machine.ignored(tracked.standing, reason, time.monotonic()))
+            standing = machine.ignored(tracked.standing, tracked.ignored, time.monotonic())
+            self._become(tracked, standing)
 
     def _obey(self, tracked: Tracked, looked: Looked, *, its_turn: bool) -> None:
         verdict, before = looked.verdict, tracked.standing

@@ -193,6 +193,15 @@ def changed(standing: Standing, reason: str, quiet_time: float, now: float) -> S
     return _become(standing, State.SETTLING, reason, now, due, changes=changes, not_before=due)
 
 
+def recognised(standing: Standing, history: History, revision: int, now: float) -> Standing:
+    """Return the standing of a run that was found to be stored as it was before it changed.
+
+    `history` has that commit in it, by which the run is judged once more.
+    """
+    reason = f"changed since revision {revision} was stored"
+    return _become(standing, State.SETTLING, reason, now, now, history=history, revision=revision)
+
+
 def failed(
     standing: Standing, reason: str, patience: Patience, luck: float, now: float
 ) -> Standing:

@@ -46,8 +46,8 @@ class Roster:
         if kept is not None:
             if kept.sent:
                 tracked.attempts = Attempts(kept.sent, self._paths.begun_uploads(guid))
-            tracked.is_ignored = kept.ignored
             if kept.ignored:
+                tracked.ignored = kept.reason
                 tracked.standing = machine.ignored(standing, kept.reason, clock)
             elif kept.parked is not None:
                 tracked.standing = machine.refused(standing, kept.reason, kept.parked, clock)

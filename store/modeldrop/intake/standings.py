@@ -3,7 +3,7 @@
 Staging itself is the queue; what it can't say is written down: that a run is parked as it is, so
 that it isn't sent again to be refused again; that a person wants it ignored; and which of its
 files are at the backend already. One record a run, in `service/standing/` of the home, gone once
-the run is committed. It is a cache: without it, a run is tried once more.
+the run is committed and not to be ignored. It is a cache: without it, a run is tried once more.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import ClassVar
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.files import make_folders, write_quick
 from modeldrop.form import Record, now
+from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.attempts import SentFile, forget_old
 from modeldrop.layout import HomePaths
 
@@ -58,15 +59,15 @@ class Standings:
 
     def keep(
         self,
-        run: str,
+        tracked: Tracked,
+        reason: str = "",
         *,
-        reason: str,
         parked: str | None = None,
-        ignored: bool = False,
         sent: tuple[SentFile, ...] = (),
     ) -> None:
         """Write down where a run stands; that it can't be written fails nothing."""
-        record = RunStanding(run, ignored, parked, reason, now(), sent)
+        ignored, run = tracked.ignored, tracked.run
+        record = RunStanding(run, bool(ignored), parked, ignored or reason, now(), sent)
         path = self._paths.standing(run)
         with contextlib.suppress(OSError, ModeldropError):
             if not self._there:
@@ -74,12 +75,14 @@ class Standings:
             write_quick(path, record.to_bytes())
             self._there.add(run)
 
-    def drop(self, run: str) -> None:
-        """Forget a run that is committed, tried anew, or gone."""
-        if run in self._there:
-            self._there.discard(run)
+    def drop(self, tracked: Tracked) -> None:
+        """Forget all of a run that is committed, tried anew, or gone, but that it is ignored."""
+        if tracked.ignored:
+            self.keep(tracked)
+        elif tracked.run in self._there:
+            self._there.discard(tracked.run)
             with contextlib.suppress(OSError):
-                self._paths.standing(run).unlink()
+                self._paths.standing(tracked.run).unlink()
 
     def runs(self) -> frozenset[str]:
         """Return the runs of which something is kept."""

@@ -36,6 +36,7 @@ from modeldrop.intake.drops import (
 from modeldrop.intake.inspection import Inspection
 from modeldrop.intake.memory import known_as
 from modeldrop.intake.observation import Observation, SeenFile
+from modeldrop.intake.spent import MarkerSpent
 from modeldrop.ledger import Request
 from modeldrop.metadata import NOTHING, Metadata
 from modeldrop.names import is_artifact_name, printable, refuse_component
@@ -73,6 +74,7 @@ class Storing:
 
         Raises:
             SourceChanged: something changed since it was observed; nothing is committed.
+            MarkerSpent: it changed after its marker had completed the last revision; as above.
             DropRefused: a person has to change it first.
             PermissionError: a file can't be read.
             BackendError: the backend failed; nothing is committed, as far as is known.
@@ -88,6 +90,9 @@ class Storing:
                 inspection.look_into(drop.staging, drop.name, seen)
             inspection.check()
         last = self._latest(drop)
+        spent = drop.spent if drop.spent and drop.spent.made(last) else None
+        if spent is not None and last is not None and not spent.allows(drop.observation):
+            raise MarkerSpent(spent, last.revision)
         upload = layout.new_upload_id()
         _log.debug("step: ready")
         files, lost = self._send_all(drop, inspection, last, upload, watch)
@@ -97,6 +102,8 @@ class Storing:
         check_digests(drop, files)
         seen_at = check_unchanged(drop)
         draft = wanted.draft(drop, upload, files, lost, inspection.formats(drop.called))
+        if spent is None:
+            watch.committing(upload)
         committed = self._runs.commit(draft, request)
         inspection.tell(drop.run)
         _log.debug("step: committed")

@@ -157,6 +157,7 @@ def _begin(
     check_digests(drop, begun.files)
     begun.seen_at = check_unchanged(drop)
     job.watch.verifying()
+    job.watch.committing(begun.upload)
     return begun
 
 
