@@ -512,6 +512,9 @@ class Histories(RuleBasedStateMachine):
             self.leave_temporary(number, False, False)
             if run.marker is not None:
                 self.mark(number, False, False)
+            if run.ignored:
+                # Only what the service has seen by now can be asked for.
+                self.engine.hint(run.guid)
             self.ask_of_a_run(number, RETRY)
         for _ in range(10):
             self.wait(100.0)
