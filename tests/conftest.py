@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -76,6 +77,11 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("modeldrop")
+
+# A shell without job control has what it starts in the background ignore Ctrl-C, and so would the
+# programs that the tests start, and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
