@@ -13,6 +13,7 @@ import pytest
 from modeldrop import Repository
 from modeldrop.errors import BackendError, BackendUnreachable, SourceChanged
 from modeldrop.intake import Engine, RunStatus, flights, requests, walk
+from modeldrop.intake.agenda import EVENTS
 from modeldrop.intake.breaker import Breaker
 from modeldrop.intake.machine import Patience
 from modeldrop.intake.room import Room
@@ -207,6 +208,18 @@ def test_an_ignored_run_is_left_alone_over_restarts_until_a_retry(
     assert "asked" in found.reason or "request" in found.reason
     requests.ask(repository.home, requests.RETRY, run)
     assert scan(repository)[run].state == "committed"
+
+
+def test_what_is_asked_of_a_run_that_has_just_come_is_answered(
+    repository: Repository, staging: Path
+) -> None:
+    with running(repository, EVENTS) as engine:
+        assert turns(engine, lambda: engine.has_scanned)
+        # Nobody has told of it, and it isn't time to scan.
+        run = make_run(staging, {"m": "1", "_SUCCESS": ""})
+        requests.ask(repository.home, requests.IGNORE, run)
+        assert turns(engine, lambda: is_in(engine, run, "ignored"))
+    assert revisions(repository, run) == []
 
 
 @pytest.mark.parametrize("is_retried", [False, True], ids=["ignored", "and retried"])

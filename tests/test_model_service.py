@@ -427,9 +427,7 @@ class Histories(RuleBasedStateMachine):
     def ask_of_a_run(self, number: int, action: str) -> None:
         """Ask the service to leave a run alone, or to try it again."""
         run = self.runs[number]
-        # One that just started has seen nothing yet.
-        self.engine.turn()
-        if self.tracked(run) is not None:
+        if self.place(run).is_dir():
             ask(self.repository.home, action, run.guid)
             self.engine.turn()
             run.ignored = action == IGNORE
@@ -512,9 +510,6 @@ class Histories(RuleBasedStateMachine):
             self.leave_temporary(number, False, False)
             if run.marker is not None:
                 self.mark(number, False, False)
-            if run.ignored:
-                # Only what the service has seen by now can be asked for.
-                self.engine.hint(run.guid)
             self.ask_of_a_run(number, RETRY)
         for _ in range(10):
             self.wait(100.0)

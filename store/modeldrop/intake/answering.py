@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from modeldrop.intake import machine
+from modeldrop.intake.agenda import Tracked
 from modeldrop.intake.dispatch import Become, Dispatch
 from modeldrop.intake.requests import IGNORE, RunRequest
 from modeldrop.intake.roster import Roster
@@ -17,16 +19,21 @@ _log = logging.getLogger(__name__)
 class Answering:
     """Does what was asked for. For the loop's thread."""
 
-    def __init__(self, roster: Roster, dispatch: Dispatch, become: Become) -> None:
-        """Answer for the runs of a roster; `become` is told each new standing."""
+    def __init__(
+        self, roster: Roster, dispatch: Dispatch, become: Become, list_staging: Callable[[], object]
+    ) -> None:
+        """Answer for the runs of a roster, to which `list_staging` adds what has come since.
+
+        `become` is told each new standing.
+        """
         self._roster = roster
         self._dispatch = dispatch
         self._become = become
+        self._list_staging = list_staging
 
     def answer(self, request: RunRequest) -> None:
         """Do what a person asked for."""
-        guid = parse_guid(request.run)
-        tracked = self._roster.runs.get(guid) if guid is not None else None
+        tracked = self._find(request.run)
         action, who = printable(request.action), printable(request.asked_by)
         if tracked is None:
             shown = printable(request.run)
@@ -48,3 +55,11 @@ class Answering:
         self._dispatch.breaker.try_now(clock)
         if is_idle:
             self._become(tracked, machine.retried(tracked.standing, clock))
+
+    def _find(self, run: str) -> Tracked | None:
+        guid = parse_guid(run)
+        if guid is None:
+            return None
+        if guid not in self._roster.runs:
+            self._list_staging()
+        return self._roster.runs.get(guid)

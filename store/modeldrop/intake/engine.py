@@ -78,7 +78,7 @@ class Engine:
         self._roster = Roster(home.paths, self._dispatch.standings)
         self._scanner = Scanner(home.staging, self._settings)
         self._inbox = Inbox(home.paths)
-        self._answering = Answering(self._roster, self._dispatch, self._become)
+        self._answering = Answering(self._roster, self._dispatch, self._become, self._list)
         self._board = Board(home)
         self._watcher = WatcherStatus()
         self._listeners: list[Listener] = []
