@@ -171,13 +171,13 @@ model-signing: $(MODEL_SIGNING) ## install OpenSSF's tool for signatures of mode
 .PHONY: tinydb
 tinydb: $(TINYDB) ## fetch TinyDB's own tests, which ours run on the journal
 
-# Both, whatever comes of the first.
+# Both, whatever comes of the first; of some tests, only those.
 .PHONY: soak
-soak: $(DEV) ## play the whole of what the tests play samples of; takes long
+soak: $(DEV) ## play the whole of what the tests play samples of, in an hour and a half: TESTS="FILE..."
 	@$(COMPILE)
 	@status=0; \
-	PYTHONPATH=tests $(BIN)/python tests/soak/run.py || status=1; \
-	MODELDROP_SOAK=1 $(BIN)/python -m pytest -m soak || status=1; \
+	$(if $(strip $(TESTS)),,PYTHONPATH=tests $(BIN)/python tests/soak/run.py || status=1;) \
+	MODELDROP_SOAK=1 $(BIN)/python -m pytest -m soak $(TESTS) || status=1; \
 	exit $$status
 
 .PHONY: docs

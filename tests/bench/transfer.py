@@ -2,7 +2,8 @@
 
 The store is `rclone serve s3` on this machine, whose work the clients share two cores with. Ours
 is the service, from the rename into staging until the journal has acknowledged the run, and
-`modeldrop pull`: hashed, checked, recorded, synced. The peers are whole commands. A peer that is
+`modeldrop pull`: hashed, checked, recorded, synced. The peers are whole commands; on the way down
+they are also shown with the wait for the disk that ours has in it, for information. A peer that is
 not installed is left out, with its reason.
 """
 
@@ -153,6 +154,8 @@ def _both_ways(
     what: str,
     peers: Mapping[str, Peer],
 ) -> Iterator[Figure]:
+    # What the server was sent a moment ago is on the disk before anything is brought back: who waits
+    # for that disk would wait for the server's bytes as well.
     took: dict[tuple[str, str], list[float]] = {}
     for number in range(ROUNDS):
         place = folder / f"{model.name}-{number}"
@@ -162,6 +165,7 @@ def _both_ways(
         # As for the others, in between: the server may be at what came last for a while.
         (stored,) = server.at(f"s3://home/models/{run}").glob(f"*/{model.name}")
         assert _digest(stored) == _digest(model)
+        os.sync()
         down = service.pull(run, place / "ours")
         took.setdefault(("ours", "down"), []).append(down)
         (pulled,) = (place / "ours").iterdir()
@@ -175,9 +179,12 @@ def _both_ways(
             took.setdefault((name, "up"), []).append(up)
             target = place / name / model.name
             target.parent.mkdir()
-            took.setdefault((name, "down"), []).append(
-                _timed(command(url, target), env, max(5.0, _PATIENCE * down))
-            )
+            os.sync()
+            theirs = _timed(command(url, target), env, max(5.0, _PATIENCE * down))
+            took.setdefault((name, "down"), []).append(theirs)
+            # No peer waits for the disk; ours does, before it gives what is pulled its name.
+            waited = _timed(["sync", "--file-system", str(target.parent)], env, _LONG)
+            took.setdefault((name, "down, on the disk"), []).append(theirs + waited)
             _forget(model, server.at(f"s3://round-{number}/{name}"))
         _forget(model, place)
     for way in ("up", "down"):
@@ -185,6 +192,9 @@ def _both_ways(
         for name in peers:
             theirs = Median.of(took[name, way])
             yield Figure(f"{what} {way}", ours, theirs, 1, name)
+            if way == "down":
+                theirs = Median.of(took[name, "down, on the disk"])
+                yield Figure(f"{what} {way}", ours, theirs, None, f"{name}, then sync")
 
 
 def _forget(model: Path, folder: Path) -> None:
