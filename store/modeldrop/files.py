@@ -461,33 +461,34 @@ def _replace(path: str, data: bytes, mode: int, *, sync: bool) -> None:
         raise
 
 
-def write_temp(temp: str, data: bytes | memoryview, mode: int, *, sync: bool) -> None:
+def write_temp(
+    temp: str, data: bytes | memoryview, mode: int, *, sync: bool, send: bool = True
+) -> None:
     """Write a new file, mostly under a temporary name, which the caller gives its final one.
 
     Without `sync` nothing may rely on it before somebody has waited for the disk. What is large
-    enough to be worth a call is on its way there by then.
+    enough to be worth a call is on its way there by then, if it is to be sent.
     """
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         _write_all(fd, data)
         if sync:
             os.fsync(fd)
-        elif len(data) >= _SENT_OFF:
+        elif send and len(data) >= _SENT_OFF:
             send_off(fd)
     finally:
         os.close(fd)
 
 
-def send_off(fd: int, start: int = 0, size: int = 0) -> None:
-    """Have the kernel begin to write a part of an open file to the disk, without waiting for it.
+def send_off(fd: int) -> None:
+    """Have the kernel begin to write an open file to the disk, without waiting for it.
 
-    With no `size`, all that comes after `start`. The kernel does so when it is told that nobody
-    needs that part in memory any more; what is on its way stays there all the same. Linux has a
-    call that says just that, which Python lacks.
+    It does so when it is told that nobody needs it in memory any more; what is on its way stays
+    there all the same. Linux has a call that says just that, which Python lacks.
     """
     # A file system that knows no such advice is told nothing.
     with contextlib.suppress(OSError):
-        os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:

@@ -25,6 +25,7 @@ from modeldrop.backend.base import Backend, Gathering, Ranged, Source, Stored
 from modeldrop.copies import check_names, files_in, same
 from modeldrop.parallel import Progress, in_parallel
 from modeldrop.records import Artifact, StoredFile
+from modeldrop.syncing import Syncing
 from modeldrop.transfer import Hash, damage
 
 if TYPE_CHECKING:
@@ -106,16 +107,20 @@ class _Pull:
         disk = os.open(self._gathered.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             folders = self._make_folders()
-            there = self._gather(every, moved)
-            left = [file for number, file in enumerate(every) if number not in there]
-            done = in_parallel(self._threads, self._fetch, left, moved)
-            bad = [file.path for file, good in done if not good]
-            if bad:
-                raise damage(self._artifact, bad, self._backend.url)
+            count = len(every) + len(folders)
             # What an earlier pull wrote may have failed before, and somebody else been told of it.
-            if self._fresh and batch.go_together(disk, len(every) + len(folders)):
-                files.sync_whole(disk)
-                return
+            together = self._fresh and batch.go_together(disk, count)
+            with Syncing(disk, whole=True) as syncing:
+                there = self._gather(every, moved, syncing if together else None)
+                left = [file for number, file in enumerate(every) if number not in there]
+                done = in_parallel(self._threads, self._fetch, left, moved)
+                bad = [file.path for file, good in done if not good]
+                if bad:
+                    raise damage(self._artifact, bad, self._backend.url)
+                # Others may have begun to write much meanwhile, which isn't to be waited for.
+                if together and batch.go_together(disk, count):
+                    syncing.finish()
+                    return
             for _ in in_parallel(self._threads, self._sync, every):
                 pass
             for folder in folders:
@@ -123,8 +128,13 @@ class _Pull:
         finally:
             os.close(disk)
 
-    def _gather(self, every: Sequence[StoredFile], moved: Progress) -> set[int]:
-        """Bring small files at once, as far as that goes; return which of them are there."""
+    def _gather(
+        self, every: Sequence[StoredFile], moved: Progress, syncing: Syncing | None
+    ) -> set[int]:
+        """Bring small files at once, as far as that goes; return which of them are there.
+
+        Without `syncing`, each of them is on its way to the disk by itself.
+        """
         there: set[int] = set()
         small = [number for number, file in enumerate(every) if file.size <= _SMALL]
         # What has arrived before is gone on with.
@@ -136,7 +146,10 @@ class _Pull:
             file = every[small[number]]
             # Whether it was hit on its way only, another reading tells.
             if hashlib.sha256(data).hexdigest() == file.sha256:
-                files.write_temp(f"{content}/{file.path}", data, 0o666, sync=False)
+                path, alone = f"{content}/{file.path}", syncing is None
+                files.write_temp(path, data, 0o666, sync=False, send=alone)
+                if syncing is not None:
+                    syncing.wrote(len(data))
                 there.add(small[number])
                 moved(len(data))
 
@@ -214,20 +227,20 @@ class _Pull:
         source, parted = begun or (self._backend.source(file.key, start), False)
         if source is None:
             return _Outcome.GONE
-        with source:
+        with source, Syncing(fd) as syncing:
             # Of a smaller one, the bytes that come tell it as quickly.
             if large and isinstance(source, Ranged) and source.size != file.size:
                 return _Outcome.GONE
             if parted:
                 digest = hashlib.sha256()
-                note = partial(self._gathered.note, self._numbers[file.path])
+                note = partial(self._note, file, syncing)
                 ranges.save(source, file.size, fd, arrived, note, moved, digest.update)
                 sha256 = digest.hexdigest()
             else:
-                sha256 = self._stream(source, file, fd, start, moved)
-        if file.size > _LARGE:
-            files.sync_file(fd)
-        elif file.size > _CHUNK:
+                sha256 = self._stream(source, file, fd, start, moved, syncing)
+            if large:
+                syncing.finish()
+        if _CHUNK < file.size <= _LARGE:
             files.send_off(fd)
         return self._judge(file, fd, sha256)
 
@@ -242,8 +255,19 @@ class _Pull:
         size = os.fstat(fd).st_size
         return [(0, size)] if 0 < size <= file.size else []
 
+    def _note(self, file: StoredFile, syncing: Syncing, start: int, end: int) -> None:
+        """Take note that a part of a large file has arrived; called from several threads."""
+        self._gathered.note(self._numbers[file.path], start, end)
+        syncing.wrote(end - start)
+
     def _stream(
-        self, source: Source, file: StoredFile, fd: int, start: int, moved: Progress
+        self,
+        source: Source,
+        file: StoredFile,
+        fd: int,
+        start: int,
+        moved: Progress,
+        syncing: Syncing,
     ) -> str:
         """Write a source from its `start` on, and return the digest of all of the file."""
         with Hash(file.size) as digest:
@@ -256,8 +280,7 @@ class _Pull:
                 files.write_at(fd, data, at)
                 at += len(data)
                 if file.size > _LARGE and (at - noted >= _PIECE or at == file.size):
-                    self._gathered.note(self._numbers[file.path], noted, at)
-                    files.send_off(fd, noted, at - noted)
+                    self._note(file, syncing, noted, at)
                     noted = at
                 moved(len(data))
                 # A longer one is not taken for it, nor all of it written.

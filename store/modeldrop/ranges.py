@@ -30,7 +30,7 @@ _CHUNK: Final = 512 * 1024
 _RANGE: Final = 16 * 2**20
 _AHEAD: Final = 6
 _FETCHERS: Final = 4
-# After so many bytes in one place it is noted that they are there, and they are sent to the disk.
+# After so many bytes in one place it is noted that they are there.
 _PIECE: Final = 4 * 2**20
 # A store that takes longer to begin an answer doesn't only look the object up.
 _LONG_WAIT: Final = 0.5
@@ -198,7 +198,6 @@ class _Saving:
                 at += count
                 if at - noted >= _PIECE or at == end:
                     self._note(noted, at)
-                    files.send_off(self._fd, noted, at - noted)
                     noted = at
                 self._moved(count)
         return buffer, at - start

@@ -124,7 +124,8 @@ class Sequence:
         low, step = seen, 1
         while self.exists(low + step):
             low += step
-            step *= 2
+            # 1, 2, 4, 8 …: mostly there is one more, and then two requests tell.
+            step = low - seen
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2

@@ -154,8 +154,8 @@ def _both_ways(
     what: str,
     peers: Mapping[str, Peer],
 ) -> Iterator[Figure]:
-    # What the server was sent a moment ago is on the disk before anything is brought back: who waits
-    # for that disk would wait for the server's bytes as well.
+    # What the server was sent a moment ago is on the disk before anything is brought back: whoever
+    # waits for that disk would wait for the server's bytes as well.
     took: dict[tuple[str, str], list[float]] = {}
     for number in range(ROUNDS):
         place = folder / f"{model.name}-{number}"

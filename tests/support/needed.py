@@ -15,10 +15,11 @@ Where = tuple[str, str]
 
 _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ("claim", ALONE): (
-        "modeldrop/backend/local_files.py: LocalWriter.finish: files.sync_file",
+        "modeldrop/backend/local_files.py: LocalWriter.finish: self._syncing.finish",
         "modeldrop/backend/local_files.py: LocalWriter.finish: files.sync_folder",
         "modeldrop/backend/local_files.py: LocalWriter.finish: self._named",
         "modeldrop/files.py: sync_file: os.fsync",
+        "modeldrop/syncing.py: Syncing.finish: files.sync_file",
         "modeldrop/home.py: Home.claim: write_durable",
         "modeldrop/home.py: Home._put_aside: write_durable",
         "modeldrop/home.py: Home._put_aside: write_durable (2)",
@@ -149,7 +150,10 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/pulling.py: _Pull.fetch: files.sync_folder",
         "modeldrop/pulling.py: _Pull._sync: files.sync_path",
     ),
-    ("pull", WHOLE): ("modeldrop/pulling.py: _Pull.fetch: files.sync_whole",),
+    ("pull", WHOLE): (
+        "modeldrop/pulling.py: _Pull.fetch: syncing.finish",
+        "modeldrop/syncing.py: Syncing.finish: files.sync_whole",
+    ),
     ("rebuild", ALONE): (
         "modeldrop/files.py: rename_if_absent: sync_folder (2)",
         "modeldrop/files.py: remove_durable: sync_folder",
@@ -264,13 +268,19 @@ NOT_NEEDED: Final[dict[str, str]] = {
     "modeldrop/placing.py: Placing._place: self._versions.confirm": (
         "an import looks before whether the number is there; it is met where two import at once"
     ),
-    "modeldrop/pulling.py: _Pull._complete: files.sync_file": (
+    "modeldrop/pulling.py: _Pull._complete: syncing.finish": (
         "every file is waited for once more before its name is given; this tells of a bad "
         "disk sooner"
     ),
     "modeldrop/rebuild.py: _keep: make_folders": ("`init` has made that folder"),
     "modeldrop/sequence.py: Sequence.append: self.confirm": (
         "met only where two hosts append the same at the same moment"
+    ),
+    "modeldrop/syncing.py: Syncing._work: files.sync_data": (
+        "all of it is waited for once more at the end, which this only makes short"
+    ),
+    "modeldrop/syncing.py: Syncing._work: files.sync_whole": (
+        "all of it is waited for once more at the end, which this only makes short"
     ),
 }
 """By the name of each other one, why nothing is lost without it."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from modeldrop import Repository
+from modeldrop.names import MARKER
 from support.service import Home
 from support.waiting import comes_true
 
@@ -72,12 +73,13 @@ class Dropper:
         }
         run = str(uuid.UUID(int=luck.getrandbits(128), version=4))
         self.dropped[run] = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-        if luck.random() < 0.5:
-            aside = self.home.folder / run
-            _write_slowly(aside, files, pause=0)
-            aside.rename(self.home.staging / run)
-        else:
-            _write_slowly(self.home.staging / run, files, pause=luck.uniform(0, 0.05))
+        is_whole, is_marked = luck.random() < 0.5, luck.random() < 0.4
+        folder = self.home.folder / run if is_whole else self.home.staging / run
+        _write_slowly(folder, files, pause=0 if is_whole else luck.uniform(0, 0.05))
+        if is_marked:
+            (folder / MARKER).touch()
+        if is_whole:
+            folder.rename(self.home.staging / run)
 
 
 def _size(luck: random.Random) -> int:

@@ -35,7 +35,7 @@ _METHODS: Final = frozenset(
         *("sequence.confirm", "self._sequence.confirm", "self._backend.confirm"),
         *("self._versions.confirm", "turn.sequence.confirm", "self.confirm"),
         *("self._sequence(draft.run).confirm", "self._copies.confirm"),
-        "self.sequence(version.experiment).confirm",
+        *("self.sequence(version.experiment).confirm", "syncing.finish", "self._syncing.finish"),
     }
 )
 

@@ -13,6 +13,7 @@ from typing import Final, Self
 from modeldrop import files
 from modeldrop.errors import BackendError, BackendRefused, BackendUnreachable
 from modeldrop.names import printable
+from modeldrop.syncing import Syncing
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -27,8 +28,6 @@ _AWAY: Final = frozenset(
 # What one call copies at most, so that a signal isn't kept waiting.
 _PIECE: Final = 64 * 2**20
 _PIECE_IN_MEMORY: Final = 2**20
-# How many bytes are sent off to the disk at a time.
-_SENT_OFF: Final = 32 * 2**20
 # Two file systems of different kinds, and those that can't.
 _NOT_BY_THE_KERNEL: Final = frozenset(
     {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
@@ -51,9 +50,9 @@ class LocalWriter:
         self._named = named
         self._temp = files.temp_beside(path)
         self._sent = 0
-        self._sent_off = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._temp, flags, 0o644)
+        self._syncing = Syncing(self._fd)
 
     def write(self, data: bytes | memoryview) -> int:
         """Write the next bytes."""
@@ -61,12 +60,8 @@ class LocalWriter:
             view = memoryview(data)
             while view:
                 written = os.write(self._fd, view)
-                self._sent += written
+                self._wrote(written)
                 view = view[written:]
-        if self._sent - self._sent_off >= _SENT_OFF:
-            # While the next ones are read and hashed; otherwise all of that is waited for at last.
-            files.send_off(self._fd, self._sent_off, self._sent - self._sent_off)
-            self._sent_off = self._sent
         return len(data)
 
     def take(self, fd: int) -> None:
@@ -74,7 +69,7 @@ class LocalWriter:
         with self._told():
             try:
                 while count := os.copy_file_range(fd, self._fd, _PIECE):
-                    self._sent += count
+                    self._wrote(count)
             except OSError as error:
                 if error.errno not in _NOT_BY_THE_KERNEL:
                     raise
@@ -88,7 +83,7 @@ class LocalWriter:
             with self._told():
                 if os.fstat(self._fd).st_size != self._sent:
                     self._refuse("it isn't as long as what was written to it")
-                files.sync_file(self._fd)
+                self._syncing.finish()
                 self._close()
                 try:
                     linked = files.link_if_absent(self._temp, self._path)
@@ -117,7 +112,12 @@ class LocalWriter:
         """Drop the temporary file."""
         self.abort()
 
+    def _wrote(self, count: int) -> None:
+        self._sent += count
+        self._syncing.wrote(count)
+
     def _close(self) -> None:
+        self._syncing.end()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
