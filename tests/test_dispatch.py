@@ -249,6 +249,27 @@ def test_what_is_asked_of_a_run_while_it_is_stored_holds_over_a_restart(
     assert is_retried or found.reason.startswith("ignored on request of ")
 
 
+def test_a_run_that_is_ignored_while_it_is_stored_is_left_alone_when_that_fails(
+    repository: Repository, staging: Path
+) -> None:
+    gate = Gate()
+
+    def fails(key: str, data: bytes) -> bytes:
+        gate(key, data)
+        message = "500 Internal Server Error"
+        raise BackendError(message)
+
+    meddle(repository, fails)
+    run = make_run(staging, {"m": "1", "_SUCCESS": ""})
+    with running(repository) as engine:
+        assert turns(engine, gate.reached.is_set)
+        requests.ask(repository.home, requests.IGNORE, run)
+        assert turns(engine, lambda: tracked(engine, run).ignored != "")
+        gate.open()
+        assert turns(engine, lambda: is_in(engine, run, "ignored"))
+        assert tracked(engine, run).reason.startswith("ignored on request of ")
+
+
 def test_a_request_that_cant_be_understood_is_dropped_and_said(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
