@@ -104,6 +104,13 @@ def _own_loggers() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _no_waiting_left() -> Iterator[None]:
+    """Have whoever forgets a file that is waited for (`Syncing`) be told, not the next test."""
+    yield
+    assert [each for each in threading.enumerate() if each.name == "sync"] == []
+
+
+@pytest.fixture(autouse=True)
 def _own_world(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:

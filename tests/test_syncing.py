@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,3 +108,14 @@ def test_nothing_is_waited_for_after_an_error_of_the_writer(fd: int) -> None:
     assert threads() == []
     syncing.wrote(100 * MIB)
     assert threads() == []
+
+
+def test_one_that_was_forgotten_holds_up_no_end_of_a_process(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from modeldrop.syncing import Syncing
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+Syncing(fd).wrote(os.write(fd, bytes(16 << 20)))
+"""
+    arguments = [sys.executable, "-c", program, str(tmp_path / "large")]
+    subprocess.run(arguments, check=True, timeout=60)

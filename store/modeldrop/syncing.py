@@ -86,7 +86,8 @@ class Syncing:
             self._thread.join()
 
     def _begin(self) -> None:
-        thread = threading.Thread(target=self._work, name="sync")
+        # Whoever forgets one holds up nothing: a process that ends doesn't wait for it.
+        thread = threading.Thread(target=self._work, name="sync", daemon=True)
         try:
             thread.start()
         except RuntimeError:
