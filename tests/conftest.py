@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from modeldrop import Repository, files
+from modeldrop import Repository, disk
 from modeldrop.backend import Backend, open_backend
 from support.intake import make_home
 from support.servers import (
@@ -143,7 +143,7 @@ def _own_world(
 @pytest.fixture
 def waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every file waited for by itself, so that a test can count the waits or fail one."""
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: False)
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
 
-from modeldrop import errors, files, redaction
+from modeldrop import disk, errors, files, redaction
 from modeldrop.backend import Backend, failures, open_backend, urls
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.local import LocalBackend
@@ -281,9 +282,11 @@ def test_an_error_of_the_file_system_is_told_with_path_cause_and_hint(
             assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize("at", ["sync_file", "link_if_absent", "sync_folder"])
+@pytest.mark.parametrize(
+    ("room", "at"), [(disk, "sync_file"), (files, "link_if_absent"), (disk, "sync_folder")]
+)
 def test_a_write_that_fails_at_the_end_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: ModuleType, at: str
 ) -> None:
     backend = LocalBackend(tmp_path)
     writer = backend.writer("upload/model.bin", 3)
@@ -293,7 +296,7 @@ def test_a_write_that_fails_at_the_end_leaves_nothing(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, at, fail)
+        patch.setattr(room, at, fail)
         with pytest.raises(errors.BackendError, match="Input/output error"):
             writer.finish()
     # The folder's sync comes last: by then the file is whole under its name, and unacknowledged.

@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from modeldrop import batch as batches
-from modeldrop import files
+from modeldrop import disk, files
 from modeldrop.batch import Batch
 from modeldrop.intake import lease
 from support import work
@@ -50,7 +50,7 @@ def below(folder: Path) -> list[str]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was waited for: `whole` for a file system, otherwise the name of what it was."""
     seen: list[str] = []
-    whole, alone, data = files.sync_whole, files.sync_path, files.sync_data
+    whole, alone, data = disk.sync_whole, disk.sync_path, disk.sync_data
 
     def note_whole(fd: int) -> None:
         seen.append("whole")
@@ -64,10 +64,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append("data")
         data(fd)
 
-    monkeypatch.setattr(files, "sync_whole", note_whole)
-    monkeypatch.setattr(files, "sync_path", note_alone)
-    monkeypatch.setattr(files, "sync_data", note_data)
-    monkeypatch.setattr(files, "syncs_whole", lambda _: True)
+    monkeypatch.setattr(disk, "sync_whole", note_whole)
+    monkeypatch.setattr(disk, "sync_path", note_alone)
+    monkeypatch.setattr(disk, "sync_data", note_data)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: True)
     monkeypatch.setattr(batches, "_unwritten", lambda: 0)
     monkeypatch.setattr(batches, "_MANY", 2)
     return seen
@@ -77,7 +77,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_nothing_has_its_name_before_all_bytes_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
-    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: together)
     give_name = files.give_name
 
     def named(temp: str, path: str) -> None:
@@ -106,7 +106,7 @@ def test_nothing_has_its_name_before_all_bytes_are_on_the_disk(
 def test_a_folder_appears_whole_once_all_of_it_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
-    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: together)
     with Batch() as batch:
         pending = fill_tree(batch, tmp_path / "tree")
         assert [Path(each.temp).read_bytes() for each in pending] == [DATA, DATA]
@@ -186,15 +186,22 @@ def test_a_batch_that_is_closed_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("fails", ["sync_whole", "sync_path", "give_name", "the write"])
+@pytest.mark.parametrize(
+    ("room", "fails"),
+    [(disk, "sync_whole"), (disk, "sync_path"), (files, "give_name"), (os, "write")],
+)
 def test_a_batch_that_fails_says_so_and_leaves_no_part_of_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], fails: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: list[str],
+    room: ModuleType,
+    fails: str,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(files, "syncs_whole", lambda _: fails != "sync_path")
-    monkeypatch.setattr(*((os, "write") if fails == "the write" else (files, fails)), fail)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: fails != "sync_path")
+    monkeypatch.setattr(room, fails, fail)
 
     def write() -> None:
         with Batch() as batch:
@@ -242,7 +249,7 @@ def test_what_is_left_out_again_gets_no_name(tmp_path: Path) -> None:
 def test_what_is_written_under_its_own_name_lasts_before_any_name_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[str], together: bool
 ) -> None:
-    monkeypatch.setattr(files, "syncs_whole", lambda _: together)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: together)
     notes, records = tmp_path / "notes", tmp_path / "records"
     for each in (notes, records):
         each.mkdir()
@@ -262,8 +269,8 @@ def test_what_is_written_under_its_own_name_and_does_not_last_goes_again(
     def fail(_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(files, "sync_path", fail)
-    monkeypatch.setattr(files, "sync_whole", fail)
+    monkeypatch.setattr(disk, "sync_path", fail)
+    monkeypatch.setattr(disk, "sync_whole", fail)
     (tmp_path / "taken").write_bytes(b"old")
     with Batch() as batch:
         batch.write(str(tmp_path / "bytes"), DATA)
@@ -298,10 +305,10 @@ def test_a_file_system_that_became_read_only_has_failed(
     read_only = SimpleNamespace(f_flag=os.ST_RDONLY)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        files.sync_whole(fd)
+        disk.sync_whole(fd)
         monkeypatch.setattr(os, "fstatvfs", lambda _: read_only)
         with pytest.raises(OSError, match="Read-only"):
-            files.sync_whole(fd)
+            disk.sync_whole(fd)
     finally:
         os.close(fd)
 
@@ -310,11 +317,11 @@ def test_the_usual_file_systems_are_relied_on(tmp_path: Path) -> None:
     kind = lease.file_system(
         os.fsencode(tmp_path), tmp_path.stat().st_dev, Path("/proc/self/mountinfo").read_bytes()
     )
-    if kind not in {"ext4", "xfs", "btrfs"} or files._kernel() < (5, 17):
+    if kind not in {"ext4", "xfs", "btrfs"} or disk._kernel() < (5, 17):
         pytest.skip(f"the tests' folder is on {kind}, by Linux {os.uname().release}")
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        assert files.syncs_whole(fd)
+        assert disk.syncs_whole(fd)
     finally:
         os.close(fd)
 
@@ -354,7 +361,7 @@ def test_two_are_waited_for_together_if_next_to_nothing_else_is_unwritten_nor_to
 ) -> None:
     monkeypatch.setattr(batches, "_MANY", 3)
     monkeypatch.setattr(batches, "_unwritten", lambda: unwritten)
-    monkeypatch.setattr(files, "has_library", lambda: loaded)
+    monkeypatch.setattr(disk, "has_library", lambda: loaded)
     with Batch() as batch:
         fill(batch, tmp_path, 2)
         batch.finish()
@@ -403,7 +410,7 @@ def test_a_file_system_that_hides_failures_is_not_relied_on() -> None:
     def answer(path: str) -> bool:
         fd = os.open(path, os.O_RDONLY)
         try:
-            return files.syncs_whole(fd)
+            return disk.syncs_whole(fd)
         finally:
             os.close(fd)
 
@@ -412,16 +419,16 @@ def test_a_file_system_that_hides_failures_is_not_relied_on() -> None:
 
 
 def test_an_old_kernel_is_not_relied_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_kernel", lambda: (5, 16))
+    monkeypatch.setattr(disk, "_kernel", lambda: (5, 16))
     fd = os.open(tmp_path, os.O_RDONLY)
-    assert not files.syncs_whole(fd)
+    assert not disk.syncs_whole(fd)
     os.close(fd)
 
 
 def test_bytes_are_added_to_an_open_file_and_waited_for_before_a_name_is_given(
     tmp_path: Path, waits: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: False)
     lines = tmp_path / "lines"
     lines.write_bytes(b"one\n")
     fd = os.open(lines, os.O_RDWR)
@@ -519,7 +526,7 @@ def test_names_are_given_and_wait_in_the_order_that_is_asked_for(
 def test_names_that_are_there_wait_with_the_bytes_of_a_batch(
     tmp_path: Path, waits: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: False)
     (tmp_path / "there").mkdir()
     with Batch() as batch:
         batch.confirm(str(tmp_path / "there"))

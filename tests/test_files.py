@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop import files
+from modeldrop import disk, files
 from modeldrop.backend.local_files import LocalWriter
 from support import work
 from support.children import started, together
@@ -114,7 +114,7 @@ def test_who_finds_a_file_created_waits_until_its_name_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, synced = tmp_path / "record", []
-    sync_folder = files.sync_folder
+    sync_folder = disk.sync_folder
 
     def fail(folder: Path | str) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -123,11 +123,11 @@ def test_who_finds_a_file_created_waits_until_its_name_lasts(
         synced.append(Path(folder))
         sync_folder(folder)
 
-    monkeypatch.setattr(files, "sync_folder", fail)
+    monkeypatch.setattr(disk, "sync_folder", fail)
     with pytest.raises(OSError, match="Input/output error"):
         files.create_durable(path, OLD)
     assert path.read_bytes() == OLD
-    monkeypatch.setattr(files, "sync_folder", note)
+    monkeypatch.setattr(disk, "sync_folder", note)
     assert not files.create_durable(path, OLD)
     assert synced == [tmp_path]
 
@@ -263,7 +263,7 @@ def test_appended_bytes_stand_where_they_were_put(tmp_path: Path) -> None:
     fd = os.open(path, os.O_RDWR)
     try:
         files.write_at(fd, b"abc", 8)
-        files.sync_data(fd)
+        disk.sync_data(fd)
         assert path.read_bytes() == b"01234567abc"
         files.truncate_durable(fd, 4)
         assert path.read_bytes() == b"0123"

@@ -47,7 +47,7 @@ for number in range(int(sys.argv[2]), int(sys.argv[2]) + 60):
 # Every call that changes a file is a step, and half of every write is one, too: dies before the
 # step of the given number.
 MORTAL = """
-from modeldrop import files
+from modeldrop import disk
 steps = int(sys.argv[2])
 
 def step():
@@ -72,7 +72,7 @@ def mortal(where, name):
 
 for name in ("write", "pwrite", "fsync", "fdatasync", "replace", "link", "ftruncate", "unlink"):
     mortal(os, name)
-mortal(files, "sync_whole")
+mortal(disk, "sync_whole")
 journal.append(note(int(sys.argv[3])))
 """
 

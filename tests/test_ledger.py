@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from modeldrop import Repository, files
+from modeldrop import Repository, disk
 from modeldrop.errors import JournalDamaged, ModeldropError, RecordDamaged
 from modeldrop.files import TEMP_PREFIX
 from modeldrop.journal import Entry, Journal, NewEntry
@@ -121,7 +121,7 @@ def test_what_is_found_to_have_happened_lasts_before_the_journal_says_so(
     guid = new_guid()
     assert dies(work.upload, home, guid, weights, at="record appended")
     synced: list[str] = []
-    sync_folder, append = files.sync_folder, Journal.append
+    sync_folder, append = disk.sync_folder, Journal.append
 
     def note(folder: Path | str) -> None:
         synced.append(Path(folder).name)
@@ -131,7 +131,7 @@ def test_what_is_found_to_have_happened_lasts_before_the_journal_says_so(
         synced.append("journal")
         return append(self, *entries)
 
-    monkeypatch.setattr(files, "sync_folder", note)
+    monkeypatch.setattr(disk, "sync_folder", note)
     monkeypatch.setattr(Journal, "append", noted)
     with Repository.open(home) as repository:
         repository.runs_at_backend.settle(guid)

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from modeldrop import batch, files, locks
+from modeldrop import batch, disk, locks
 from modeldrop.errors import IntegrityError, Locked, ModeldropError, OutcomeUnknown, UsageError
 from modeldrop.journal import Entry, Journal, NewEntry, log
 from modeldrop.journal.group import Waiting
@@ -84,7 +84,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(together=st.booleans())
     def begin(self, together: bool) -> None:
         """Have files waited for by one call, or each by itself."""
-        self.patch.setattr(files, "syncs_whole", lambda _: together)
+        self.patch.setattr(disk, "syncs_whole", lambda _: together)
         self.patch.setattr(batch, "_unwritten", lambda: 0)
 
     def teardown(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modeldrop import Repository, batch, files, unfinished
+from modeldrop import Repository, batch, disk, unfinished
 from modeldrop.backend import Backend
 from modeldrop.copies import is_copy
 from modeldrop.errors import ArtifactDamaged, BackendError, Conflict, InvalidName
@@ -230,7 +230,7 @@ def test_nothing_gets_its_name_before_it_is_on_the_disk(
     target = tmp_path / "model"
     monkeypatch.setattr(batch, "go_together", lambda *_: how == "together")
     synced: list[tuple[str, bool]] = []
-    sync_path, sync_folder = files.sync_path, files.sync_folder
+    sync_path, sync_folder = disk.sync_path, disk.sync_folder
 
     def noted(name: str, sync: Callable[[Any], None]) -> Callable[[Any], None]:
         def note(what: Any) -> None:  # noqa: ANN401 - a path or a descriptor
@@ -239,9 +239,9 @@ def test_nothing_gets_its_name_before_it_is_on_the_disk(
 
         return note
 
-    monkeypatch.setattr(files, "sync_whole", noted("whole", lambda _: None))
-    monkeypatch.setattr(files, "sync_path", noted("file", sync_path))
-    monkeypatch.setattr(files, "sync_folder", noted("folder", sync_folder))
+    monkeypatch.setattr(disk, "sync_whole", noted("whole", lambda _: None))
+    monkeypatch.setattr(disk, "sync_path", noted("file", sync_path))
+    monkeypatch.setattr(disk, "sync_folder", noted("folder", sync_folder))
     pull(local, artifact, target)
     # At the end the folder that the name is in, and the one that it was in.
     names = {"together": ["whole"], "each by itself": ["file"] * 3 + ["folder"] * 2}[how]
@@ -259,7 +259,7 @@ def test_what_the_disk_didnt_take_gets_no_name_and_leaves_nothing(
     def fail(_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(files, how, fail)
+    monkeypatch.setattr(disk, how, fail)
     with pytest.raises(OSError, match="Input/output error"):
         pull(local, artifact, tmp_path / "out" / "model")
     assert left_in(tmp_path / "out") == []

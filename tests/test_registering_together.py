@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop import Repository, errands, files, layout, locks
+from modeldrop import Repository, disk, errands, files, layout, locks
 from modeldrop import batch as batches
 from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
@@ -259,7 +259,7 @@ def test_what_a_version_refers_to_lasts_before_the_version_has_its_number(
 ) -> None:
     run = stored(repository)
     seen: list[str] = []
-    sync, link = files.sync_path, files.link_if_absent
+    sync, link = disk.sync_path, files.link_if_absent
 
     def note(path: str) -> None:
         seen.append(path)
@@ -269,8 +269,8 @@ def test_what_a_version_refers_to_lasts_before_the_version_has_its_number(
         seen.append(str(path))
         return link(temp, path)
 
-    monkeypatch.setattr(files, "syncs_whole", lambda _: False)
-    monkeypatch.setattr(files, "sync_path", note)
+    monkeypatch.setattr(disk, "syncs_whole", lambda _: False)
+    monkeypatch.setattr(disk, "sync_path", note)
     monkeypatch.setattr(files, "link_if_absent", name)
     repository.register(run, "churn")
 

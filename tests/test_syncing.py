@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from modeldrop import files
+from modeldrop import disk
 from modeldrop.syncing import Syncing
 
 MIB: Final = 2**20
@@ -54,13 +54,13 @@ def test_it_is_waited_for_while_it_is_written_and_once_more_at_the_end(
     fd: int, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, last = ("sync_whole", "sync_whole") if whole else ("sync_data", "sync_file")
-    disk = Disk(getattr(files, name))
-    ends = disk if whole else Disk(getattr(files, last))
-    monkeypatch.setattr(files, name, disk)
-    monkeypatch.setattr(files, last, ends)
+    real = Disk(getattr(disk, name))
+    ends = real if whole else Disk(getattr(disk, last))
+    monkeypatch.setattr(disk, name, real)
+    monkeypatch.setattr(disk, last, ends)
     with Syncing(fd, whole=whole) as syncing:
         syncing.wrote(os.write(fd, bytes(16 * MIB)))
-        assert disk.waited.wait(20)
+        assert real.waited.wait(20)
         before = ends.waits
         syncing.finish()
         assert ends.waits > before
@@ -81,12 +81,12 @@ def test_an_error_that_is_told_in_between_is_told_at_the_end(
 ) -> None:
     # The kernel tells it once: the last wait finds no fault.
     name = "sync_whole" if whole else "sync_data"
-    disk = Disk(getattr(files, name), errno.EIO)
-    monkeypatch.setattr(files, name, disk)
+    real = Disk(getattr(disk, name), errno.EIO)
+    monkeypatch.setattr(disk, name, real)
     with Syncing(fd, whole=whole) as syncing:
         for _ in range(3):
             syncing.wrote(os.write(fd, bytes(16 * MIB)))
-            assert disk.waited.wait(20)
+            assert real.waited.wait(20)
         with pytest.raises(OSError, match=os.strerror(errno.EIO)):
             syncing.finish()
         with pytest.raises(OSError, match=os.strerror(errno.EIO)):

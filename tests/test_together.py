@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from modeldrop import Repository, files, locks
+from modeldrop import Repository, disk, files, locks
 from modeldrop.errors import Interrupted, Locked, RecordDamaged
 from modeldrop.files import TEMP_PREFIX
 from modeldrop.intake import Storing, memory, walk
@@ -336,7 +336,7 @@ def test_what_a_group_that_failed_has_named_lasts_before_it_is_the_answer(
     """The way of a single run finds it by looking, and looking doesn't tell whether it lasts."""
     runs = make_runs(repository, 3)
     synced: list[str] = []
-    sync_folder, rename, begun = files.sync_folder, files.rename_if_free, itertools.count()
+    sync_folder, rename, begun = disk.sync_folder, files.rename_if_free, itertools.count()
     root = repository.home.paths.model_repository
 
     def note_folder(path: Path | str) -> None:
@@ -355,7 +355,7 @@ def test_what_a_group_that_failed_has_named_lasts_before_it_is_the_answer(
     sent = [uploads(repository, guid) for guid in runs]
     assert [len(each) for each in sent] == [1, 1, 0]
     assert not [each for each in os.listdir(root) if each.startswith(TEMP_PREFIX)]
-    monkeypatch.setattr(files, "sync_folder", note_folder)
+    monkeypatch.setattr(disk, "sync_folder", note_folder)
     for job, guid, before in zip(jobs, runs, sent, strict=True):
         synced.clear()
         storing.store(job.drop, job.request, job.watch)
@@ -371,7 +371,7 @@ def test_what_is_there_already_lasts_before_it_is_the_answer(
     """A group may have made it visible, and still be waiting for the disk."""
     (guid,) = make_runs(repository, 1)
     synced: list[str] = []
-    sync_folder = files.sync_folder
+    sync_folder = disk.sync_folder
 
     def note(folder: Path | str) -> None:
         synced.append(str(folder))
@@ -380,7 +380,7 @@ def test_what_is_there_already_lasts_before_it_is_the_answer(
     storing = storing_by(repository, Storing)
     (job,) = jobs_of(repository, [guid])
     assert storing.store_together([job]) != [None]
-    monkeypatch.setattr(files, "sync_folder", note)
+    monkeypatch.setattr(disk, "sync_folder", note)
     again = storing.store(job.drop, replace(job.request, id=new_guid()), job.watch)
     assert not again.committed.created
     root = repository.home.paths.model_repository

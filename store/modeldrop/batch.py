@@ -36,7 +36,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Final, Self
 
-from modeldrop import files
+from modeldrop import disk, files
 
 # How many are waited for by one call. For two, it takes two thirds of the time of one for each; but
 # who would have to load a library for it, as a command does that writes one record, waits for more.
@@ -309,8 +309,8 @@ class Batch:
         self.drop([*self._pending, *self._written])
         for tree in [*self._trees.values()]:
             self._drop_tree(tree)
-        for disk in self._disks.values():
-            os.close(disk)
+        for root in self._disks.values():
+            os.close(root)
         self._disks.clear()
         self._extended, self._folders = [], {}
 
@@ -337,30 +337,33 @@ class Batch:
 
     def _wait(self, unsynced: Sequence[tuple[int, str | int]]) -> None:
         """Wait until files and folders are on the disk: each by its device, and its path or fd."""
-        for device, disk in self._disks.items():
+        for device, root in self._disks.items():
             mine = [each for its, each in unsynced if its == device]
-            if go_together(disk, len(mine)):
-                files.sync_whole(disk)
+            if go_together(root, len(mine)):
+                disk.sync_whole(root)
                 continue
             for each in mine:
                 if isinstance(each, int):
-                    files.sync_data(each)
+                    disk.sync_data(each)
                 else:
-                    files.sync_path(each)
+                    disk.sync_path(each)
 
 
-def go_together(disk: int, count: int) -> bool:
-    """Return whether so many files and folders of one file system are waited for by one call."""
+def go_together(root: int, count: int) -> bool:
+    """Return whether so many files and folders of one file system are waited for by one call.
+
+    `root` is any open file on it.
+    """
     if count >= _MANY:
         most = _MOST_UNWRITTEN
-    elif count >= _FEW and files.has_library():
+    elif count >= _FEW and disk.has_library():
         most = _MOST_UNWRITTEN_OF_FEW
     else:
         return False
     if _unwritten() > count * most:
         return False
     # Asked last: it loads a library.
-    return files.syncs_whole(disk)
+    return disk.syncs_whole(root)
 
 
 def _opened(path: str) -> list[int]:

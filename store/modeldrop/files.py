@@ -1,9 +1,9 @@
 """The durable write, and the few other calls that change a file system for good.
 
-Nobody else calls `os.replace`, `os.link`, `os.rename` or `os.fsync`. What is written here is
-whole or absent under its final name, after a crash as well: temp file in the same folder, write,
-check the count, fsync, rename or link, fsync the folder. Temp files start with `.tmp-`; a crash
-may leave one behind, and nothing ever reads it.
+Nobody else calls `os.replace`, `os.link` or `os.rename`. What is written here is whole or absent
+under its final name, after a crash as well: temp file in the same folder, write, check the count,
+fsync, rename or link, fsync the folder. Temp files start with `.tmp-`; a crash may leave one
+behind, and nothing ever reads it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    import ctypes
+from modeldrop import disk
 
 TEMP_PREFIX: Final = ".tmp-"
 _TEMP_NAME: Final = re.compile(r"\.tmp-[0-9a-f]{16}(-[0-9]+)?")
@@ -29,13 +27,6 @@ _TEMP_NAME: Final = re.compile(r"\.tmp-[0-9a-f]{16}(-[0-9]+)?")
 # Linux's renameat2(): from linux/fs.h and fcntl.h.
 _RENAME_NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
-
-# The file systems whose syncfs() waits for everything and tells of all that failed, by the numbers
-# of linux/magic.h: ext4, xfs, btrfs. Not overlayfs, which forgets the failures of the one below it,
-# nor f2fs, whose own are lost, nor FUSE, which asks nobody.
-_SYNCED_WHOLE: Final = frozenset({0xEF53, 0x58465342, 0x9123683E})
-# Since 5.8 syncfs() tells of data that was lost, since 5.17 of a file system's log that was, too.
-_SYNCFS_TELLS: Final = (5, 17)
 
 # From how many bytes on it pays to have a file on its way while the next one is written.
 _SENT_OFF: Final = 2**15
@@ -91,7 +82,7 @@ def remove_temp(path: str) -> None:
 def write_durable(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace the file by `data`: readers see the old file or the new one, after a crash too."""
     _replace(os.fspath(path), data, mode, sync=True)
-    sync_folder(os.path.dirname(path))
+    disk.sync_folder(os.path.dirname(path))
 
 
 def write_quick(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -136,7 +127,7 @@ def create_durable(path: Path | str, data: bytes, mode: int = 0o644) -> bool:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temp)
-    sync_folder(os.path.dirname(name))
+    disk.sync_folder(os.path.dirname(name))
     return created
 
 
@@ -166,7 +157,7 @@ def _rename_if_absent(
     import ctypes  # noqa: PLC0415 - needed for folders, and on vfat, exfat and a few others
 
     try:
-        renameat2 = _libc().renameat2
+        renameat2 = disk.libc().renameat2
     except AttributeError:
         raise NoExclusiveCreate(errno.ENOSYS, "the system has no rename without replace") from None
     names = (source, os.fsencode(temp), target, os.fsencode(path))
@@ -199,15 +190,15 @@ def lead_to(path: str, to: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temp)
         raise
-    sync_folder(os.path.dirname(path))
+    disk.sync_folder(os.path.dirname(path))
 
 
 def rename(source: Path, target: Path) -> None:
     """Rename what is whole and synced, replacing a file at `target`, and make that last."""
     os.replace(source, target)
-    sync_folder(target.parent)
+    disk.sync_folder(target.parent)
     if source.parent != target.parent:
-        sync_folder(source.parent)
+        disk.sync_folder(source.parent)
 
 
 def rename_if_absent(source: Path, target: Path) -> None:
@@ -228,10 +219,10 @@ def rename_if_absent(source: Path, target: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     if source.parent != target.parent:
         # Before its old name goes: otherwise a power loss could take both.
-        sync_folder(target.parent)
+        disk.sync_folder(target.parent)
     if not is_folder:
         source.unlink(missing_ok=True)
-    sync_folder(source.parent)
+    disk.sync_folder(source.parent)
 
 
 def rename_if_free(temp: str, path: str) -> bool:
@@ -279,9 +270,9 @@ def move_if_absent(source: int, name: str, target: int, new_name: str) -> None:
             os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
     if not free:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
-    os.fsync(target)
+    disk.sync_file(target)
     if source != target:
-        os.fsync(source)
+        disk.sync_file(source)
 
 
 def _is_there(folder: int, name: str) -> bool:
@@ -308,20 +299,20 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
 def truncate_durable(fd: int, size: int) -> None:
     """Cut an open file at `size` and make that last."""
     os.ftruncate(fd, size)
-    os.fsync(fd)
+    disk.sync_file(fd)
 
 
 def remove_durable(path: Path) -> None:
     """Remove a file, if it is there, and make that last."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
-        sync_folder(path.parent)
+        disk.sync_folder(path.parent)
 
 
 def make_folders(path: Path | str, mode: int = 0o755) -> None:
     """Make a folder and those above it that are missing, each of them durable."""
     for folder in begin_folders(path, mode):
-        sync_folder(folder)
+        disk.sync_folder(folder)
 
 
 def begin_folders(path: Path | str, mode: int = 0o755) -> list[str]:
@@ -354,97 +345,6 @@ def begin_folders(path: Path | str, mode: int = 0o755) -> list[str]:
         name = missing.pop()
 
 
-def sync_data(fd: int) -> None:
-    """Wait until the bytes of an open file are on the disk, and its size.
-
-    Raises:
-        OSError: how much is on the disk is unknown, and the sync mustn't be tried again: the
-            kernel forgets the failed pages.
-    """
-    os.fdatasync(fd)
-
-
-def sync_file(fd: int) -> None:
-    """Wait until an open file is on the disk, its size and times included."""
-    os.fsync(fd)
-
-
-def sync_folder(path: Path | str) -> None:
-    """Wait until a folder's entries are on the disk."""
-    # What has nothing above it by name is in the working folder.
-    fd = os.open(path or os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_path(path: str) -> None:
-    """Wait until a file or folder is on the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_whole(fd: int) -> None:
-    """Wait until all that was written to the file system of an open file is on the disk.
-
-    Tells of every write to it that failed since `fd` was opened, whoever made it; so it has to be
-    open before what is relied on is written, and `syncs_whole` has to be true of it.
-
-    Raises:
-        OSError: some write failed; which one is unknown.
-    """
-    import ctypes  # noqa: PLC0415 - a command that writes one record doesn't need it
-
-    if _libc().syncfs(fd):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
-        # It gave up after an error, and has nothing to wait for any more.
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-
-def syncs_whole(fd: int) -> bool:
-    """Return whether `sync_whole` of this file system is as good as the sync of each file."""
-    if sys.platform != "linux" or _kernel() < _SYNCFS_TELLS:
-        return False
-    import ctypes  # noqa: PLC0415 - as above
-
-    # The type is the first word of struct statfs, which has some 120 bytes. Where it isn't, no
-    # type is recognised.
-    found = (ctypes.c_ulong * 64)()
-    return _libc().fstatfs(fd, found) == 0 and found[0] in _SYNCED_WHOLE
-
-
-def has_library() -> bool:
-    """Return whether the library that `sync_whole` needs is loaded already."""
-    return _libc.cache_info().currsize > 0
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    import ctypes  # noqa: PLC0415 - as above
-
-    return ctypes.CDLL(None, use_errno=True)
-
-
-@functools.cache
-def _kernel() -> tuple[int, ...]:
-    numbers = os.uname().release.split(".")[:2]
-    return tuple(int(number) if number.isdigit() else 0 for number in numbers)
-
-
-def sync_tree(path: Path) -> None:
-    """Wait until a folder and everything in it is on the disk."""
-    for folder, _, names in os.walk(path):
-        for name in names:
-            sync_path(os.path.join(folder, name))
-        sync_folder(Path(folder))
-
-
 def others_can_write(path: Path) -> bool:
     """Return whether somebody else than the owner may write to a file or folder."""
     return bool(path.stat().st_mode & stat.S_IWOTH)
@@ -473,22 +373,11 @@ def write_temp(
     try:
         _write_all(fd, data)
         if sync:
-            os.fsync(fd)
+            disk.sync_file(fd)
         elif send and len(data) >= _SENT_OFF:
-            send_off(fd)
+            disk.send_off(fd)
     finally:
         os.close(fd)
-
-
-def send_off(fd: int) -> None:
-    """Have the kernel begin to write an open file to the disk, without waiting for it.
-
-    It does so when it is told that nobody needs it in memory any more; what is on its way stays
-    there all the same. Linux has a call that says just that, which Python lacks.
-    """
-    # A file system that knows no such advice is told nothing.
-    with contextlib.suppress(OSError):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from modeldrop import batch, files, ranges, unfinished
+from modeldrop import batch, disk, files, ranges, unfinished
 from modeldrop.backend.base import Backend, Gathering, Ranged, Source, Stored
 from modeldrop.copies import check_names, files_in, same
 from modeldrop.parallel import Progress, in_parallel
@@ -104,13 +104,13 @@ class _Pull:
         """Return when all of it is there, verified, and on the disk."""
         every = self._artifact.files
         # Before anything is written: it is told of every write that fails from now on.
-        disk = os.open(self._gathered.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(self._gathered.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             folders = self._make_folders()
             count = len(every) + len(folders)
             # What an earlier pull wrote may have failed before, and somebody else been told of it.
-            together = self._fresh and batch.go_together(disk, count)
-            with Syncing(disk, whole=True) as syncing:
+            together = self._fresh and batch.go_together(root, count)
+            with Syncing(root, whole=True) as syncing:
                 there = self._gather(every, moved, syncing if together else None)
                 left = [file for number, file in enumerate(every) if number not in there]
                 done = in_parallel(self._threads, self._fetch, left, moved)
@@ -118,15 +118,15 @@ class _Pull:
                 if bad:
                     raise damage(self._artifact, bad, self._backend.url)
                 # Others may have begun to write much meanwhile, which isn't to be waited for.
-                if together and batch.go_together(disk, count):
+                if together and batch.go_together(root, count):
                     syncing.finish()
                     return
             for _ in in_parallel(self._threads, self._sync, every):
                 pass
             for folder in folders:
-                files.sync_folder(folder)
+                disk.sync_folder(folder)
         finally:
-            os.close(disk)
+            os.close(root)
 
     def _gather(
         self, every: Sequence[StoredFile], moved: Progress, syncing: Syncing | None
@@ -191,7 +191,7 @@ class _Pull:
         return content if self._artifact.type == "file" else content / file.path
 
     def _sync(self, file: StoredFile, _: Progress) -> None:
-        files.sync_path(str(self._place(file)))
+        disk.sync_path(str(self._place(file)))
 
     def _fetch(self, file: StoredFile, moved: Progress) -> bool:
         """Bring a file where it belongs; return whether it is what was recorded."""
@@ -241,7 +241,7 @@ class _Pull:
             if large:
                 syncing.finish()
         if _CHUNK < file.size <= _LARGE:
-            files.send_off(fd)
+            disk.send_off(fd)
         return self._judge(file, fd, sha256)
 
     @staticmethod

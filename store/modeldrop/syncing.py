@@ -1,6 +1,6 @@
 """A disk that is kept at it while much is written, so that little is left to wait for at the end.
 
-That bytes are on their way (`files.send_off`) has a disk with a cache of its own, as a virtual
+That bytes are on their way (`disk.send_off`) has a disk with a cache of its own, as a virtual
 machine is given one, take them, and write them down only once somebody waits. So a thread waits
 while the next ones are written: of what comes as fast as the disk writes, a tenth is left then.
 """
@@ -11,7 +11,7 @@ import threading
 from types import TracebackType
 from typing import Final, Self
 
-from modeldrop import files
+from modeldrop import disk
 
 # So many bytes are written between two waits, each of which costs the file system an entry in its
 # own journal.
@@ -29,7 +29,7 @@ class Syncing:
     def __init__(self, fd: int, *, whole: bool = False) -> None:
         """Wait for nothing yet; the file stays open for as long as the context does.
 
-        `whole` is all of its file system, as `files.sync_whole` says.
+        `whole` is all of its file system, as `disk.sync_whole` says.
         """
         self._fd = fd
         self._whole = whole
@@ -60,9 +60,9 @@ class Syncing:
         if self._failed is not None:
             raise self._failed
         if self._whole:
-            files.sync_whole(self._fd)
+            disk.sync_whole(self._fd)
         else:
-            files.sync_file(self._fd)
+            disk.sync_file(self._fd)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -106,9 +106,9 @@ class Syncing:
                 self._unsynced = 0
             try:
                 if self._whole:
-                    files.sync_whole(self._fd)
+                    disk.sync_whole(self._fd)
                 else:
-                    files.sync_data(self._fd)
+                    disk.sync_data(self._fd)
             except OSError as failed:
                 self._failed = failed
                 return

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modeldrop import Repository, files
+from modeldrop import Repository, disk
 from modeldrop.backend import open_backend
 from modeldrop.backend.objects import ObjectBackend
 from modeldrop.deployment_records import Current
@@ -156,7 +156,7 @@ def lead_in_two_steps(path: str, to: str) -> None:
     # The gap that it has anyway, wide enough for a reader in a tight loop to come by.
     time.sleep(0.002)
     os.symlink(to, path)
-    files.sync_folder(os.path.dirname(path))
+    disk.sync_folder(os.path.dirname(path))
 
 
 def replace_in_two_steps(self: ObjectBackend, key: str, data: bytes) -> None:

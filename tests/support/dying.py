@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop import batch, files
+from modeldrop import batch, disk
 from support.killing import interpose
 
 
@@ -81,7 +81,7 @@ class Disk:
         self._fails_in: int | None = None
         for name in ("fsync", "fdatasync"):
             patch.setattr(os, name, self._wait)
-        patch.setattr(files, "sync_whole", self._wait_whole)
+        patch.setattr(disk, "sync_whole", self._wait_whole)
         # Not by how much the machine has to write, and what it has loaded: that differs each time.
         patch.setattr(batch, "go_together", lambda *_: False)
         for name in ("pwrite", "write"):

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from modeldrop import files
+from modeldrop import disk, files
 
 _CHANGING: Final = (
     *("pwrite", "fsync", "fdatasync", "ftruncate"),
@@ -80,8 +80,8 @@ def interpose(step: Callable[[], None], put: Callable[[object, str, object], Non
 
     for name in _CHANGING:
         put(os, name, mortal(getattr(os, name)))
-    for name in ("sync_whole", "rename_if_free"):
-        put(files, name, mortal(getattr(files, name)))
+    for room, name in ((disk, "sync_whole"), (files, "rename_if_free")):
+        put(room, name, mortal(getattr(room, name)))
 
     write = os.write
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from modeldrop import files
+from modeldrop import disk, files
 from support import powerloss
 from support.acts import ACTS
 from support.acts.world import HOME, Act, go_elsewhere, make_elsewhere, setup
@@ -237,7 +237,7 @@ def play_without(name: str, mode: str, folder: str, waits: list[str]) -> tuple[i
     return checked, green
 
 
-LEFT_OUT: Final = "modeldrop/files.py: create_durable: sync_folder"
+LEFT_OUT: Final = "modeldrop/files.py: create_durable: disk.sync_folder"
 
 
 def record_promotion(folder: str, left_out: int) -> list[str]:
@@ -246,12 +246,12 @@ def record_promotion(folder: str, left_out: int) -> list[str]:
     if left_out:
 
         def without_a_wait(*arguments: object) -> bool:
-            sync = files.sync_folder
-            files.sync_folder = lambda path: None  # noqa: ARG005 - whatever the folder
+            sync = disk.sync_folder
+            disk.sync_folder = lambda path: None  # noqa: ARG005 - whatever the folder
             try:
                 return real(*arguments)  # type: ignore[arg-type] # as it was called
             finally:
-                files.sync_folder = sync
+                disk.sync_folder = sync
 
         files.create_durable = without_a_wait  # type: ignore[assignment] # the same
     recording = Player("promote", ALONE, Path(folder)).recording

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import pytest
 
-from modeldrop import Repository, files, layout
+from modeldrop import Repository, disk, layout
 from modeldrop.backend.base import Capabilities, Stored
 from modeldrop.backend.local import LocalBackend
 from modeldrop.errors import BackendError, BackendUnreachable
@@ -93,7 +93,7 @@ def unhurried(patch: pytest.MonkeyPatch) -> None:
     """Have nobody wait for the disk, or between two tries: power stays on, and time is precious."""
     for name in ("fsync", "fdatasync"):
         patch.setattr(os, name, lambda _: None)
-    patch.setattr(files, "sync_whole", lambda _: None)
+    patch.setattr(disk, "sync_whole", lambda _: None)
     for name in ("sequence._PAUSE_FIRST", "sequence._PAUSE_MOST", "patience._PAUSE_FIRST"):
         module = "backend." * name.startswith("patience") + name
         patch.setattr(f"modeldrop.{module}", 0.0)

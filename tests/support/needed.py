@@ -16,10 +16,10 @@ Where = tuple[str, str]
 _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ("claim", ALONE): (
         "modeldrop/backend/local_files.py: LocalWriter.finish: self._syncing.finish",
-        "modeldrop/backend/local_files.py: LocalWriter.finish: files.sync_folder",
+        "modeldrop/backend/local_files.py: LocalWriter.finish: disk.sync_folder",
         "modeldrop/backend/local_files.py: LocalWriter.finish: self._named",
-        "modeldrop/files.py: sync_file: os.fsync",
-        "modeldrop/syncing.py: Syncing.finish: files.sync_file",
+        "modeldrop/disk.py: sync_file: os.fsync",
+        "modeldrop/syncing.py: Syncing.finish: disk.sync_file",
         "modeldrop/home.py: Home.claim: write_durable",
         "modeldrop/home.py: Home._put_aside: write_durable",
         "modeldrop/home.py: Home._put_aside: write_durable (2)",
@@ -28,49 +28,49 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ),
     ("deploy", ALONE): (
         "modeldrop/backend/local.py: LocalBackend.lead: files.lead_to",
-        "modeldrop/files.py: lead_to: sync_folder",
+        "modeldrop/files.py: lead_to: disk.sync_folder",
         "modeldrop/interrupted.py: Interrupted.note: files.make_folders",
         "modeldrop/interrupted.py: Interrupted.note: files.write_durable",
     ),
     ("deploy", KILLED): ("modeldrop/placement.py: Place._switch: self._backend.confirm",),
     ("deploy", OTHER): ("modeldrop/deploying.py: Deployer._live: turn.sequence.confirm",),
     ("deploy, undone", KILLED): (
-        "modeldrop/backend/local.py: LocalBackend._remove_empty: files.sync_folder",
+        "modeldrop/backend/local.py: LocalBackend._remove_empty: disk.sync_folder",
     ),
     ("disown", ALONE): ("modeldrop/home.py: Home.disown: write_durable",),
     ("drop", ALONE): (
-        "modeldrop/files.py: sync_tree: sync_path",
-        "modeldrop/files.py: sync_tree: sync_folder",
+        "modeldrop/disk.py: sync_tree: sync_path",
+        "modeldrop/disk.py: sync_tree: sync_folder",
         "modeldrop/intake/aside.py: held_open: files.write_durable",
         "modeldrop/intake/aside.py: held_open: files.remove_durable",
-        "modeldrop/intake/dropping.py: drop: files.sync_tree",
+        "modeldrop/intake/dropping.py: drop: disk.sync_tree",
         "modeldrop/intake/dropping.py: _put: files.rename_if_absent",
         "modeldrop/intake/dropping.py: _merge: files.rename (2)",
         "modeldrop/intake/joining.py: join: files.write_durable",
     ),
     ("drop, new", ALONE): (
-        "modeldrop/intake/dropping.py: new_run: files.sync_tree",
+        "modeldrop/intake/dropping.py: new_run: disk.sync_tree",
         "modeldrop/intake/dropping.py: new_run: files.rename",
     ),
     ("export", ALONE): (
-        "modeldrop/files.py: rename: sync_folder",
+        "modeldrop/files.py: rename: disk.sync_folder",
         "modeldrop/imports/packing.py: pack: sync_file",
         "modeldrop/imports/packing.py: pack: rename",
         "modeldrop/imports/packing.py: pack: rename_if_absent",
     ),
     ("fetch", ALONE): (
         "modeldrop/journal/copies.py: Copies.append: files.make_folders",
-        "modeldrop/journal/copies.py: Copies.append: files.sync_folder",
+        "modeldrop/journal/copies.py: Copies.append: disk.sync_folder",
         "modeldrop/journal/copies.py: Copies.append: batch.finish",
     ),
     ("fetch", KILLED): (
-        "modeldrop/journal/copies.py: Copies.confirm: files.sync_folder",
+        "modeldrop/journal/copies.py: Copies.confirm: disk.sync_folder",
         "modeldrop/sync.py: Sync.fetch: self._copies.confirm",
         "modeldrop/sync.py: Sync._keep: self._backend.confirm",
     ),
     ("fetch", WHOLE): (
-        "modeldrop/batch.py: Batch._wait: files.sync_whole",
-        "modeldrop/files.py: sync_whole: _libc().syncfs",
+        "modeldrop/batch.py: Batch._wait: disk.sync_whole",
+        "modeldrop/disk.py: sync_whole: libc().syncfs",
     ),
     ("hooks", ALONE): (
         "modeldrop_daemon/hooks.py: Hooks._forget: remove_durable",
@@ -83,10 +83,10 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ("init", ALONE): (
         "modeldrop/backend/local.py: LocalBackend.create: files.create_durable",
         "modeldrop/backend/local.py: LocalBackend.create: self._sync",
-        "modeldrop/backend/local.py: LocalBackend._sync: files.sync_folder",
+        "modeldrop/backend/local.py: LocalBackend._sync: disk.sync_folder",
         "modeldrop/config.py: save: write_durable",
         "modeldrop/files.py: create_durable: write_temp",
-        "modeldrop/files.py: create_durable: sync_folder",
+        "modeldrop/files.py: create_durable: disk.sync_folder",
         "modeldrop/founding.py: found_home: make_folders",
         "modeldrop/home.py: make_home: write_durable",
         "modeldrop/home.py: make_home: write_durable (2)",
@@ -101,19 +101,19 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/batch.py: Batch.sync: self._wait",
         "modeldrop/batch.py: Batch.finish: self._give",
         "modeldrop/batch.py: Batch._give: self._wait",
-        "modeldrop/batch.py: Batch._wait: files.sync_data",
-        "modeldrop/batch.py: Batch._wait: files.sync_path",
+        "modeldrop/batch.py: Batch._wait: disk.sync_data",
+        "modeldrop/batch.py: Batch._wait: disk.sync_path",
         "modeldrop/files.py: write_durable: _replace",
-        "modeldrop/files.py: write_durable: sync_folder",
-        "modeldrop/files.py: sync_data: os.fdatasync",
-        "modeldrop/files.py: sync_folder: os.fsync",
-        "modeldrop/files.py: sync_path: os.fsync",
-        "modeldrop/files.py: write_temp: os.fsync",
+        "modeldrop/files.py: write_durable: disk.sync_folder",
+        "modeldrop/disk.py: sync_data: os.fdatasync",
+        "modeldrop/disk.py: sync_folder: os.fsync",
+        "modeldrop/disk.py: sync_path: os.fsync",
+        "modeldrop/files.py: write_temp: disk.sync_file",
         "modeldrop/journal/log.py: Journal._open: files.write_durable",
         "modeldrop/journal/log.py: Journal._commit: batch.finish",
     ),
     ("journal, torn", ALONE): (
-        "modeldrop/files.py: make_folders: sync_folder",
+        "modeldrop/files.py: make_folders: disk.sync_folder",
         "modeldrop/journal/log.py: Journal._keep: files.make_folders",
         "modeldrop/journal/log.py: Journal._keep: files.write_durable",
     ),
@@ -125,7 +125,7 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/sealing.py: Sealing.create: remove_durable",
     ),
     ("leave, deleted", ALONE): (
-        "modeldrop/intake/afterwards.py: _remove: files.sync_file",
+        "modeldrop/intake/afterwards.py: _remove: disk.sync_file",
         "modeldrop/intake/removal.py: note: files.write_durable",
     ),
     ("leave, deleted", KILLED): ("modeldrop/intake/afterwards.py: _recover: files.move_if_absent",),
@@ -134,7 +134,7 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
         "modeldrop/intake/afterwards.py: _move_into: files.move_if_absent",
     ),
     ("leave, stays", ALONE): (
-        "modeldrop/files.py: move_if_absent: os.fsync",
+        "modeldrop/files.py: move_if_absent: disk.sync_file",
         "modeldrop/intake/afterwards.py: _going_back: files.move_if_absent",
     ),
     ("promote", OTHER): ("modeldrop/promotion.py: Promotion.place: sequence.confirm",),
@@ -144,19 +144,19 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ),
     ("pull", ALONE): (
         "modeldrop/cache.py: cached: files.make_folders",
-        "modeldrop/files.py: rename_if_absent: sync_folder",
+        "modeldrop/files.py: rename_if_absent: disk.sync_folder",
         "modeldrop/pulling.py: pull: files.make_folders",
         "modeldrop/pulling.py: pull: files.rename_if_absent",
-        "modeldrop/pulling.py: _Pull.fetch: files.sync_folder",
-        "modeldrop/pulling.py: _Pull._sync: files.sync_path",
+        "modeldrop/pulling.py: _Pull.fetch: disk.sync_folder",
+        "modeldrop/pulling.py: _Pull._sync: disk.sync_path",
     ),
     ("pull", WHOLE): (
         "modeldrop/pulling.py: _Pull.fetch: syncing.finish",
-        "modeldrop/syncing.py: Syncing.finish: files.sync_whole",
+        "modeldrop/syncing.py: Syncing.finish: disk.sync_whole",
     ),
     ("rebuild", ALONE): (
-        "modeldrop/files.py: rename_if_absent: sync_folder (2)",
-        "modeldrop/files.py: remove_durable: sync_folder",
+        "modeldrop/files.py: rename_if_absent: disk.sync_folder (2)",
+        "modeldrop/files.py: remove_durable: disk.sync_folder",
         "modeldrop/intents.py: Intents.clear: rename_if_absent",
         "modeldrop/rebuild.py: _restore: write_durable",
         "modeldrop/rebuild.py: _restore: remove_durable",
@@ -166,8 +166,8 @@ _BY_ACT: Final[dict[Where, tuple[str, ...]]] = {
     ),
     ("register", ALONE): ("modeldrop/counters.py: bring_forward: write_durable",),
     ("register", KILLED): (
-        "modeldrop/backend/local.py: LocalBackend.confirm: files.sync_folder",
-        "modeldrop/journal/log.py: Journal._confirm: files.sync_folder",
+        "modeldrop/backend/local.py: LocalBackend.confirm: disk.sync_folder",
+        "modeldrop/journal/log.py: Journal._confirm: disk.sync_folder",
         "modeldrop/sequence.py: Sequence.confirm: self._backend.confirm",
     ),
     ("register", OTHER): ("modeldrop/registrar.py: Registrar._one: self._versions.confirm",),
@@ -223,14 +223,14 @@ NOT_NEEDED: Final[dict[str, str]] = {
     "modeldrop/backend/local.py: LocalBackend.replace: self._sync": (
         "a folder is led to by a link; only stores have a record replaced"
     ),
-    "modeldrop/files.py: rename: sync_folder (2)": (
+    "modeldrop/files.py: rename: disk.sync_folder (2)": (
         "a name that comes back there is a temporary one's, or that of a folder, which has "
         "one name at a time"
     ),
-    "modeldrop/files.py: move_if_absent: os.fsync (2)": (
+    "modeldrop/files.py: move_if_absent: disk.sync_file (2)": (
         "only folders are moved so, and a folder has one name at a time"
     ),
-    "modeldrop/files.py: truncate_durable: os.fsync": (
+    "modeldrop/files.py: truncate_durable: disk.sync_file": (
         "what was cut and comes back is past HEAD, and is cut again"
     ),
     "modeldrop/finding/index.py: Index._file: files.make_folders": ("it can be made again, and is"),
@@ -238,7 +238,7 @@ NOT_NEEDED: Final[dict[str, str]] = {
         "those in the home itself are waited for with `home.json`, and the deeper ones can be"
         " made again"
     ),
-    "modeldrop/intake/afterwards.py: _done: files.sync_file": (
+    "modeldrop/intake/afterwards.py: _done: disk.sync_file": (
         "the move aside that follows waits for the same folder"
     ),
     "modeldrop/intake/aside.py: aside: files.make_folders": (
@@ -276,10 +276,10 @@ NOT_NEEDED: Final[dict[str, str]] = {
     "modeldrop/sequence.py: Sequence.append: self.confirm": (
         "met only where two hosts append the same at the same moment"
     ),
-    "modeldrop/syncing.py: Syncing._work: files.sync_data": (
+    "modeldrop/syncing.py: Syncing._work: disk.sync_data": (
         "all of it is waited for once more at the end, which this only makes short"
     ),
-    "modeldrop/syncing.py: Syncing._work: files.sync_whole": (
+    "modeldrop/syncing.py: Syncing._work: disk.sync_whole": (
         "all of it is waited for once more at the end, which this only makes short"
     ),
 }

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import modeldrop
-from modeldrop import batch, files
+from modeldrop import batch, disk, files
 
 if TYPE_CHECKING:
     import ctypes
@@ -241,10 +241,10 @@ class Recorder:
         for name in ("writev", "pwritev", "truncate", "sync", "posix_fallocate", "mknod", "mkfifo"):
             setattr(os, name, functools.partial(_unknown, name))
         builtins.open = io.open = self._open_file  # type: ignore[assignment] # as open() in all that is used
-        library: Any = _Library(self, files._libc())
-        files._libc = functools.cache(lambda: library)
-        files._libc()
-        files.syncs_whole = lambda fd: whole  # noqa: ARG005 - whatever the disk
+        library: Any = _Library(self, disk.libc())
+        disk.libc = functools.cache(lambda: library)
+        disk.libc()
+        disk.syncs_whole = lambda fd: whole  # noqa: ARG005 - whatever the disk
         batch._read_unwritten = lambda: 0
 
     def _wrapped(self, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ def change(name: str) -> None:
 
 def _wait_for_the_whole_disk() -> None:
     """Do as on ext4, xfs and btrfs with nothing else to write."""
-    batch.go_together = lambda disk, count: count > 1  # noqa: ARG005 - whatever the disk
+    batch.go_together = lambda root, count: count > 1  # noqa: ARG005 - whatever the disk
 
 
 def _write_in_place() -> None:

@@ -1,7 +1,7 @@
 """Every place in the product that waits for the disk, found in its source.
 
-Such a place is a call of what waits: of the system, of a function of `files` that does, of a batch,
-or of a record's `confirm`. `without` takes one of them out of a recording.
+Such a place is a call of what waits: of the system, of a function of `disk` or `files` that does,
+of a batch, or of a record's `confirm`. `without` takes one of them out of a recording.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import modeldrop
 from support.recording import Synced
 
 _ROOT: Final = Path(modeldrop.__file__).parents[2]
-_FILES: Final = "store/modeldrop/files.py"
-_SYSTEM: Final = frozenset({"os.fsync", "os.fdatasync", "_libc().syncfs"})
+# Where the functions are that wait, the lower one first: it alone asks the system.
+_ROOMS: Final = {"disk": "store/modeldrop/disk.py", "files": "store/modeldrop/files.py"}
+_SYSTEM: Final = frozenset({"os.fsync", "os.fdatasync", "libc().syncfs"})
 # Methods that wait, by the names that their objects have wherever they are called.
 _METHODS: Final = frozenset(
     {
@@ -75,16 +76,16 @@ def without(name: str) -> Callable[[Synced], bool]:
 def _in(path: Path) -> Iterator[Wait]:
     where = path.relative_to(_ROOT).as_posix()
     tree = ast.parse(path.read_text("utf-8"))
-    waiting = _waiting()
+    waiting = _named(where)
     seen: Counter[str] = Counter()
     called: set[ast.expr] = set()
     for function, node in _nodes(tree, ""):
         if isinstance(node, ast.Call):
             called.add(node.func)
-            if not _waits(node, where, waiting):
+            if not _waits(node, waiting):
                 continue
         # A function that is handed on is called somewhere else.
-        elif node in called or not _is_of_files(node, waiting, where):
+        elif node in called or not _is_named(node, waiting):
             continue
         what = ast.unparse(node.func if isinstance(node, ast.Call) else node)
         place = f"{where.partition('/')[2]}: {function}: {what}"
@@ -105,16 +106,11 @@ def _nodes(tree: ast.AST, function: str) -> Iterator[tuple[str, ast.expr]]:
             yield from _nodes(node, named)
 
 
-def _waits(call: ast.Call, where: str, waiting: frozenset[str]) -> bool:
-    what = ast.unparse(call.func)
-    if what in _METHODS:
+def _waits(call: ast.Call, waiting: frozenset[str]) -> bool:
+    if ast.unparse(call.func) in _METHODS:
         return True
-    if where == _FILES and what in _SYSTEM:
-        return True
-    if not _is_of_files(call.func, waiting, where):
-        return False
     # Where it is passed on, it was decided before.
-    return _told(call) in {None, True}
+    return _is_named(call.func, waiting) and _told(call) in {None, True}
 
 
 def _told(call: ast.Call) -> object:
@@ -125,40 +121,45 @@ def _told(call: ast.Call) -> object:
     return None
 
 
-def _is_of_files(node: ast.expr, waiting: frozenset[str], where: str) -> bool:
-    if isinstance(node, ast.Attribute):
-        return ast.unparse(node.value) == "files" and node.attr in waiting
-    if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
+def _is_named(node: ast.expr, waiting: frozenset[str]) -> bool:
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         return False
-    return node.id in (waiting if where == _FILES else waiting & _imported(where))
+    return ast.unparse(node) in waiting
 
 
 @functools.cache
-def _imported(where: str) -> frozenset[str]:
-    """Return the names that a module takes from `files`."""
-    tree = ast.parse((_ROOT / where).read_text("utf-8"))
-    return frozenset(
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "modeldrop.files"
-        for alias in node.names
-    )
+def _named(where: str) -> frozenset[str]:
+    """Return by what names a module calls the functions that wait."""
+    every = _waiting()
+    found = {f"{room}.{name}" for room, names in every.items() for name in names}
+    for node in ast.walk(ast.parse((_ROOT / where).read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = every.get(node.module.removeprefix("modeldrop."), frozenset())
+            found |= {each.asname or each.name for each in node.names if each.name in names}
+    for room, path in _ROOMS.items():
+        if path == where:
+            found |= every[room]
+    return frozenset(found | _SYSTEM) if where == _ROOMS["disk"] else frozenset(found)
 
 
 @functools.cache
-def _waiting() -> frozenset[str]:
-    """Return the functions of `files` that wait for the disk, by themselves or by others."""
-    tree = ast.parse((_ROOT / _FILES).read_text("utf-8"))
-    calls = {
-        node.name: {
-            ast.unparse(each.func)
-            for each in ast.walk(node)
-            if isinstance(each, ast.Call) and _told(each) is not False
+def _waiting() -> dict[str, frozenset[str]]:
+    """Return the functions of each room that wait for the disk, by themselves or by others."""
+    rooms: dict[str, frozenset[str]] = {}
+    below = _SYSTEM
+    for room, path in _ROOMS.items():
+        calls = {
+            node.name: {
+                ast.unparse(each.func)
+                for each in ast.walk(node)
+                if isinstance(each, ast.Call) and _told(each) is not False
+            }
+            for node in ast.parse((_ROOT / path).read_text("utf-8")).body
+            if isinstance(node, ast.FunctionDef)
         }
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-    }
-    found = {name for name, called in calls.items() if called & _SYSTEM}
-    while more := {name for name, called in calls.items() if called & found} - found:
-        found |= more
-    return frozenset(found)
+        found = {name for name, called in calls.items() if called & below}
+        while more := {name for name, called in calls.items() if called & found} - found:
+            found |= more
+        rooms[room] = frozenset(found)
+        below |= {f"{room}.{name}" for name in found}
+    return rooms

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from modeldrop import Repository, files, locks
+from modeldrop import Repository, disk, files, locks
 from modeldrop import batch as batches
 from modeldrop.backend.local import LocalBackend
 from modeldrop.batch import Batch
@@ -61,7 +61,7 @@ def write_and_die(path: str, call: int, how: str) -> str:
 
 def batch_and_die(folder: str, call: int, how: str) -> str:
     """Write a file and two folders by a batch, unless the process dies before that call."""
-    files.syncs_whole = lambda fd: how == "together"  # noqa: ARG005 - by the kind of disk
+    disk.syncs_whole = lambda fd: how == "together"  # noqa: ARG005 - by the kind of disk
     batches._unwritten = lambda: 0
     batches._MANY = 2  # type: ignore[misc] # as in a larger batch
     killing.before_call(call)

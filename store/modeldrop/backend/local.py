@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
-from modeldrop import files, layout, locks
+from modeldrop import disk, files, layout, locks
 from modeldrop.backend.base import Backend, Capabilities, Stored, Unfinished, check_key
 from modeldrop.backend.local_files import LocalSource, LocalWriter, told
 from modeldrop.batch import Batch, Pending
@@ -123,7 +123,7 @@ class LocalBackend:
         path = self._path(key)
         with self._told("look at", path):
             for folder in [*self._above(path), os.path.dirname(path)]:
-                files.sync_folder(folder)
+                disk.sync_folder(folder)
 
     def create_in(self, batch: Batch, key: str, data: bytes) -> Pending | None:
         """Have a file or record created with all else of a folder of the root, if that is absent.
@@ -327,7 +327,7 @@ class LocalBackend:
         while folder != self._root and not folder.is_dir():
             folder = folder.parent
         with contextlib.suppress(FileNotFoundError):
-            files.sync_folder(folder)
+            disk.sync_folder(folder)
 
     def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[Unfinished]:
         """Remove the temporary files and folders that nobody has written to since a time."""
@@ -411,7 +411,7 @@ class LocalBackend:
         for folder in made:
             # What was removed meanwhile holds nothing of ours.
             with contextlib.suppress(FileNotFoundError):
-                files.sync_folder(folder)
+                disk.sync_folder(folder)
 
     def _in_folder(self, path: str, action: Callable[[], _T], made: list[str]) -> _T:
         """Do what needs the path's folder, and make that first if it is missing.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from modeldrop import files
+from modeldrop import disk, files
 from modeldrop.errors import BackendError, BackendRefused, BackendUnreachable
 from modeldrop.names import printable
 from modeldrop.syncing import Syncing
@@ -95,7 +95,7 @@ class LocalWriter:
                 if not linked:
                     self._refuse("it is there already")
                 self._temp.unlink(missing_ok=True)
-                files.sync_folder(self._path.parent)
+                disk.sync_folder(self._path.parent)
                 self._named()
         except BaseException:
             self.abort()

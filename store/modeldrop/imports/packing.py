@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from modeldrop import layout
+from modeldrop.disk import sync_file
 from modeldrop.errors import AliasNotFound, Conflict, UsageError, VersionNotFound
-from modeldrop.files import rename, rename_if_absent, sync_file, temp_beside
+from modeldrop.files import rename, rename_if_absent, temp_beside
 from modeldrop.form import now
 from modeldrop.names import printable
 from modeldrop.records import Artifact, Bundle, Member, Revision, StoredFile, Version

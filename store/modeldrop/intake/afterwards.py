@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
-from modeldrop import files
+from modeldrop import disk, files
 from modeldrop.errors import Conflict, ModeldropError, NotFound, SourceChanged
 from modeldrop.intake import lease, removal, walk
 from modeldrop.intake.observation import SeenFile
@@ -130,7 +130,7 @@ def _remove(staging: Path, root: int, aside: str, listed: tuple[SeenFile, ...]) 
         os.rmdir(aside, dir_fd=root)
     finally:
         # First this, then the list: without the list, what is in there would come back.
-        files.sync_file(root)
+        disk.sync_file(root)
         removal.forget(staging, _token(aside))
 
 
@@ -233,7 +233,7 @@ def _done(staging: Path, root: int) -> Iterator[int]:
     """Yield the descriptor of the folder `done`, made if it is missing."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(walk.DONE, dir_fd=root)
-        files.sync_file(root)
+        disk.sync_file(root)
     try:
         fd = os.open(walk.DONE, _FOLDER, dir_fd=root)
     except OSError as error:

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modeldrop import files
+from modeldrop import disk, files
 from modeldrop.errors import DropRefused, NotFound, SourceChanged
 from modeldrop.form import Fields
 from modeldrop.intake import joining, lease, marker
@@ -56,7 +56,7 @@ def new_run(
     run = new_guid()
     with _aside(staging) as aside:
         _declare(aside, experiment, metadata, register=register)
-        files.sync_tree(aside)
+        disk.sync_tree(aside)
         files.rename(aside, staging / run)
     return run
 
@@ -110,7 +110,7 @@ def drop(
             _copy(source, aside / source.name, network)
         _declare(aside, experiment, metadata, register=register)
         _mark(aside, sources)
-        files.sync_tree(aside)
+        disk.sync_tree(aside)
         _check_unchanged(sources)
         _put(aside, target)
     return guid

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from modeldrop import files
+from modeldrop import disk, files
 from modeldrop.batch import Batch
 from modeldrop.errors import JournalDamaged, RecordDamaged
 from modeldrop.form import damaged
@@ -95,7 +95,7 @@ class Copies:
         try:
             if not segments[0].begins:
                 # The file's name has to last before a HEAD with lines does.
-                files.sync_folder(self._paths.journals)
+                disk.sync_folder(self._paths.journals)
             with Batch() as batch:
                 batch.extend(fd, data, segments[0].begins)
                 batch.replace(os.fspath(self._paths.fetched_head(home)), found.to_bytes())
@@ -107,7 +107,7 @@ class Copies:
     def confirm(self) -> None:
         """Have what is seen of the copies last: whoever kept it may have died before it did."""
         with contextlib.suppress(FileNotFoundError):
-            files.sync_folder(self._paths.journals)
+            disk.sync_folder(self._paths.journals)
 
     def newest(self, home: str) -> Iterator[Entry]:
         """Yield a home's entries as far as they were fetched, newest first, each verified.

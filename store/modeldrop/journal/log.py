@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from modeldrop import files
+from modeldrop import disk, files
 from modeldrop.batch import Batch
 from modeldrop.errors import (
     Detail,
@@ -142,7 +142,7 @@ class Journal:
     def _confirm(self) -> None:
         """Have the HEAD that is seen be there after a power loss as well."""
         try:
-            files.sync_folder(self._paths.root)
+            disk.sync_folder(self._paths.root)
         except OSError as error:
             raise self._fail(error, unknown=True) from error
 
