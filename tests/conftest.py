@@ -107,7 +107,10 @@ def _own_loggers() -> Iterator[None]:
 def _no_waiting_left() -> Iterator[None]:
     """Have whoever forgets a file that is waited for (`Syncing`) be told, not the next test."""
     yield
-    assert [each for each in threading.enumerate() if each.name == "sync"] == []
+    waiting = [each for each in threading.enumerate() if each.name == "sync"]
+    for each in waiting:
+        each.join(20)
+    assert not any(each.is_alive() for each in waiting)
 
 
 @pytest.fixture(autouse=True)
