@@ -14,7 +14,7 @@ import pytest
 
 from modeldrop.gc import ARTIFACT, MARK, STORE, UPLOAD, Collected
 from modeldrop_daemon import logs
-from modeldrop_daemon.collecting import Collecting
+from modeldrop_daemon.collector import tell
 from modeldrop_daemon.main import main
 from support.service import Home
 
@@ -219,7 +219,7 @@ def test_what_is_collected_marked_or_stays_is_told(caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO, "modeldrop_daemon")
     at = datetime.now(UTC)
 
-    Collecting._tell(
+    tell(
         [
             Collected(UPLOAD, "s3://b/upload", at, None),
             Collected(MARK, "run:a~1/model", at, 5),

@@ -25,19 +25,26 @@ from support import program
 from support.program import Program, in_process
 from support.proxy import Proxy, Seen
 from support.servers import AzuriteServer, MotoServer
-from support.service import Home
+from support.service import Home, Service
 from support.waiting import comes_true
 
 MIB: Final = 2**20
 UPLOAD: Final = "20260101T000000Z-0011223344556677"
 DAYS: Final = 86_400.0
-# Python before the service: its time has come, and what was begun just now is long given up.
-SOON: Final = """
+# Whoever collects for a service, when what was begun just now is long given up.
+LATER: Final = """
+import sys
 from datetime import UTC, datetime, timedelta
 import modeldrop.gc
-import modeldrop_daemon.collecting as collecting
+from modeldrop_daemon.collector import main
 modeldrop.gc._now = lambda: datetime.now(UTC) + timedelta(days=15)
+sys.exit(main(sys.argv[1:]))
+"""
+# Python before the service: its time has come.
+SOON: Final = f"""
+import modeldrop_daemon.collecting as collecting
 collecting._FIRST = (0.0, 0.0)
+collecting._COLLECTOR = ({sys.executable!r}, "-c", {LATER!r})
 """
 
 
@@ -285,6 +292,20 @@ def listings(proxy: Proxy) -> int:
     return sum("?uploads" in each.path for each in proxy.requests if each.method == "GET")
 
 
+def collector_of(service: Service) -> int:
+    """Return the process that collects for a service: its only child."""
+    (collector,) = service.children()
+    return collector
+
+
+def is_alive(process: int) -> bool:
+    # Whoever inherits a dead child may take its time to bury it.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        status = Path(f"/proc/{process}/status").read_text()
+        return "State:\tZ" not in status
+    return False
+
+
 @pytest.mark.slow
 def test_the_service_collects_once_a_day_beside_the_loop(
     moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -343,8 +364,52 @@ def test_the_service_ends_while_the_store_keeps_it_waiting_for_a_listing(
         with contextlib.closing(home):
             service = home.start_ready(twist=SOON)
             assert comes_true(lambda: listings(proxy) == 1)
+            collector = collector_of(service)
             begun = time.monotonic()
             assert service.stop() == 0
             assert time.monotonic() - begun < 10
+            assert not is_alive(collector)
             gate.set()
     assert json.loads((home.root / "service/status.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_collector_that_is_killed_is_told_of_and_the_service_goes_on_and_tries_again(
+    moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(moto.port) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        gate = threading.Event()
+        proxy.before = lambda seen: proxy.hold(gate) if "?uploads" in seen.path else None
+        home = Home(tmp_path, s3_url)
+        with contextlib.closing(home):
+            service = home.start_ready(twist=f"{SOON}\ncollecting._AGAIN = 0.1")
+            assert comes_true(lambda: listings(proxy) == 1)
+            collector = collector_of(service)
+            # Ctrl-C at the service's terminal is not for it.
+            assert os.getsid(collector) == collector
+            os.kill(collector, signal.SIGKILL)
+            assert service.logs("the process that collects ended with -9")
+            assert home.is_committed(home.drop_whole(b"model"))
+            gate.set()
+            assert comes_true((home.root / "service/collected.json").exists)
+            assert service.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_collector_ends_with_a_service_that_is_killed(
+    moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(moto.port) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        gate = threading.Event()
+        proxy.before = lambda seen: proxy.hold(gate) if "?uploads" in seen.path else None
+        home = Home(tmp_path, s3_url)
+        with contextlib.closing(home):
+            service = home.start_ready(twist=SOON)
+            assert comes_true(lambda: listings(proxy) == 1)
+            collector = collector_of(service)
+            service.signal(signal.SIGKILL)
+            assert service.wait() == -signal.SIGKILL
+            assert comes_true(lambda: not is_alive(collector))
+            gate.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -988,3 +989,22 @@ def test_nothing_goes_where_a_version_is_missing(repository: Repository) -> None
 
     assert nothing.kind == STORE
     assert "versions of gappy are missing" in nothing.trouble
+
+
+def test_a_collection_holds_little_of_each_run(tmp_path: Path, local: str) -> None:
+    with host(tmp_path / "a", local) as repository:
+
+        def held(more: int) -> int:
+            """Return the most bytes that a collection holds, with so many runs more."""
+            for _ in range(more):
+                upload(repository, new_guid(), "weights")
+            tracemalloc.start()
+            try:
+                assert collect(repository, LATER) == []
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+        held(40)  # and what is imported on the way
+        few, many = held(0), held(400)
+        assert (many - few) / 400 < 1024

@@ -90,7 +90,7 @@ class Service:
         self._metrics = Metrics(self._reading)
         self._hooks = Hooks(self._home, secrets)
         self._sharing = Sharing(self._settings)
-        self._collecting = Collecting(self._home.paths.collected())
+        self._collecting = Collecting(self._home.paths.root, self._home.paths.collected())
         self._engine: Engine | None = None
         self._asked_to_stop = threading.Event()
         self._asked_to_leave = threading.Event()
@@ -193,7 +193,7 @@ class Service:
         self._stop_if_asked()
         assert engine is not None  # noqa: S101 - the pauses don't end
         self._sharing.begin(self._repository.sync)
-        self._collecting.begin(self._repository.gc)
+        self._collecting.begin()
         return engine
 
     def _pauses(self) -> Iterator[float]:

@@ -80,8 +80,10 @@ class Account(Struct):
 
     home: str
     host: str = ""
+    seen: Container[str] = frozenset()
+    """The names of records that nobody will ask for."""
     said: dict[str, Entry] = field(default_factory=dict)
-    """The entry that speaks of each record, by the record's name."""
+    """The entry that speaks of each other record, by the record's name."""
     was: set[str] = field(default_factory=set)
     """The ids that the home had before."""
     last: Head = EMPTY
@@ -104,7 +106,8 @@ class Account(Struct):
         if entry.seq in self.wanted:
             self.lines[entry.seq] = entry.sha256
         if entry.kind in KINDS and entry.about:
-            self.said[entry.about[0]] = entry
+            if entry.about[0] not in self.seen:
+                self.said[entry.about[0]] = entry
         elif entry.kind == "home-copied":
             self.was.add(str(entry.details.get("copied_from")))
         elif entry.kind == REBUILT:
@@ -114,8 +117,15 @@ class Account(Struct):
 class Accounts:
     """The journals of all homes."""
 
-    def __init__(self, home: Home, journal: Journal, backend: Backend) -> None:
-        """Read nothing yet."""
+    def __init__(
+        self, home: Home, journal: Journal, backend: Backend, seen: Container[str] = frozenset()
+    ) -> None:
+        """Read nothing yet.
+
+        `seen` names records that are known to be at the backend: of what journals say of those
+        nothing is kept, which would be some KiB for each.
+        """
+        self._seen = seen
         self._home = home
         self._journal = journal
         self._backend = backend
@@ -143,13 +153,13 @@ class Accounts:
             return
         self._compare_own(mine, found)
 
-    def missing(self, there: Container[str]) -> list[str]:
-        """Return what journals tell of and the backend doesn't hold; `there` is known to be."""
+    def missing(self) -> list[str]:
+        """Return what journals tell of and the backend doesn't hold."""
         return [
             name
             for account in self.all.values()
             for name, entry in account.said.items()
-            if name not in there and not self._is_there(name, KINDS[entry.kind])
+            if not self._is_there(name, KINDS[entry.kind])
         ]
 
     def compare(
@@ -223,7 +233,8 @@ class Accounts:
             found("home", home, error.message)
 
     def _account(self, home: str, host: str = "") -> Account:
-        return Account(home, host, wanted=self._wanted.get(home, frozenset()))
+        wanted = self._wanted.get(home, frozenset())
+        return Account(home, host, seen=self._seen, wanted=wanted)
 
     def _compare_own(self, mine: Account, found: Found) -> None:
         paths = self._home.paths
@@ -231,7 +242,7 @@ class Accounts:
             pushed = PushedRecord.from_bytes(paths.pushed.read_bytes(), "").head
         except (FileNotFoundError, RecordDamaged):
             pushed = EMPTY
-        theirs = Account(mine.home, mine.host)
+        theirs = Account(mine.home, mine.host, seen=self._seen)
         try:
             self._follow(theirs, paths.journal, mine.last, least=pushed)
             # What was appended and shared since the journal was read is no other history.

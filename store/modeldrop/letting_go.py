@@ -13,6 +13,7 @@ The order of all this is that of docs/format.md, "Letting go".
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +24,11 @@ from modeldrop import layout, pins
 from modeldrop.collection import Part, State, state_of
 from modeldrop.errors import BackendRefused, IntegrityError, NotFound
 from modeldrop.form import moment
+from modeldrop.parallel import in_turn
 from modeldrop.pins import Pins, Sequences
 from modeldrop.records import COLLECTED, KEPT, MARKED, Artifact, LetGo, Revision
 from modeldrop.settings import GcSettings
-from modeldrop.structs import Frozen, Struct, field
+from modeldrop.structs import Frozen
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ _log = logging.getLogger(__name__)
 # manifest names; `Runs.commit` and registrations count on both.
 _MARKED_FOR: Final = timedelta(days=1)
 _UNNAMED_FOR: Final = timedelta(days=14)
+# Of most runs nothing was ever said: they share this.
+_UNSAID: Final = State()
 
 
 class Clock(Frozen):
@@ -57,14 +61,28 @@ class Gone(Frozen):
     """Why it is still there; empty if it isn't."""
 
 
-class _Seen(Struct):
-    """What one listing shows of a run, and what was said of its parts by then."""
+class _Listed(Frozen):
+    """What one listing shows of a run."""
+
+    files: dict[str, int]
+    """The size of the bytes under each key."""
+    manifests: dict[int, int]
+    """The size of the manifest of each revision."""
+
+
+class _Seen(Frozen):
+    """A run, what was said of its parts before its listing, and that.
+
+    There is one for each run of the store until the last one was read, so it is kept small.
+    """
 
     run: str
     state: State
-    files: dict[str, int] = field(default_factory=dict)
-    manifests: dict[int, int] = field(default_factory=dict)
-    """The size of the manifest of each revision."""
+    packed: str
+
+    def listed(self) -> _Listed:
+        files, manifests = json.loads(self.packed)
+        return _Listed(files, dict(manifests))
 
 
 def let_go(sequences: Sequences, clock: Clock, *, dry_run: bool) -> Iterator[Gone]:
@@ -81,12 +99,14 @@ def let_go(sequences: Sequences, clock: Clock, *, dry_run: bool) -> Iterator[Gon
     threads = sequences.backend.capabilities.connections
     with ThreadPoolExecutor(threads, thread_name_prefix="collect") as pool:
         # In this order: marks, then what pins, then manifests.
-        seen = [each for each in pool.map(_look(sequences), _runs(sequences)) if each is not None]
-        there = {name for each in seen for name in _names(each)}
+        runs = sorted(sequences.runs.guids())
+        looked = in_turn(pool, threads, _look(sequences), runs)
+        seen = [each for each in looked if each is not None]
+        there = (name for each in seen for name in _names(each))
         retired_before = clock.earliest - timedelta(seconds=settings.retired_after)
         pinned = pins.read(sequences, there, retired_before)
         _log.debug("step: pins read")
-        judged = pool.map(_judge(sequences, pinned, settings, clock), seen)
+        judged = in_turn(pool, threads, _judge(sequences, pinned, settings, clock), seen)
         # Of another run's bytes no manifest should speak; one that does keeps them.
         candidates, foreign = [], set[str]()
         for each, (is_candidate, keys) in zip(seen, judged, strict=True):
@@ -97,12 +117,8 @@ def let_go(sequences: Sequences, clock: Clock, *, dry_run: bool) -> Iterator[Gon
         yield from _Run(sequences, each, pinned, clock, foreign).collect(dry_run=dry_run)
 
 
-def _runs(sequences: Sequences) -> list[str]:
-    return sorted(sequences.runs.guids())
-
-
 def _names(seen: _Seen) -> Iterator[str]:
-    yield from (f"run:{seen.run}~{number}" for number in seen.manifests)
+    yield from (f"run:{seen.run}~{number}" for number in seen.listed().manifests)
     yield from (f"run:{seen.run}#{number}" for number in range(1, seen.state.last + 1))
 
 
@@ -125,7 +141,8 @@ def _look(sequences: Sequences) -> Callable[[str], _Seen | None]:
         except IntegrityError as error:
             _log.warning("nothing of run %s is collected: %s", run, error)
             return None
-        return _Seen(run, state_of(records), files, manifests)
+        state = state_of(records) if records else _UNSAID
+        return _Seen(run, state, json.dumps([files, list(manifests.items())]))
 
     return look
 
@@ -136,7 +153,8 @@ def _judge(
     """Return what tells whether a run has anything to collect, and which others' keys it has."""
 
     def judge(seen: _Seen) -> tuple[bool, set[str]]:
-        revisions = _read(sequences, seen)
+        listed = seen.listed()
+        revisions = _read(sequences, seen.run, listed.manifests)
         if revisions is None:
             return False, set()
         foreign = {
@@ -146,24 +164,26 @@ def _judge(
             for file in artifact.files
             if not file.key.startswith(f"{seen.run}/")
         }
-        plan = _plan(seen, revisions, pinned, settings, clock)
+        plan = _plan(seen.state, listed.files, revisions, pinned, settings, clock)
         return bool(plan.says or plan.deletes), foreign
 
     return judge
 
 
-def _read(sequences: Sequences, seen: _Seen) -> dict[int, Revision] | None:
+def _read(
+    sequences: Sequences, run: str, manifests: Mapping[int, int]
+) -> dict[int, Revision] | None:
     """Return the revisions of a run, or None if one of them can't be read."""
-    if sorted(seen.manifests) != list(range(1, len(seen.manifests) + 1)):
-        _log.warning("nothing of run %s is collected: revisions of it are missing", seen.run)
+    if sorted(manifests) != list(range(1, len(manifests) + 1)):
+        _log.warning("nothing of run %s is collected: revisions of it are missing", run)
         return None
     try:
         return {
-            number: sequences.runs.manifest(seen.run, number, size)
-            for number, size in sorted(seen.manifests.items())
+            number: sequences.runs.manifest(run, number, size)
+            for number, size in sorted(manifests.items())
         }
     except (IntegrityError, NotFound) as error:
-        _log.warning("nothing of run %s is collected: %s", seen.run, error)
+        _log.warning("nothing of run %s is collected: %s", run, error)
         return None
 
 
@@ -175,7 +195,8 @@ class _Plan(Frozen):
 
 
 def _plan(
-    seen: _Seen,
+    known: State,
+    files: Mapping[str, int],
     revisions: Mapping[int, Revision],
     pinned: Pins,
     settings: GcSettings,
@@ -187,8 +208,8 @@ def _plan(
     for number, revision in revisions.items():
         for artifact in revision.artifacts:
             part = (number, artifact.artifact)
-            state, why = seen.state.of(*part), may_go.get(part)
-            becomes = _becomes(state, why, seen.state, part, clock)
+            state, why = known.of(*part), may_go.get(part)
+            becomes = _becomes(state, why, known, part, clock)
             if COLLECTED in {state, becomes}:
                 gone.add(part)
             if becomes:
@@ -202,7 +223,7 @@ def _plan(
     old = layout.upload_at(clock.earliest - _UNNAMED_FOR)
     deletes = [
         key
-        for key in sorted(seen.files)
+        for key in sorted(files)
         if (not named[key] if key in named else layout.upload_of(key) < old)
     ]
     return _Plan({state: tuple(parts) for state, parts in says.items()}, tuple(deletes))
@@ -260,23 +281,23 @@ class _Run:
         foreign: set[str],
     ) -> None:
         self._sequences = sequences
-        self._seen = seen
+        self._run, self._state = seen.run, seen.state
+        self._listed = seen.listed()
         self._pinned = pinned
         self._clock = clock
         self._foreign = foreign
 
     def collect(self, *, dry_run: bool) -> Iterator[Gone]:
-        seen, sequences = self._seen, self._sequences
+        run, sequences = self._run, self._sequences
         # A revision that is new since it was listed may name what it took over.
-        for number in sequences.runs.numbers(seen.run):
-            if number not in seen.manifests:
-                seen.manifests[number] = -1
-        revisions = _read(sequences, seen)
+        manifests = {**dict.fromkeys(sequences.runs.numbers(run), -1), **self._listed.manifests}
+        revisions = _read(sequences, run, manifests)
         if revisions is None:
             return
         settings = sequences.home.config.gc
-        plan = _plan(seen, revisions, self._pinned, settings, self._clock)
-        below = seen.state.last
+        files = self._listed.files
+        plan = _plan(self._state, files, revisions, self._pinned, settings, self._clock)
+        below = self._state.last
         for state in (KEPT, COLLECTED, MARKED):
             parts = plan.says.get(state, ())
             if not parts:
@@ -284,7 +305,7 @@ class _Run:
             if not dry_run:
                 at = f"{self._clock.latest:%Y-%m-%dT%H:%M:%S.%fZ}"
                 record = sequences.runs.collections.append(
-                    seen.run, state, parts, sequences.home.user, below=below, at=at
+                    run, state, parts, sequences.home.user, below=below, at=at
                 )
                 if record is None:
                     # Somebody else says something of this run just now: the next time.
@@ -325,7 +346,7 @@ class _Run:
             _log.debug("step: key deleted")
             if key not in told or trouble:
                 began = layout.upload_began(key) or datetime.min.replace(tzinfo=UTC)
-                yield Gone("", key, began, self._seen.files[key], trouble)
+                yield Gone("", key, began, self._listed.files[key], trouble)
 
 
 def _artifact(revision: Revision, name: str) -> Artifact:

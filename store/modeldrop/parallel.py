@@ -1,16 +1,21 @@
-"""The same work for many files, in several threads; the first that goes wrong ends all of it."""
+"""The same work for many things, in several threads; the first that goes wrong ends all of it."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Generic, TypeVar
 
 from modeldrop.errors import Interrupted
 from modeldrop.records import StoredFile
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+# How many things wait for each thread, so that none waits for whoever takes the results.
+_WAITING: Final = 4
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that were just moved."""
@@ -44,6 +49,26 @@ def in_parallel(
         finally:
             shared.stop.set()
     yield from ((file, shared.done[number]) for number, file in enumerate(every))
+
+
+def in_turn(
+    pool: ThreadPoolExecutor, threads: int, work: Callable[[S], T], items: Iterable[S]
+) -> Iterator[T]:
+    """Yield what `work` returns for each item, in their order, done by the threads of a pool.
+
+    Unlike `pool.map`, which makes a task for every item before the first is done (some KiB each),
+    this takes an item only when one of those before it is done and yielded.
+
+    Raises:
+        BaseException: what went wrong with an item, when its turn comes.
+    """
+    under_way: deque[Future[T]] = deque()
+    for item in items:
+        under_way.append(pool.submit(work, item))
+        if len(under_way) >= threads * _WAITING:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
 
 
 class _Shared(Generic[T]):

@@ -24,6 +24,7 @@ from modeldrop.form import moment
 from modeldrop.home import Home
 from modeldrop.journal import Journal
 from modeldrop.names import WHOLE_RUN
+from modeldrop.parallel import in_turn
 from modeldrop.records import Artifact, Registration, Revision, Version
 from modeldrop.retirements import Retirements
 from modeldrop.runs import Runs
@@ -117,10 +118,13 @@ def _read_experiment(
     if numbers != list(range(1, len(numbers) + 1)):
         message = f"versions of {experiment} are missing at {sequences.backend.url}"
         raise IntegrityError(message, hint=_HINT)
-    records = [*pool.map(lambda number: sequences.versions.record(experiment, number), numbers)]
-    names.update(f"{experiment}/{number}" for number in numbers)
+    threads = sequences.backend.capabilities.connections
+    records = in_turn(
+        pool, threads, lambda number: sequences.versions.record(experiment, number), numbers
+    )
     # A vacant number pins nothing.
     versions = [each for each in records if isinstance(each, Version)]
+    names.update(f"{experiment}/{number}" for number in numbers)
     retired = _retired(sequences, experiment, names, retired_before)
     used = _used(sequences, experiment, names)
     for version in versions:
@@ -160,12 +164,12 @@ def _used(sequences: Sequences, experiment: str, names: set[str]) -> set[int]:
 
 def _check_accounts(sequences: Sequences, names: set[str]) -> None:
     """Make sure that all journals can be read, and tell of nothing that isn't there."""
-    accounts = Accounts(sequences.home, sequences.journal, sequences.backend)
+    accounts = Accounts(sequences.home, sequences.journal, sequences.backend, seen=names)
     off: list[str] = []
     accounts.read(lambda _kind, _where, what: off.append(what))
     if off:
         raise IntegrityError(f"a journal can't be relied on: {off[0]}", hint=_HINT)
-    missing = accounts.missing(names)
+    missing = accounts.missing()
     if missing:
         listed = ", ".join(sorted(missing)[:4])
         message = f"journals tell of what is not at {sequences.backend.url}: {listed}"

@@ -100,6 +100,11 @@ class Service:
         """Return whether it comes to log so."""
         return comes_true(lambda: text in self.log)
 
+    def children(self) -> list[int]:
+        """Return the processes that it has started and that haven't ended."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(each) for task in tasks for each in task.read_text().split()]
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
