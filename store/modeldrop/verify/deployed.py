@@ -22,12 +22,12 @@ from modeldrop.placement import Place
 from modeldrop.references import pinned
 from modeldrop.rooms import Rooms
 from modeldrop.structs import Frozen
+from modeldrop.verify.report import Progress
 
 Found = Callable[[str, str, str], None]
 """Is told the kind of what is off, where it is, and what is wrong with it."""
 Count = Callable[[str], None]
 """Is told what was checked."""
-Progress = Callable[[int], None]
 
 
 class Inspection(Frozen):
