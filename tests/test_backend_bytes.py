@@ -94,7 +94,7 @@ def test_what_the_store_checked_is_asked_for_no_more(
     with opened(request.getfixturevalue(f"{kind}_url")) as backend:
         with monkeypatch.context() as patched:
             for name in ("read", "size", "open"):
-                patched.delattr(type(backend._driver), name)
+                patched.delattr(type(backend._bucket.driver), name)
             key, sent = send(backend, tmp_path / "model.bin", data)
         assert sent == Sent(hashlib.sha256(data).hexdigest(), size)
         assert read(backend, key) == data
@@ -226,7 +226,7 @@ def test_what_only_s3fs_knows_how_to_ask_for_is_asked_by_s3fs(
     options: dict[str, object], s3_url: str
 ) -> None:
     with opened(s3_url, options) as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         assert driver._direct is None
 
 
@@ -234,7 +234,7 @@ def test_what_only_s3fs_knows_how_to_ask_for_is_asked_by_s3fs(
 def test_bytes_go_where_the_settings_lead(style: str, s3_url: str, tmp_path: Path) -> None:
     options: dict[str, object] = {"config_kwargs": {"s3": {"addressing_style": style}}}
     with opened(f"{s3_url}/team a/100%+models", options) as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         assert driver._direct is not None
         key, _ = send(backend, tmp_path / "model.bin", b"weights")
         assert [each.key for each in backend.walk("")] == [key]
@@ -268,7 +268,7 @@ def test_credentials_that_end_with_a_line_are_in_no_error(
 
 
 def direct_of(backend: ObjectBackend) -> Direct:
-    driver: Any = backend._driver
+    driver: Any = backend._bucket.driver
     assert isinstance(driver._direct, Direct)
     return driver._direct
 
@@ -656,7 +656,7 @@ def test_whoever_stops_one_place_stops_all(tmp_path: Path) -> None:
 def test_unfinished_uploads_of_ours_are_ended_at_s3_and_no_others(s3_url: str) -> None:
     upload = layout.bytes_key(RUN, layout.new_upload_id(), "model.bin")
     with opened(f"{s3_url}/models") as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         for key in (f"models/{upload}", f"models/{layout.probe('0')}", "models/of/others", "x/y"):
             driver._call("create_multipart_upload", Key=key)
         # Moto says of each that it began in 2010.
@@ -672,7 +672,7 @@ def test_unfinished_uploads_are_all_found_however_many(
 ) -> None:
     monkeypatch.setattr("modeldrop.backend.s3._PAGE", 2)
     with opened(s3_url) as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         keys = {f"{RUN}/{layout.new_upload_id()}/{number}" for number in range(5)}
         for key in keys:
             driver._call("create_multipart_upload", Key=key)
@@ -682,7 +682,7 @@ def test_unfinished_uploads_are_all_found_however_many(
 def test_unfinished_uploads_of_ours_are_ended_at_azure_and_nothing_stored(azure_url: str) -> None:
     upload = f"{RUN}/{layout.new_upload_id()}"
     with opened(f"{azure_url}/models") as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         for key in (f"models/{upload}/a", "models/of/others"):
             driver.begin(key).send(1, b"part")
         for name, data in (("empty", b""), ("full", b"weights")):
@@ -703,7 +703,7 @@ def test_unfinished_uploads_of_ours_are_ended_at_azure_and_nothing_stored(azure_
 
 def test_an_upload_that_is_committed_just_before_it_is_ended_stays_at_azure(azure_url: str) -> None:
     with opened(f"{azure_url}/models") as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         blocks = driver.begin("models/late")
         blocks.send(1, b"part")
         blocks.complete()
@@ -719,7 +719,7 @@ def test_an_upload_that_something_is_sent_to_is_nobodys_leftover_however_old(
 ) -> None:
     old = f"{RUN}/20200102T030405Z-0011223344556677"
     with opened(request.getfixturevalue(f"{kind}_url")) as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         upload = driver.begin(f"{old}/model.bin")
         upload.send(1, bytes(5 * MIB))
         assert ended(backend, -LATER) == []
@@ -736,7 +736,7 @@ def test_uploads_of_many_parts_are_judged_by_the_youngest(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(s3_url) as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         upload = driver.begin(f"{RUN}/20200102T030405Z-0011223344556677/model.bin")
         asked: list[dict[str, Any]] = []
         young, old = datetime.now(UTC), datetime(2020, 1, 2, tzinfo=UTC)
@@ -761,7 +761,7 @@ def test_uploads_of_many_parts_are_judged_by_the_youngest(
 def test_what_would_be_ended_is_told_and_stays(s3_url: str) -> None:
     upload = f"{RUN}/{layout.new_upload_id()}/model.bin"
     with opened(s3_url) as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         driver.begin(upload)
         for _ in range(2):
             (found,) = backend.end_unfinished(datetime.now(UTC) + LATER, dry_run=True)
@@ -773,7 +773,7 @@ def test_a_store_that_refuses_for_another_reason_is_not_taken_to_check_digests(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(s3_url) as backend:
-        direct: Any = cast("Any", backend)._driver._direct
+        direct: Any = cast("Any", backend)._bucket.driver._direct
 
         def denied(*_: object, **__: object) -> None:
             raise ErrorAnswer(403, "AccessDenied", "not here")
@@ -809,7 +809,7 @@ def test_an_answer_of_another_length_than_it_says_is_none(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(s3_url) as backend:
-        direct: Any = cast("Any", backend)._driver._direct
+        direct: Any = cast("Any", backend)._bucket.driver._direct
 
         def answers(length: int, **headers: str) -> None:
             said = {"content-length": str(length), **headers}

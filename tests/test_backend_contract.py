@@ -352,14 +352,14 @@ def test_a_large_upload_that_fails_half_way_is_told_and_forgotten(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with contextlib.closing(opened(s3_url)) as backend:
-        real = backend._driver.begin
+        real = backend._bucket.driver.begin
 
         def begin(key: str) -> Upload:
             upload = real(key)
             monkeypatch.setattr(upload, "send", failing(upload.send, from_call=2))
             return upload
 
-        monkeypatch.setattr(backend._driver, "begin", begin)
+        monkeypatch.setattr(backend._bucket.driver, "begin", begin)
         writer = backend.writer("upload/model.bin", 40 * MIB)
         with pytest.raises(BackendError, match=r"can't write .*upload/model\.bin: .*broken pipe"):
             writer.write(bytes(40 * MIB))
@@ -374,7 +374,7 @@ def test_an_upload_whose_last_answer_was_lost_is_finished(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with contextlib.closing(opened(request.getfixturevalue(f"{kind}_url"))) as backend:
-        real = backend._driver.begin
+        real = backend._bucket.driver.begin
 
         def begin(key: str) -> Upload:
             upload = real(key)
@@ -387,7 +387,7 @@ def test_an_upload_whose_last_answer_was_lost_is_finished(
             monkeypatch.setattr(upload, "complete", lose)
             return upload
 
-        monkeypatch.setattr(backend._driver, "begin", begin)
+        monkeypatch.setattr(backend._bucket.driver, "begin", begin)
         data = os.urandom(17 * MIB)
         write(backend, "upload/model.bin", data)
         assert read(backend, "upload/model.bin") == data
@@ -693,19 +693,19 @@ def test_what_is_asked_of_s3_takes_as_many_requests_as_it_must(
         # Whether the store checks digests is asked once, before the first file.
         write(backend, "b/1", b"first")
         asked: list[str] = []
-        real = backend._driver._fs._call_s3  # type: ignore[attr-defined] # S3Driver
+        real = backend._bucket.driver._fs._call_s3  # type: ignore[attr-defined] # S3Driver
 
         async def count(method: str, *args: object, **kwargs: object) -> object:
             asked.append(method)
             return await real(method, *args, **kwargs)
 
-        monkeypatch.setattr(backend._driver._fs, "_call_s3", count)  # type: ignore[attr-defined]
+        monkeypatch.setattr(backend._bucket.driver._fs, "_call_s3", count)  # type: ignore[attr-defined]
         monkeypatch.setattr(
-            backend._driver._fs,  # type: ignore[attr-defined] # S3Driver
+            backend._bucket.driver._fs,  # type: ignore[attr-defined] # S3Driver
             "call_s3",
             lambda *a, **k: sync_call(backend, count, *a, **k),
         )
-        direct: Any = backend._driver._direct  # type: ignore[attr-defined] # S3Driver
+        direct: Any = backend._bucket.driver._direct  # type: ignore[attr-defined] # S3Driver
         ask_past = direct._ask
 
         def count_past(method: str, *args: object, **kwargs: object) -> object:
@@ -751,7 +751,7 @@ def test_what_only_reads_from_s3_loads_no_s3fs_nor_botocore(s3_url: str, tmp_pat
 def sync_call(backend: ObjectBackend, call: Callable[..., Any], *a: object, **k: object) -> object:
     from fsspec.asyn import sync  # noqa: PLC0415 - as the backend does
 
-    return sync(backend._driver._fs.loop, call, *a, **k)  # type: ignore[attr-defined] # S3Driver
+    return sync(backend._bucket.driver._fs.loop, call, *a, **k)  # type: ignore[attr-defined] # S3Driver
 
 
 def test_a_backend_works_in_a_forked_child(s3_url: str) -> None:
@@ -812,7 +812,7 @@ def opened(url: str) -> ObjectBackend:
 
 def unfinished_uploads(backend: Backend) -> list[object]:
     assert isinstance(backend, ObjectBackend)
-    driver: Any = backend._driver
+    driver: Any = backend._bucket.driver
     found = driver._call("list_multipart_uploads")
     uploads: list[object] = found.get("Uploads", [])
     return uploads

@@ -464,7 +464,7 @@ def test_a_range_that_comes_short_is_no_end_of_file(s3_url: str) -> None:
     backend = open_backend(s3_url, {}, None)
     assert isinstance(backend, ObjectBackend)
     assert backend.create("a/1", b"0123456789")
-    driver: Any = backend._driver
+    driver: Any = backend._bucket.driver
     real = driver.read
     driver.open = lambda *_: None
     driver.read = lambda key, start=None, end=None: real(key, start, end)[:-1]

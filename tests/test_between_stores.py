@@ -116,7 +116,7 @@ def test_what_can_not_go_past_s3fs_goes_by_way_of_it_from_then_on(
     with opened(s3_url) as backend:
         key = put(backend)
         backend.create("record.json", b"{}")
-        driver: Any = cast("ObjectBackend", backend)._driver
+        driver: Any = cast("ObjectBackend", backend)._bucket.driver
         monkeypatch.setattr(Direct, method, not_direct)
         if method == "try_digests":
             assert driver.checks_digests("probe") == driver.checks_digests("probe")
@@ -136,8 +136,8 @@ def test_what_can_not_go_past_s3fs_goes_by_way_of_it_from_then_on(
 def test_markers_that_other_tools_leave_for_folders_are_no_files(s3_url: str) -> None:
     with opened(s3_url) as backend:
         key = put(backend)
-        driver: Any = cast("ObjectBackend", backend)._driver
-        start = cast("ObjectBackend", backend)._start("")
+        driver: Any = cast("ObjectBackend", backend)._bucket.driver
+        start = cast("ObjectBackend", backend)._bucket.start("")
         for marker in (f"{start}{RUN}/", f"{start}{RUN}/sub/", f"{start}{RUN}//"):
             driver._call("put_object", Key=marker, Body=b"")
 

@@ -67,7 +67,7 @@ def unfinished(url: str) -> list[str]:
     """Return the keys of the uploads at a store that came to no end, whoever's they are."""
     backend: Any = open_backend(url, {}, None)
     with contextlib.closing(backend):
-        return [each.key for page in backend._driver.unfinished("") for each in page]
+        return [each.key for page in backend._bucket.driver.unfinished("") for each in page]
 
 
 @contextlib.contextmanager
@@ -312,7 +312,9 @@ def test_the_service_collects_once_a_day_beside_the_loop(
 ) -> None:
     backend: Any = open_backend(s3_url, {}, None)
     with contextlib.closing(backend):
-        backend._driver.begin(layout.bytes_key(new_guid(), layout.new_upload_id(), "model.bin"))
+        backend._bucket.driver.begin(
+            layout.bytes_key(new_guid(), layout.new_upload_id(), "model.bin")
+        )
     with Proxy(moto.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         gate = threading.Event()

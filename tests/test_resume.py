@@ -302,7 +302,7 @@ def upload(place: Place, tmp_path: Path, small_parts: None) -> Upload:
 
 
 def driver_of(backend: ObjectBackend) -> Any:  # noqa: ANN401 - of either store
-    return backend._driver
+    return backend._bucket.driver
 
 
 @pytest.mark.parametrize("place", ["s3", "checked s3", "rclone", "azure"], indirect=True)
@@ -348,10 +348,10 @@ def test_a_part_that_is_another_than_the_files_is_sent_again_and_never_mixed(
     with place.opened() as backend:
         driver = driver_of(backend)
         name = upload.token.partition(":")[2]
-        taken = driver.resume(backend._key(upload.key), name)
+        taken = driver.resume(backend._bucket.key(upload.key), name)
         # Azure keeps the one of the same number that was there before, under an id of its own.
         taken.send(2, bytes(PART))
-        assert len(driver.resume(backend._key(upload.key), name).held) == 3
+        assert len(driver.resume(backend._bucket.key(upload.key), name).held) == 3
     assert upload.resumed() == upload.sent
     assert upload.found in ({2 * PART, 3 * PART} if place.url.startswith("az") else {2 * PART})
     assert upload.moved + upload.found == len(upload.data)

@@ -71,7 +71,7 @@ def test_a_connection_that_was_cut_is_made_anew(sftp_url: str) -> None:
     with opened(sftp_url) as backend:
         backend.prepare()
         assert backend.create("a/1", b"one")
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         driver._loop.call_soon_threadsafe(driver._connection.abort)
         assert backend.read("a/1") == b"one"
         driver._loop.call_soon_threadsafe(driver._connection.abort)
@@ -97,7 +97,7 @@ def test_what_was_killed_on_its_way_is_found_and_removed(sftp: SftpServer, sftp_
     with opened(sftp_url) as backend:
         backend.prepare()
         key = layout.bytes_key(RUN, layout.new_upload_id(), "model.bin")
-        upload = backend._driver.begin(backend._key(key))
+        upload = backend._bucket.driver.begin(backend._bucket.key(key))
         upload.send(1, b"half of it")
         left = [path for path in sftp.served.rglob(f"{TEMP_PREFIX}*") if RUN in str(path)]
         assert len(left) == 1
@@ -120,7 +120,7 @@ def test_a_server_without_hard_links_says_that_it_is_for_one_writer(linkless_sft
 
 def test_a_file_that_is_there_is_the_one_that_was_sent_only_if_it_is_as_long(sftp_url: str) -> None:
     with opened(sftp_url) as backend:
-        driver: Any = backend._driver
+        driver: Any = backend._bucket.driver
         driver.put("folder/key", b"abc")
         # As where an answer was lost.
         driver.put("folder/key", b"abc")

@@ -257,9 +257,9 @@ def test_two_threads_that_first_send_try_once_whether_the_store_checks_digests()
 
     driver = SimpleNamespace(checks_digests=checks, close=lambda: None)
     backend = ObjectBackend(parse("s3://bucket/prefix", None), lambda: cast("Any", driver))
-    connection = backend._connection()
-    other = Between(lambda: backend._checks_digests(connection))
-    assert backend._checks_digests(connection)
+    connection = backend._bucket.connection()
+    other = Between(lambda: backend._bucket.checks_digests(connection))
+    assert backend._bucket.checks_digests(connection)
     other.end()
     backend.close()
 
@@ -268,7 +268,7 @@ def test_two_threads_that_first_send_try_once_whether_the_store_checks_digests()
 
 def test_two_threads_that_sign_first_ask_for_the_keys_once(s3_url: str) -> None:
     with contextlib.closing(open_backend(s3_url, {}, None)) as backend:
-        direct = cast("Any", backend)._driver._direct
+        direct = cast("Any", backend)._bucket.driver._direct
         asked: list[int] = []
         real = direct._access
 
@@ -289,7 +289,7 @@ def test_two_threads_that_first_need_s3fs_make_one_client(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with contextlib.closing(open_backend(s3_url, {}, None)) as backend:
-        driver = cast("Any", backend)._driver
+        driver = cast("Any", backend)._bucket.driver
         made: list[int] = []
         real = s3fs.S3FileSystem
 

@@ -8,49 +8,30 @@ are sent in parts and seen when all are there.
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from modeldrop import layout
 from modeldrop.backend import base, failures
 from modeldrop.backend.base import Capabilities, Stored, check_key
+from modeldrop.backend.bucket import CONNECTIONS, Bucket
 from modeldrop.backend.driver import Clocked, Gathering, Resuming, Taking
 from modeldrop.backend.failures import Kind
 from modeldrop.backend.streams import PartWriter, RangeSource, StreamSource
-from modeldrop.backend.urls import Address, credentials_hint
+from modeldrop.backend.urls import Address
 from modeldrop.batch import Batch, Pending
-from modeldrop.errors import BackendError, ConfigError, DriverMissing, ModeldropError
+from modeldrop.errors import BackendError
 from modeldrop.files import TEMP_PREFIX
 
 if TYPE_CHECKING:
-    from modeldrop.backend.driver import Driver, Listed, Unfinished
+    from modeldrop.backend.driver import Driver, Unfinished
 
-_CONNECTIONS: Final = 8
 _PART: Final = 8 * 2**20
 _MIB: Final = 2**20
 _NO_SUCH_RANGE: Final = 416
-
-_T = TypeVar("_T")
-
-
-class _Connection:
-    """A driver and its threads; they don't outlive a fork."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-        self.pid = os.getpid()
-        self.bucket_seen = False
-        self.checks_digests: bool | None = None
-        self.lock = threading.Lock()
-        # Up to four parts of each of the few large files that may be in flight.
-        self.pool = ThreadPoolExecutor(2 * _CONNECTIONS, thread_name_prefix="modeldrop-backend")
 
 
 class ObjectBackend:
@@ -58,51 +39,48 @@ class ObjectBackend:
 
     def __init__(self, address: Address, connect: Callable[[], Driver]) -> None:
         """Take how to connect; it is done when it is first needed."""
-        self._address = address
-        self._connect = connect
-        self._connected: _Connection | None = None
-        self._lock = threading.Lock()
+        self._bucket = Bucket(address, connect)
 
     @property
     def url(self) -> str:
         """The URL, which has nothing secret in it."""
-        return self._address.url
+        return self._bucket.url
 
     @property
     def endpoint(self) -> str | None:
         """The address of the server where it isn't the usual one."""
-        return self._connection().driver.endpoint
+        return self._bucket.driver.endpoint
 
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
+        driver = self._bucket.driver
         return Capabilities(
-            exclusive_create=self._connection().driver.exclusive_create,
-            lists_by_prefix=self._connection().driver.lists_by_prefix,
-            replaces=self._connection().driver.replaces,
+            exclusive_create=driver.exclusive_create,
+            lists_by_prefix=driver.lists_by_prefix,
+            replaces=driver.replaces,
             # ETags aren't digests, and checksums differ from server to server.
             proves_writes=False,
-            connections=_CONNECTIONS,
+            connections=CONNECTIONS,
             chunk_size=_PART,
         )
 
     def prepare(self) -> None:
         """See that the bucket is there and may be listed."""
-        with self._told("open", None):
-            self._missing_is_bucket(lambda: self._driver.prepare(self._address.prefix))
+        self._bucket.prepare()
 
     def read(self, key: str) -> bytes | None:
         """Return a small record by one request, or None if it is known to be absent."""
-        full = self._key(key)
-        with self._told("read", key):
-            return self._unless_absent(lambda: self._driver.read(full))
+        full = self._bucket.key(key)
+        with self._bucket.told("read", key):
+            return self._bucket.unless_absent(lambda: self._bucket.driver.read(full))
 
     def create(self, key: str, data: bytes) -> bool:
         """Create a small record by one request, if it is absent; return whether it was."""
-        full = self._key(key)
-        with self._told("create", key):
+        full = self._bucket.key(key)
+        with self._bucket.told("create", key):
             try:
-                self._driver.create(full, data)
+                self._bucket.driver.create(full, data)
             except Exception as error:
                 # Only a server that looked answers this. Its other answers, and none at all,
                 # leave open what happened.
@@ -131,16 +109,16 @@ class ObjectBackend:
 
     def stat(self, key: str) -> Stored | None:
         """Return the size of a stored file by one request, or None if it is known to be absent."""
-        full = self._key(key)
-        with self._told("look at", key):
-            size = self._unless_absent(lambda: self._driver.size(full))
+        full = self._bucket.key(key)
+        with self._bucket.told("look at", key):
+            size = self._bucket.unless_absent(lambda: self._bucket.driver.size(full))
         return None if size is None else Stored(key, size)
 
     def writer(self, key: str, size: int) -> PartWriter:
         """Begin a file; parts are larger where `size` would make them too many."""
-        full = self._key(key)
-        with self._told("write", key):
-            connection = self._connection()
+        full = self._bucket.key(key)
+        with self._bucket.told("write", key):
+            connection = self._bucket.connection()
             # A tenth is kept back: `size` is what the file had when somebody looked.
             least = size * 10 // (9 * connection.driver.most_parts) + 1
             part = max(_PART, -(-least // _MIB) * _MIB)
@@ -149,23 +127,23 @@ class ObjectBackend:
                 connection.pool,
                 full,
                 part,
-                lambda doing: self._told(doing, key),
-                checked=self._checks_digests(connection),
+                lambda doing: self._bucket.told(doing, key),
+                checked=self._bucket.checks_digests(connection),
             )
 
     def resume(self, key: str, size: int, token: str) -> PartWriter | None:
         """Go on with a file in the same parts, if the store says what it has of them."""
-        full = self._key(key)
+        full = self._bucket.key(key)
         part, _, name = token.partition(":")
         # It was read from a disk.
         if not (part.isascii() and part.isdecimal() and int(part)):
             return None
-        with self._told("write", key):
-            connection = self._connection()
+        with self._bucket.told("write", key):
+            connection = self._bucket.connection()
             driver = connection.driver
             if not isinstance(driver, Resuming) or size > int(part) * driver.most_parts:
                 return None
-            checked = self._checks_digests(connection)
+            checked = self._bucket.checks_digests(connection)
             upload = driver.resume(full, name)
             if upload is None:
                 return None
@@ -174,15 +152,15 @@ class ObjectBackend:
                 connection.pool,
                 full,
                 int(part),
-                lambda doing: self._told(doing, key),
+                lambda doing: self._bucket.told(doing, key),
                 checked=checked,
                 upload=upload,
             )
 
     def source(self, key: str, start: int = 0) -> RangeSource | StreamSource | None:
         """Open a stored file to read it from `start` on, or return None if it is absent."""
-        with self._told("read", key):
-            opened = self._unless_absent(lambda: (self._stream(key, start, None),))
+        with self._bucket.told("read", key):
+            opened = self._bucket.unless_absent(lambda: (self._stream(key, start, None),))
             if opened is None:
                 return None
             if opened[0] is not None:
@@ -190,22 +168,22 @@ class ObjectBackend:
         found = self.stat(key)
         if found is None:
             return None
-        connection = self._connection()
+        connection = self._bucket.connection()
         return RangeSource(
             connection.driver,
             connection.pool,
-            self._key(key),
+            self._bucket.key(key),
             found.size,
             _PART,
-            lambda doing: self._told(doing, key),
+            lambda doing: self._bucket.told(doing, key),
             start,
         )
 
     def part(self, key: str, start: int, end: int) -> StreamSource | None:
         """Open a part of a stored file by one request, where its bytes come as a stream."""
-        with self._told("read", key):
+        with self._bucket.told("read", key):
             try:
-                return self._unless_absent(lambda: self._stream(key, start, end))
+                return self._bucket.unless_absent(lambda: self._stream(key, start, end))
             except Exception as error:
                 # The file is shorter than it should be, which whoever opens all of it sees.
                 if failures.status_of(error) != _NO_SUCH_RANGE:
@@ -213,26 +191,26 @@ class ObjectBackend:
                 return None
 
     def _stream(self, key: str, start: int, end: int | None) -> StreamSource | None:
-        driver, full = self._driver, self._key(key)
+        driver, full = self._bucket.driver, self._bucket.key(key)
         began = time.monotonic()
         body = driver.open(full, start, end)
         if body is None:
             return None
         waited = time.monotonic() - began
-        told = lambda doing: self._told(doing, key)  # noqa: E731 - as for the others
+        told = lambda doing: self._bucket.told(doing, key)  # noqa: E731 - as for the others
         return StreamSource(driver, full, body, told, start, end, waited)
 
     def gather(self, wanted: Sequence[Stored], take: Callable[[int, memoryview], None]) -> None:
         """Bring what can be brought of small files at once; see `base.Gathering`."""
-        driver = self._driver
+        driver = self._bucket.driver
         if isinstance(driver, Gathering):
-            keys = [self._key(each.key) for each in wanted]
+            keys = [self._bucket.key(each.key) for each in wanted]
             driver.gather(keys, [each.size for each in wanted], take)
 
     def children(self, folder: str, prefix: str = "") -> Iterator[str]:
         """Yield the names directly in a folder that begin with `prefix`, page by page."""
-        start = self._start(folder)
-        for entry in self._listing(f"{start}{prefix}", folder, deep=False):
+        start = self._bucket.start(folder)
+        for entry in self._bucket.listing(f"{start}{prefix}", folder, deep=False):
             name = entry.key[len(start) :]
             # A key that ends with a slash is a folder's marker, that some tools leave.
             if name and not name.endswith("/") and not name.startswith(TEMP_PREFIX):
@@ -240,32 +218,33 @@ class ObjectBackend:
 
     def walk(self, folder: str) -> Iterator[Stored]:
         """Yield every stored file in a folder and below, page by page."""
-        cut = len(self._start(""))
-        for entry in self._listing(self._start(folder), folder, deep=True):
+        cut = len(self._bucket.start(""))
+        for entry in self._bucket.listing(self._bucket.start(folder), folder, deep=True):
             if entry.size is not None and not entry.key.endswith("/"):
                 yield Stored(entry.key[cut:], entry.size)
 
     def delete(self, key: str) -> None:
         """Delete a file, if it is there."""
-        full = self._key(key)
-        with self._told("delete", key):
-            self._unless_absent(lambda: self._driver.delete(full))
+        full = self._bucket.key(key)
+        with self._bucket.told("delete", key):
+            self._bucket.unless_absent(lambda: self._bucket.driver.delete(full))
 
     def take(self, source: base.Backend, source_key: str, key: str, size: int) -> bool:
         """Have the store copy a file, where the other backend is at the same store."""
         if not isinstance(source, ObjectBackend):
             return False
-        full = self._key(key)
-        with self._told("copy to", key):
-            driver = self._driver
-            theirs = source._driver, source._key(source_key)  # noqa: SLF001 - of this class
+        full = self._bucket.key(key)
+        with self._bucket.told("copy to", key):
+            driver = self._bucket.driver
+            bucket = source._bucket  # noqa: SLF001 - of this class
+            theirs = bucket.driver, bucket.key(source_key)
             return isinstance(driver, Taking) and driver.take(*theirs, full, size)
 
     def replace(self, key: str, data: bytes) -> None:
         """Put an object over the one that may be there, by one request."""
-        full = self._key(key)
-        with self._told("write", key):
-            self._driver.put(full, data)
+        full = self._bucket.key(key)
+        with self._bucket.told("write", key):
+            self._bucket.driver.put(full, data)
 
     def lead(self, key: str, to: str) -> None:
         """Refuse: objects lead nowhere."""
@@ -286,14 +265,14 @@ class ObjectBackend:
         """Delete every object below a prefix, and have the store forget uploads begun there."""
         for each in list(self.walk(folder)):
             self.delete(each.key)
-        for unfinished in list(self._unfinished(self._start(folder))):
+        for unfinished in list(self._bucket.unfinished(self._bucket.start(folder))):
             self._end(unfinished, folder)
 
     def end_unfinished(self, before: datetime, *, dry_run: bool = False) -> list[base.Unfinished]:
         """End the uploads below runs that got nothing since a time and came to no end."""
-        start = self._start("")
+        start = self._bucket.start("")
         ended = []
-        for each in self._unfinished(start):
+        for each in self._bucket.unfinished(start):
             key = each.key[len(start) :]
             # Others may use the bucket: ours are uploads of runs, or tries of `_checks_digests`.
             began = layout.upload_began(key)
@@ -315,7 +294,7 @@ class ObjectBackend:
 
     def _touched(self, key: str, ask: Callable[[], datetime]) -> datetime | None:
         """Return when something of an upload came last, or None if it came to its end meanwhile."""
-        with self._told("look at", key):
+        with self._bucket.told("look at", key):
             try:
                 return ask()
             except Exception as error:
@@ -324,9 +303,9 @@ class ObjectBackend:
                 return None
 
     def _end(self, unfinished: Unfinished, key: str) -> bool:
-        with self._told("end", key):
+        with self._bucket.told("end", key):
             try:
-                self._driver.end(unfinished)
+                self._bucket.driver.end(unfinished)
             except Exception as error:
                 # It came to its end meanwhile.
                 if not _is_gone(error):
@@ -336,8 +315,8 @@ class ObjectBackend:
 
     def now(self) -> datetime | None:
         """Return the time that an answer of the store bears, if the driver can see that."""
-        with self._told("ask the time of", None):
-            driver = self._driver
+        with self._bucket.told("ask the time of", None):
+            driver = self._bucket.driver
             return driver.now() if isinstance(driver, Clocked) else None
 
     def local_path(self, key: str) -> Path | None:
@@ -351,123 +330,7 @@ class ObjectBackend:
 
     def close(self) -> None:
         """Let go of connections and threads. Never raises."""
-        with self._lock:
-            connection, self._connected = self._connected, None
-        if connection is not None and connection.pid == os.getpid():
-            connection.pool.shutdown(wait=True, cancel_futures=True)
-            with contextlib.suppress(Exception):
-                connection.driver.close()
-
-    @property
-    def _driver(self) -> Driver:
-        return self._connection().driver
-
-    def _connection(self) -> _Connection:
-        with self._lock:
-            connection = self._connected
-            # A forked child has neither the threads nor the loop of its parent.
-            if connection is None or connection.pid != os.getpid():
-                with self._told("open", None):
-                    connection = self._connected = _Connection(self._new_driver())
-            return connection
-
-    def _new_driver(self) -> Driver:
-        try:
-            return self._connect()
-        except ImportError as error:
-            message = f"{self._address.protocol}:// can't be opened: {failures.describe(error)}"
-            raise DriverMissing(message, hint="install what its fsspec driver needs") from None
-        except TypeError as error:
-            message = f"a backend option isn't known: {failures.describe(error)}"
-            raise ConfigError(
-                message, hint="options are those of the store's driver; see docs/backends.md"
-            ) from None
-        except ValueError as error:
-            if failures.kind_of(error) is not Kind.OTHER:
-                raise
-            message = f"{self.url} can't be opened: {failures.describe(error)}"
-            raise ConfigError(message, hint=credentials_hint(self._address.protocol)) from None
-
-    def _key(self, key: str) -> str:
-        return f"{self._start('')}{check_key(key)}"
-
-    def _start(self, folder: str) -> str:
-        if folder:
-            check_key(folder)
-        both = "/".join(part for part in (self._address.prefix, folder) if part)
-        return f"{both}/" if both else ""
-
-    def _listing(self, start: str, folder: str, *, deep: bool) -> Iterator[Listed]:
-        with self._told("list", folder):
-            pages = self._driver.pages(start, deep=deep)
-        while True:
-            with self._told("list", folder):
-                page = self._missing_is_bucket(lambda: next(pages, None))
-            if page is None:
-                return
-            yield from page
-
-    def _unfinished(self, start: str) -> Iterator[Unfinished]:
-        with self._told("list", None):
-            pages = self._driver.unfinished(start)
-        while True:
-            with self._told("list", None):
-                page = self._missing_is_bucket(lambda: next(pages, None))
-            if page is None:
-                return
-            yield from page
-
-    def _checks_digests(self, connection: _Connection) -> bool:
-        """Return whether the store checks digests, which is tried once in a connection."""
-        with connection.lock:
-            if connection.checks_digests is None:
-                key = self._key(layout.probe(secrets.token_hex(16)))
-                connection.checks_digests = connection.driver.checks_digests(key)
-            return connection.checks_digests
-
-    def _unless_absent(self, ask: Callable[[], _T]) -> _T | None:
-        """Return the answer, or None if the key is absent from a bucket that is there."""
-        connection = self._connection()
-        try:
-            found = ask()
-        except Exception as error:
-            kind = failures.kind_of(error)
-            if kind not in {Kind.ABSENT, Kind.NOT_FOUND}:
-                raise
-            # A HEAD has no body, so its 404 doesn't say what is missing. Once is enough.
-            if kind is Kind.NOT_FOUND and not connection.bucket_seen:
-                self._missing_is_bucket(lambda: connection.driver.check(self._address.prefix))
-            connection.bucket_seen = True
-            return None
-        connection.bucket_seen = True
-        return found
-
-    def _missing_is_bucket(self, ask: Callable[[], _T]) -> _T:
-        """Return the answer; what is missing, where no key was asked for, is the bucket."""
-        try:
-            return ask()
-        except Exception as error:
-            if failures.kind_of(error) not in {Kind.ABSENT, Kind.NOT_FOUND, Kind.BUCKET}:
-                raise
-            raise failures.no_bucket(self.url) from None
-
-    @contextlib.contextmanager
-    def _told(self, doing: str, key: str | None) -> Iterator[None]:
-        """Turn whatever a client library raises into one of our errors."""
-        try:
-            yield
-        except ModeldropError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever they raise has to become ours
-            place = f"{self.url}/{key}" if key else self.url
-            connection = self._connected
-            raise failures.failed(
-                error,
-                doing,
-                place,
-                credentials_hint(self._address.protocol),
-                connection.driver.endpoint if connection else None,
-            ) from None
+        self._bucket.close()
 
 
 def _is_gone(error: Exception) -> bool:
