@@ -67,6 +67,8 @@ def test_shipped_unit_is_a_service_that_speaks_for_itself(kind: str) -> None:
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert service["Restart"] == "on-failure"
     assert service["RestartPreventExitStatus"] == "2 10 20"
+    # A hook that the kernel ends for its memory doesn't end the service.
+    assert service["OOMPolicy"] == "continue"
     assert "WatchdogSec" in service
     assert float(service["TimeoutStopSec"].removesuffix("s")) > ServiceSettings().stop_time
 
