@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -288,14 +287,13 @@ def test_nothing_is_collected_at_a_backend_of_another_repository(
 # --- the service ---------------------------------------------------------------------------------
 
 
+def is_listing(seen: Seen) -> bool:
+    """Return whether a request asks for the uploads that came to no end."""
+    return seen.method == "GET" and "?uploads" in seen.path
+
+
 def listings(proxy: Proxy) -> int:
-    return sum("?uploads" in each.path for each in proxy.requests if each.method == "GET")
-
-
-def collector_of(service: Service) -> int:
-    """Return the process that collects for a service: its only child."""
-    (collector,) = service.children()
-    return collector
+    return sum(map(is_listing, proxy.requests))
 
 
 def is_alive(process: int) -> bool:
@@ -306,112 +304,102 @@ def is_alive(process: int) -> bool:
     return False
 
 
-@pytest.mark.slow
-def test_the_service_collects_once_a_day_beside_the_loop(
+class Waiting(NamedTuple):
+    """A home whose store lists no unfinished uploads until a gate is open."""
+
+    home: Home
+    proxy: Proxy
+    gate: threading.Event
+
+    def start(self, twist: str = SOON) -> tuple[Service, int]:
+        """Start a service; return it, and its collector, which waits for that listing."""
+        service = self.home.start_ready(twist=twist)
+        assert comes_true(lambda: listings(self.proxy) == 1)
+        (collector,) = service.children()
+        return service, collector
+
+    def has_collected(self) -> bool:
+        return comes_true((self.home.root / "service/collected.json").exists)
+
+
+@pytest.fixture
+def waiting(
     moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backend: Any = open_backend(s3_url, {}, None)
-    with contextlib.closing(backend):
-        backend._bucket.driver.begin(
-            layout.bytes_key(new_guid(), layout.new_upload_id(), "model.bin")
-        )
+) -> Iterator[Waiting]:
     with Proxy(moto.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         gate = threading.Event()
-        proxy.before = lambda seen: proxy.hold(gate) if "?uploads" in seen.path else None
-        home = Home(tmp_path, s3_url)
-        with contextlib.closing(home):
-            service = home.start_ready(twist=SOON)
-            assert comes_true(lambda: listings(proxy) == 1)
-            # The store keeps it waiting, and nothing else waits for that.
-            assert home.is_committed(home.drop_whole(b"model"))
+        proxy.before = lambda seen: proxy.hold(gate) if is_listing(seen) else None
+        with contextlib.closing(Home(tmp_path, s3_url)) as home:
+            yield Waiting(home, proxy, gate)
             gate.set()
-            assert service.logs("collected the unfinished upload")
-            assert comes_true((home.root / "service/collected.json").exists)
-            assert service.stop() == 0
-            # Not again on the same day, however often it is started.
-            service = home.start_ready(twist=SOON)
-            assert home.is_committed(home.drop_whole(b"model 2"))
-            assert service.stop() == 0
-            assert listings(proxy) == 1
-        assert unfinished(s3_url) == []
+
+
+@pytest.mark.slow
+def test_the_service_collects_once_a_day_beside_the_loop(s3_url: str, waiting: Waiting) -> None:
+    home, proxy, gate = waiting
+    backend: Any = open_backend(s3_url, {}, None)
+    with contextlib.closing(backend):
+        key = layout.bytes_key(new_guid(), layout.new_upload_id(), "model.bin")
+        backend._bucket.driver.begin(key)
+    service, _ = waiting.start()
+    # The store keeps it waiting, and nothing else waits for that.
+    assert home.is_committed(home.drop_whole(b"model"))
+    gate.set()
+    assert service.logs("collected the unfinished upload")
+    assert waiting.has_collected()
+    assert service.stop() == 0
+    # Not again on the same day, however often it is started.
+    service = home.start_ready(twist=SOON)
+    assert home.is_committed(home.drop_whole(b"model 2"))
+    assert service.stop() == 0
+    assert listings(proxy) == 1
+    assert unfinished(s3_url) == []
 
 
 @pytest.mark.slow
 def test_a_store_that_refuses_to_list_uploads_is_said_once_and_nothing_else_fails(
-    moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    waiting: Waiting,
 ) -> None:
-    with Proxy(moto.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        proxy.answers = lambda seen: 403 if "?uploads" in seen.path else None
-        home = Home(tmp_path, s3_url)
-        with contextlib.closing(home):
-            service = home.start_ready(twist=f"{SOON}\ncollecting._AGAIN = 0.1")
-            assert comes_true(lambda: listings(proxy) > 2)
-            assert home.is_committed(home.drop_whole(b"model"))
-            assert service.stop() == 0
-            assert service.log.count("what crashes left is not collected") == 1
-            assert not (home.root / "service/collected.json").exists()
+    home, proxy, gate = waiting
+    gate.set()
+    proxy.answers = lambda seen: 403 if is_listing(seen) else None
+    service = home.start_ready(twist=f"{SOON}\ncollecting._AGAIN = 0.1")
+    assert comes_true(lambda: listings(proxy) > 2)
+    assert home.is_committed(home.drop_whole(b"model"))
+    assert service.stop() == 0
+    assert service.log.count("what crashes left is not collected") == 1
+    assert not (home.root / "service/collected.json").exists()
 
 
 @pytest.mark.slow
-def test_the_service_ends_while_the_store_keeps_it_waiting_for_a_listing(
-    moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Proxy(moto.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        gate = threading.Event()
-        proxy.before = lambda seen: proxy.hold(gate) if "?uploads" in seen.path else None
-        home = Home(tmp_path, s3_url)
-        with contextlib.closing(home):
-            service = home.start_ready(twist=SOON)
-            assert comes_true(lambda: listings(proxy) == 1)
-            collector = collector_of(service)
-            begun = time.monotonic()
-            assert service.stop() == 0
-            assert time.monotonic() - begun < 10
-            assert not is_alive(collector)
-            gate.set()
-    assert json.loads((home.root / "service/status.json").read_text())
+def test_the_service_ends_while_the_store_keeps_its_collector_waiting(waiting: Waiting) -> None:
+    service, collector = waiting.start()
+    begun = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - begun < 10
+    assert not is_alive(collector)
+    assert waiting.home.read_status()
 
 
 @pytest.mark.slow
 def test_a_collector_that_is_killed_is_told_of_and_the_service_goes_on_and_tries_again(
-    moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    waiting: Waiting,
 ) -> None:
-    with Proxy(moto.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        gate = threading.Event()
-        proxy.before = lambda seen: proxy.hold(gate) if "?uploads" in seen.path else None
-        home = Home(tmp_path, s3_url)
-        with contextlib.closing(home):
-            service = home.start_ready(twist=f"{SOON}\ncollecting._AGAIN = 0.1")
-            assert comes_true(lambda: listings(proxy) == 1)
-            collector = collector_of(service)
-            # Ctrl-C at the service's terminal is not for it.
-            assert os.getsid(collector) == collector
-            os.kill(collector, signal.SIGKILL)
-            assert service.logs("the process that collects ended with -9")
-            assert home.is_committed(home.drop_whole(b"model"))
-            gate.set()
-            assert comes_true((home.root / "service/collected.json").exists)
-            assert service.stop() == 0
+    service, collector = waiting.start(f"{SOON}\ncollecting._AGAIN = 0.1")
+    # Ctrl-C at the service's terminal is not for it.
+    assert os.getsid(collector) == collector
+    os.kill(collector, signal.SIGKILL)
+    assert service.logs("the process that collects ended with -9")
+    assert waiting.home.is_committed(waiting.home.drop_whole(b"model"))
+    waiting.gate.set()
+    assert waiting.has_collected()
+    assert service.stop() == 0
 
 
 @pytest.mark.slow
-def test_a_collector_ends_with_a_service_that_is_killed(
-    moto: MotoServer, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Proxy(moto.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        gate = threading.Event()
-        proxy.before = lambda seen: proxy.hold(gate) if "?uploads" in seen.path else None
-        home = Home(tmp_path, s3_url)
-        with contextlib.closing(home):
-            service = home.start_ready(twist=SOON)
-            assert comes_true(lambda: listings(proxy) == 1)
-            collector = collector_of(service)
-            service.signal(signal.SIGKILL)
-            assert service.wait() == -signal.SIGKILL
-            assert comes_true(lambda: not is_alive(collector))
-            gate.set()
+def test_a_collector_ends_with_a_service_that_is_killed(waiting: Waiting) -> None:
+    service, collector = waiting.start()
+    service.signal(signal.SIGKILL)
+    assert service.wait() == -signal.SIGKILL
+    assert comes_true(lambda: not is_alive(collector))

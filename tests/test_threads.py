@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -27,8 +30,10 @@ from modeldrop.intake.throttle import Throttle
 from modeldrop.journal.group import Group, Waiting
 from modeldrop.journal.lines import Entry, NewEntry
 from modeldrop.journal.table import JournalStorage
+from modeldrop_daemon import collecting
 from support.between import Between
 from support.sharing import note
+from support.waiting import comes_true
 
 MIB = 2**20
 
@@ -305,3 +310,30 @@ def test_two_threads_that_first_need_s3fs_make_one_client(
             other.end()
 
         assert made == [1]
+
+
+def test_a_collector_that_is_starting_when_the_service_ends_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+    closed: list[bool] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401 - Popen's
+        started.append(subprocess.Popen(*arguments, **options))
+        other()
+        return started[0]
+
+    waits = (sys.executable, "-c", "import sys; sys.stdin.read()")
+    monkeypatch.setattr(collecting, "_COLLECTOR", waits)
+    monkeypatch.setattr(collecting, "_FIRST", (0.0, 0.0))
+    popen = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+    monkeypatch.setattr(collecting, "subprocess", popen)
+    thread = collecting.Collecting(tmp_path, tmp_path / "collected.json")
+    other = Between(lambda: closed.append(thread.close()))
+    thread.begin()
+    try:
+        assert comes_true(lambda: bool(closed))
+        assert closed == [True]
+        assert started[0].wait(20) == -signal.SIGKILL
+    finally:
+        started[0].kill()

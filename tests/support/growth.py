@@ -75,7 +75,9 @@ def grow(home: Home, runs: int) -> Growth:
 
 def _collect(home: Home, found: Growth) -> None:
     """Have all that is there now collected by a service that begins with it."""
-    service = home.start_ready(twist=_COLLECTS.format("0.0"))
+    service = home.start(twist=_COLLECTS.format("0.0"))
+    # Its first scan takes a while, too.
+    assert comes_true(lambda: any("READY=1" in each for each in service.manager.messages), 300)
     done = home.root / "service/collected.json"
 
     def is_done() -> bool:

@@ -17,8 +17,8 @@ from modeldrop_cli.command import (
 )
 
 if TYPE_CHECKING:
-    from modeldrop.evidence import SignedJournal
     from modeldrop.verify import Report
+    from modeldrop.verify.evidence import SignedJournal
     from modeldrop_cli.objects.tending import VerifyObject
     from modeldrop_cli.output import Output
 
