@@ -311,9 +311,11 @@ class Waiting(NamedTuple):
     proxy: Proxy
     gate: threading.Event
 
-    def start(self, twist: str = SOON) -> tuple[Service, int]:
+    def start(
+        self, twist: str = SOON, environ: dict[str, str] | None = None
+    ) -> tuple[Service, int]:
         """Start a service; return it, and its collector, which waits for that listing."""
-        service = self.home.start_ready(twist=twist)
+        service = self.home.start_ready(twist=twist, environ=environ)
         assert comes_true(lambda: listings(self.proxy) == 1)
         (collector,) = service.children()
         return service, collector
@@ -389,6 +391,8 @@ def test_a_collector_that_is_killed_is_told_of_and_the_service_goes_on_and_tries
     service, collector = waiting.start(f"{SOON}\ncollecting._AGAIN = 0.1")
     # Ctrl-C at the service's terminal is not for it.
     assert os.getsid(collector) == collector
+    # Where memory is scarce, it is the one to be ended.
+    assert int(Path(f"/proc/{collector}/oom_score_adj").read_text()) >= 500
     os.kill(collector, signal.SIGKILL)
     assert service.logs("the process that collects ended with -9")
     assert waiting.home.is_committed(waiting.home.drop_whole(b"model"))
@@ -403,3 +407,54 @@ def test_a_collector_ends_with_a_service_that_is_killed(waiting: Waiting) -> Non
     service.signal(signal.SIGKILL)
     assert service.wait() == -signal.SIGKILL
     assert comes_true(lambda: not is_alive(collector))
+
+
+@pytest.mark.slow
+def test_a_stop_that_takes_its_time_says_nothing_of_the_collector_that_it_ended(
+    waiting: Waiting,
+) -> None:
+    home, proxy, _ = waiting
+    service, collector = waiting.start()
+    run = home.drop_whole(b"model")
+    assert home.is_committed(run)
+    sending, held = threading.Event(), proxy.before
+
+    def before(seen: Seen) -> None:
+        if seen.method == "PUT":
+            proxy.hold(sending)
+        held(seen)
+
+    proxy.before = before
+    sent = len(proxy.requests)
+    other = home.drop_whole(b"model 2")
+    assert comes_true(lambda: any(each.method == "PUT" for each in proxy.requests[sent:]))
+    # A service manager may ask all processes of a unit to end.
+    for process in (service.process.pid, collector):
+        os.kill(process, signal.SIGTERM)
+    assert comes_true(lambda: not is_alive(collector))
+    assert not comes_true(lambda: "not collected" in service.log, 2.0)
+    sending.set()
+    assert service.wait() == 0
+    assert home.is_committed(other)
+    assert "not collected" not in service.log
+
+
+@pytest.mark.slow
+def test_a_collector_has_the_credentials_of_the_service_and_shows_them_nowhere(
+    waiting: Waiting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    lines = "AWS_ACCESS_KEY_ID=canary-7f3b-id\nAWS_SECRET_ACCESS_KEY=canary-7f3b\n"
+    (folder / "environment").write_text(lines)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+
+    service, collector = waiting.start(environ={"CREDENTIALS_DIRECTORY": str(folder)})
+
+    assert b"canary-7f3b" not in Path(f"/proc/{collector}/environ").read_bytes()
+    waiting.gate.set()
+    assert waiting.has_collected()
+    assert service.stop() == 0
+    assert "canary-7f3b" not in service.log
+    assert service.log.count("from the service manager") == 1

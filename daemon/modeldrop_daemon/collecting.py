@@ -4,7 +4,8 @@ Purpose: nobody has to think of `modeldrop gc`, and nothing that a collection or
 fails to do there holds up the service. When it was done last is in `service/collected.json`, so
 that a service that is often started again neither does it each time nor never.
 
-Calling sequence: `begin` once the journal is the home's own; `close` ends the process that runs.
+Calling sequence: `begin` once the journal is the home's own; `stop` to begin nothing more, and to
+end the process that runs; `close` waits for the thread.
 
 What a crash leaves: some of it collected; the next service begins again.
 """
@@ -12,11 +13,13 @@ What a crash leaves: some of it collected; the next service begins again.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -50,9 +53,14 @@ class _Last(Record):
 class Collecting:
     """The thread of one service, and its process while that collects."""
 
-    def __init__(self, root: Path, path: Path) -> None:
-        """Collect nothing yet in the home at `root`; `path` is where it is written down when."""
+    def __init__(self, root: Path, path: Path, secrets: Iterable[str] = ()) -> None:
+        """Collect nothing yet in the home at `root`; `path` is where it is written down when.
+
+        `secrets` are the names of environment variables that the process takes from the service
+        manager itself: what it is given at its start is there to be seen in `/proc`.
+        """
         self._root = root
+        self._secrets = frozenset(secrets)
         self._path = path
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -64,13 +72,17 @@ class Collecting:
         self._thread = threading.Thread(target=self._work, name="collecting", daemon=True)
         self._thread.start()
 
-    def close(self) -> bool:
-        """Begin nothing any more, and end what runs; return whether the thread has ended."""
+    def stop(self) -> None:
+        """Begin nothing any more, and end what runs."""
         with self._lock:
             self._stopping.set()
             if self._process is not None:
                 # As at a crash: the next one goes on.
                 self._process.kill()
+
+    def close(self) -> bool:
+        """Stop, and return whether the thread has ended."""
+        self.stop()
         if self._thread is None:
             return True
         self._thread.join(_END_TIME)
@@ -104,6 +116,7 @@ class Collecting:
                 [*_COLLECTOR, str(self._root), *verbose],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env={name: os.environ[name] for name in os.environ.keys() - self._secrets},
                 text=True,
                 errors="replace",
                 start_new_session=True,

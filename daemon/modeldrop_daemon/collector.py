@@ -10,6 +10,7 @@ leaves: some of it collected.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -21,20 +22,26 @@ from typing import Final
 from modeldrop.gc import FILE, MARK, UPLOAD, Collected
 from modeldrop.redaction import told
 from modeldrop.repository import Repository
-from modeldrop_daemon import logs
+from modeldrop_daemon import credentials, logs
 
 _log = logging.getLogger(__name__)
 
 VERBOSE: Final = "--verbose"
 _FAILED: Final = 1
+# 1000 is the first to be ended; see proc(5). To be ended sooner takes no privilege.
+_SCORE: Final = Path("/proc/self/oom_score_adj")
+_SOON: Final = "500"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Collect once in the home that is named; return the exit code, 1 if that failed."""
     root = Path(arguments[0])
-    logs.set_up(sys.stderr, os.environ, verbose=VERBOSE in arguments)
     threading.Thread(target=_end_with_service, name="service", daemon=True).start()
+    _offer_itself()
     try:
+        # Before anything is logged: the service has said which there are.
+        credentials.take(os.environ)
+        logs.set_up(sys.stderr, os.environ, verbose=VERBOSE in arguments)
         with Repository.open(root) as repository:
             tell(repository.gc())
     except Exception as error:  # noqa: BLE001 - the service says it, once
@@ -53,6 +60,12 @@ def tell(found: Sequence[Collected]) -> None:
         else:
             what = "marked, to be collected:" if each.kind == MARK else "collected"
             _log.info("%s %s", what, each.where)
+
+
+def _offer_itself() -> None:
+    """Have the kernel end this process before the service where memory is scarce."""
+    with contextlib.suppress(OSError):
+        _SCORE.write_text(_SOON)
 
 
 def _end_with_service() -> None:

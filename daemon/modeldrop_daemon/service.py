@@ -79,7 +79,7 @@ class Service:
     ) -> None:
         """Serve a repository; `watcher` takes the place of the setting of that name.
 
-        `secrets` are the names of environment variables that commands of users don't get.
+        `secrets` are the names of environment variables that other processes don't get.
         """
         self._repository = repository
         self._home = repository.home
@@ -90,7 +90,7 @@ class Service:
         self._metrics = Metrics(self._reading)
         self._hooks = Hooks(self._home, secrets)
         self._sharing = Sharing(self._settings)
-        self._collecting = Collecting(self._home.paths.root, self._home.paths.collected())
+        self._collecting = Collecting(self._home.paths.root, self._home.paths.collected(), secrets)
         self._engine: Engine | None = None
         self._asked_to_stop = threading.Event()
         self._asked_to_leave = threading.Event()
@@ -250,6 +250,7 @@ class Service:
 
     def _drain(self, engine: Engine) -> None:
         self._hooks.stop()
+        self._collecting.stop()
         seconds = self._settings.stop_time
         _log.info("stopping; what is in flight has %g s, or until a second signal", seconds)
         self._notifier.stopping("stopping: what is in flight is finished")

@@ -82,7 +82,9 @@ class _Seen(Frozen):
 
     def listed(self) -> _Listed:
         files, manifests = json.loads(self.packed)
-        return _Listed(files, dict(manifests))
+        return _Listed(
+            {f"{self.run}/{below}": size for below, size in files.items()}, dict(manifests)
+        )
 
 
 def let_go(sequences: Sequences, clock: Clock, *, dry_run: bool) -> Iterator[Gone]:
@@ -135,7 +137,7 @@ def _look(sequences: Sequences) -> Callable[[str], _Seen | None]:
             elif number and folder == layout.collections(run):
                 collections.append(number)
             elif layout.upload_began(each.key):
-                files[each.key] = each.size
+                files[each.key.removeprefix(f"{run}/")] = each.size
         try:
             records = [sequences.runs.collections.record(run, each) for each in sorted(collections)]
         except IntegrityError as error:

@@ -63,12 +63,17 @@ def in_turn(
         BaseException: what went wrong with an item, when its turn comes.
     """
     under_way: deque[Future[T]] = deque()
-    for item in items:
-        under_way.append(pool.submit(work, item))
-        if len(under_way) >= threads * _WAITING:
+    try:
+        for item in items:
+            under_way.append(pool.submit(work, item))
+            if len(under_way) >= threads * _WAITING:
+                yield under_way.popleft().result()
+        while under_way:
             yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+    finally:
+        # Of a store that is away, say, nobody asks for more.
+        for each in under_way:
+            each.cancel()
 
 
 class _Shared(Generic[T]):

@@ -103,7 +103,12 @@ class Service:
     def children(self) -> list[int]:
         """Return the processes that it has started and that haven't ended."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(each) for task in tasks for each in task.read_text().split()]
+        found: list[int] = []
+        for task in tasks:
+            # A thread may end meanwhile.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, task.read_text().split())
+        return found
 
     def signal(self, number: int) -> None:
         """Send it a signal."""

@@ -274,7 +274,7 @@ class ObjectBackend:
         ended = []
         for each in self._bucket.unfinished(start):
             key = each.key[len(start) :]
-            # Others may use the bucket: ours are uploads of runs, or tries of `_checks_digests`.
+            # Others may use the bucket: ours are uploads of runs, or tries of `checks_digests`.
             began = layout.upload_began(key)
             if began is None and not key.startswith(f"{layout.PROBES}/"):
                 continue
