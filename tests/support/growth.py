@@ -76,8 +76,6 @@ def grow(home: Home, runs: int) -> Growth:
 def _collect(home: Home, found: Growth) -> None:
     """Have all that is there now collected by a service that begins with it."""
     service = home.start(twist=_COLLECTS.format("0.0"))
-    # Its first scan takes a while, too.
-    assert comes_true(lambda: any("READY=1" in each for each in service.manager.messages), 300)
     done = home.root / "service/collected.json"
 
     def is_done() -> bool:
@@ -86,7 +84,9 @@ def _collect(home: Home, found: Growth) -> None:
             found.collector = max(found.collector, _peak(each))
         return done.exists()
 
+    # It begins before the first scan, which may take longer.
     assert comes_true(is_done, 600), service.log
+    assert comes_true(lambda: service.says("READY=1"), 600), service.log
     assert service.stop() == 0
 
 
