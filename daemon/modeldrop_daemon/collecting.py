@@ -105,7 +105,7 @@ class Collecting:
     def _collect(self) -> str:
         """Have it done by a process; return why it failed, empty if it didn't.
 
-        Its stdin is a pipe that says nothing, and ends with this process, however that ends.
+        The stdin of that is a pipe that says nothing, and ends with the service, however it ends.
         """
         verbose = [VERBOSE] if _log.isEnabledFor(logging.DEBUG) else []
         with self._lock:

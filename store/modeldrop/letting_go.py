@@ -71,14 +71,12 @@ class _Listed(Frozen):
 
 
 class _Seen(Frozen):
-    """A run, what was said of its parts before its listing, and that.
-
-    There is one for each run of the store until the last one was read, so it is kept small.
-    """
+    """What was seen of a run before what pins was read; there is one for each run of the store."""
 
     run: str
     state: State
     packed: str
+    """What its listing shows, as text, which takes a third of the memory."""
 
     def listed(self) -> _Listed:
         files, manifests = json.loads(self.packed)
